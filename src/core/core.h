@@ -62,7 +62,7 @@ struct core_refusal {
                 CORE_REFUSAL_TIME,   // in some span of `span_ns`, `demand_ns` of device time would be due: over it
                 CORE_REFUSAL_MEMORY, // the memory promised would be `demand_bytes` of `capacity_bytes`
                 CORE_REFUSAL_FULL,   // no seat is left
-                CORE_REFUSAL_INVALID // the contract contradicts itself
+                CORE_REFUSAL_INVALID, // the contract contradicts itself
         } reason;
         uint32_t seat; // whose promise breaks first: the seat with the nearest deadline in that span
         uint64_t span_ns, demand_ns;

@@ -1,0 +1,52 @@
+// What must hold after every step, and what must not.
+#include "core/internal.h"
+
+static void check_seat(const struct core *core, uint32_t i)
+{
+        const struct seat *seat = &core->seat[i];
+        const struct device *device = &core->device[seat->device];
+        uint64_t bit = UINT64_C(1) << i;
+        uint32_t pending = 0;
+
+        assert(seat->device < core->n_devices);
+        assert(device->seats & bit);
+        assert(!seat->open || device->holder == (int32_t)i); // one holder per device
+        assert(!seat->open || !seat->wants);
+        assert(!seat->wants == !(device->wanting & bit));
+        assert(seat->n_requests <= CORE_REQUESTS_MAX);
+        for (uint32_t r = 0; r < seat->n_requests; r++)
+                pending += !seat->request[r].has_token;
+        assert(pending == seat->n_pending);
+        assert(!pending == (seat->pending_deadline_ns == TAKT_NEVER));
+}
+
+static void check_device(const struct core *core, uint32_t d)
+{
+        const struct device *device = &core->device[d];
+        const struct core_device_account *a = &device->account;
+        uint64_t memory = 0;
+
+        assert((device->phase == PHASE_FREE) == (device->holder == NO_SEAT));
+        assert(device->holder == NO_SEAT || core->seat[device->holder].used); // no grant to the unknown
+        assert(device->holder == NO_SEAT || core->seat[device->holder].device == d);
+        assert((device->phase == PHASE_HELD) == (device->holder != NO_SEAT && core->seat[device->holder].open));
+        assert(device->phase != PHASE_FREE || !device->wanting); // work conserving
+        assert(!device->wanting || device->timer_ns != TAKT_NEVER); // every wait is bounded
+        assert(!(device->wanting & ~device->seats));
+        assert(a->granted_ns + a->idle_ns + a->switch_ns == a->elapsed_ns);
+        assert(device->accounted_ns <= core->now_ns);
+        FOR_EACH_SEAT(i, device->seats) {
+                assert(core->seat[i].used);
+                memory += core->seat[i].contract.memory_bytes;
+        }
+        assert(!device->config.memory_bytes || memory <= device->config.memory_bytes);
+}
+
+void core_check(const struct core *core)
+{
+        for (uint32_t i = 0; i < CORE_SEATS_MAX; i++)
+                if (core->seat[i].used)
+                        check_seat(core, i);
+        for (uint32_t d = 0; d < core->n_devices; d++)
+                check_device(core, d);
+}

@@ -1,0 +1,218 @@
+// One event in, effects out: finds the seat, notes what the event says, and lets the device decide anew.
+#include <errno.h>
+#include <string.h>
+#include "core/internal.h"
+
+uint64_t core_size(void)
+{
+        return sizeof(struct core);
+}
+
+struct core *core_init(void *storage, uint32_t n_devices, const struct core_device_config *devices, uint64_t now_ns)
+{
+        struct core *core = storage;
+
+        assert(n_devices >= 1 && n_devices <= CORE_DEVICES_MAX);
+        memset(core, 0, sizeof *core);
+        core->now_ns = now_ns;
+        core->n_devices = n_devices;
+        for (uint32_t d = 0; d < n_devices; d++) {
+                struct device *device = &core->device[d];
+
+                device->config = devices[d];
+                device->holder = device->last_holder = device->overlap = NO_SEAT;
+                device->accounted_ns = now_ns;
+                device->timer_ns = TAKT_NEVER;
+                core_budget_init(&device->fair, devices[d].slice_ns, FAIR_GUARANTEE_PPM, now_ns);
+        }
+        return core;
+}
+
+static void join(struct core *core, const struct core_event *event, struct core_effects *effects)
+{
+        struct seat *seat = &core->seat[event->seat];
+        struct device *device = &core->device[event->device];
+        struct core_refusal refusal = {.reason = CORE_REFUSAL_FULL, .seat = event->seat};
+
+        if (seat->used || admission_check(core, event, &refusal) < 0) {
+                effect_add(effects, CORE_EFFECT_REFUSE, event->seat, event->device)->refusal = refusal;
+                return;
+        }
+        memset(seat, 0, sizeof *seat);
+        seat->used = 1;
+        seat->device = event->device;
+        seat->contract = *event->contract;
+        core_contract_complete(&seat->contract);
+        pace_init(seat, event->now_ns);
+        if (seat->contract.class == CORE_CLASS_DEADLINE) {
+                core_budget_init(&seat->sustained, seat->contract.depth_ns, seat->contract.share_ppm, event->now_ns);
+                core_budget_init(&seat->peak, seat->contract.burst_ns, seat->contract.peak_ppm, event->now_ns);
+        }
+        device->seats |= UINT64_C(1) << event->seat;
+        effect_add(effects, CORE_EFFECT_ADMIT, event->seat, event->device);
+        lease_mode(core, event->device, effects);
+}
+
+static void leave(struct core *core, uint32_t s, struct core_effects *effects)
+{
+        uint32_t device = core->seat[s].device;
+
+        lease_drop(core, s);
+        core->seat[s].used = 0;
+        lease_mode(core, device, effects);
+}
+
+static void want(struct core *core, uint32_t s, int on)
+{
+        struct seat *seat = &core->seat[s];
+        struct device *device = &core->device[seat->device];
+
+        if (seat->wants == on || (on && seat->open))
+                return;
+        seat->wants = (uint8_t)on;
+        if (!on) {
+                device->wanting &= ~(UINT64_C(1) << s);
+                return;
+        }
+        seat->want_since_ns = core->now_ns;
+        pace_step_begin(seat, core->now_ns);
+        if (seat->contract.class != CORE_CLASS_IDLE)
+                order_fair_enter(core, device, seat);
+        device->wanting |= UINT64_C(1) << s;
+}
+
+// Times told are between the last that we know of and now.
+static uint64_t told(const struct core *core, uint64_t at_ns, uint64_t not_before_ns)
+{
+        return takt_time_max(takt_time_min(at_ns, core->now_ns), not_before_ns);
+}
+
+static void busy(struct core *core, const struct core_event *event)
+{
+        struct seat *seat = &core->seat[event->seat];
+        struct device *device = &core->device[seat->device];
+
+        if (seat->busy)
+                return;
+        seat->busy = 1;
+        seat->busy_since_ns = told(core, event->at_ns, seat->idle_since_ns);
+        seat->prepaid_ns = 0;
+        if (device->holder == (int32_t)event->seat && device->wanting)
+                lease_charge(device, seat, seat->busy_since_ns - seat->idle_since_ns, core->now_ns);
+        pace_step_begin(seat, seat->busy_since_ns);
+}
+
+static void idle(struct core *core, const struct core_event *event)
+{
+        struct seat *seat = &core->seat[event->seat];
+        struct device *device = &core->device[seat->device];
+        uint64_t at = told(core, event->at_ns, seat->idle_since_ns);
+
+        lease_charge(device, seat, takt_time_since(event->busy_ns, seat->prepaid_ns), core->now_ns);
+        seat->account.busy_ns += event->busy_ns;
+        seat->prepaid_ns = 0;
+        seat->busy = 0;
+        if (event->steps) {
+                pace_step_begin(seat, takt_time_since(at, event->busy_ns));
+                pace_step_end(seat, at, event->steps, event->busy_ns);
+        }
+        seat->idle_since_ns = at;
+        if (seat->contract.class != CORE_CLASS_IDLE && !seat->wants)
+                order_fair_leave(core, device, seat);
+}
+
+static void note(struct core *core, const struct core_event *event, struct core_effects *effects)
+{
+        struct seat *seat = &core->seat[event->seat];
+
+        switch (event->kind) {
+        case CORE_EVENT_LEAVE:
+                leave(core, event->seat, effects);
+                break;
+        case CORE_EVENT_WANT:
+        case CORE_EVENT_UNWANT:
+                want(core, event->seat, event->kind == CORE_EVENT_WANT);
+                break;
+        case CORE_EVENT_BUSY:
+                busy(core, event);
+                break;
+        case CORE_EVENT_IDLE:
+                idle(core, event);
+                break;
+        case CORE_EVENT_ARRIVED:
+                request_arrived(seat, event->request, event->deadline_ns, core->now_ns);
+                break;
+        case CORE_EVENT_FIRST_TOKEN:
+                request_first_token(seat, event->request, core->now_ns);
+                break;
+        case CORE_EVENT_FINISHED:
+                request_finished(seat, event->request, core->now_ns);
+                break;
+        case CORE_EVENT_JOIN:
+        case CORE_EVENT_TIMER:
+                break;
+        }
+}
+
+static void decide_where_due(struct core *core, struct core_effects *effects)
+{
+        for (uint32_t d = 0; d < core->n_devices; d++) {
+                if (core->device[d].timer_ns > core->now_ns)
+                        continue;
+                lease_account(core, &core->device[d], core->now_ns);
+                lease_decide(core, d, effects);
+        }
+}
+
+void core_step(struct core *core, const struct core_event *event, struct core_effects *effects)
+{
+        uint32_t device;
+
+        assert(event->seat < CORE_SEATS_MAX);
+        effects->n = 0;
+        effects->timer_ns = TAKT_NEVER;
+        core->now_ns = takt_time_max(core->now_ns, event->now_ns);
+        if (event->kind == CORE_EVENT_TIMER) {
+                decide_where_due(core, effects);
+        } else if (event->kind == CORE_EVENT_JOIN || core->seat[event->seat].used) {
+                device = event->kind == CORE_EVENT_JOIN ? event->device : core->seat[event->seat].device;
+                assert(device < core->n_devices);
+                lease_account(core, &core->device[device], core->now_ns);
+                if (event->kind == CORE_EVENT_JOIN)
+                        join(core, event, effects);
+                else
+                        note(core, event, effects);
+                lease_decide(core, device, effects);
+        }
+        for (uint32_t d = 0; d < core->n_devices; d++)
+                effects->timer_ns = takt_time_min(effects->timer_ns, core->device[d].timer_ns);
+#ifdef CORE_CHECK
+        core_check(core);
+#endif
+}
+
+int core_account(const struct core *core, uint32_t s, struct core_account *ret_account)
+{
+        const struct seat *seat = &core->seat[s];
+
+        if (s >= CORE_SEATS_MAX || !seat->used)
+                return -ENOENT;
+        *ret_account = seat->account;
+        ret_account->gap_ns = seat->gap_ns;
+        ret_account->step_ns = seat->step_ns;
+        ret_account->class = order_class(seat, core->now_ns);
+        ret_account->holds = seat->open;
+        ret_account->wants = seat->wants;
+        ret_account->busy = seat->busy;
+        return 0;
+}
+
+int core_device_account(const struct core *core, uint32_t d, struct core_device_account *ret_account)
+{
+        if (d >= core->n_devices)
+                return -ENOENT;
+        *ret_account = core->device[d].account;
+        ret_account->holder = core->device[d].holder;
+        ret_account->bypass = core->device[d].bypass;
+        return 0;
+}

@@ -1,0 +1,125 @@
+// What the files of the core share: the state of a seat, of a device, and of the whole.
+#pragma once
+#include <assert.h>
+#include <stdint.h>
+#include "base/time.h"
+#include "core/budget.h"
+#include "core/core.h"
+
+#define NO_SEAT (-1)
+
+// Numbers of the policy that no contract states. docs/SCHEDULER.md says why each is what it is.
+#define GAP_START_NS (1 * TAKT_MS)      // a gap is this long until it is learned
+#define GAP_LONGEST_NS (20 * TAKT_MS)   // longer pauses are idleness, not gaps between steps
+#define LINGER_LONGEST_NS (4 * TAKT_MS) // never hold an idle device longer than this for somebody's next step
+#define DEBT_NS (2 * TAKT_S)            // longest wait that past use can cost
+#define FAIR_GUARANTEE_PPM 50000        // the fair class gets this much of the device whatever is promised to others
+#define FAIR_WAIT_NS (1 * TAKT_S)       // and its first in line gets it within this time
+#define NUDGE_BOUNDS 2                  // a drain of this many bounds is looked into
+#define HANG_NS (2 * TAKT_S)            // a drain this long is a hang: the device passes on all the same
+#define STRIKES_MAX 8                   // overruns in as many seconds before the class is lowered
+
+struct request {
+        uint64_t id;
+        uint64_t deadline_ns; // to the first token
+        uint8_t has_token;    // the first token is out
+};
+
+struct seat {
+        uint8_t used, open, soft;
+        uint8_t wants, busy;
+        uint8_t in_step;  // between the first submission of a step and its end
+        uint8_t is_first; // the step began with a request that had no token yet: a prefill
+        uint32_t device;
+        struct core_contract contract;
+
+        uint64_t want_since_ns, busy_since_ns, idle_since_ns, opened_ns;
+        uint64_t prepaid_ns; // of the running burst, already charged
+        uint64_t strikes_ns; // as a budget: when all strikes are forgotten
+
+        uint64_t step_began_ns, step_deadline_ns;
+        uint64_t clock_ns; // pace clock
+        uint64_t gap_ns, gap_deviation_ns, step_ns;
+        struct core_budget sustained, peak;
+
+        uint64_t vruntime; // fair class: weighted service, ns
+        int64_t lag_ns;    // fair class: what was owed when it last went idle
+
+        uint32_t n_requests, n_pending; // known requests; those of them without a token
+        uint32_t n_unlisted;            // requests past the table
+        uint64_t pending_deadline_ns;   // earliest of the pending
+        uint8_t seen;                   // requests are reported for this seat
+        struct request request[CORE_REQUESTS_MAX];
+
+        struct core_account account;
+};
+
+enum phase { PHASE_FREE, PHASE_HELD, PHASE_DRAINING };
+
+struct device {
+        struct core_device_config config;
+        enum phase phase;
+        int32_t holder, last_holder;
+        int32_t overlap; // a former holder whose work may still run beside the holder's (soft hand-over, hang)
+        uint8_t watched, bypass, nudged, overran;
+        uint64_t closed_ns; // when the drain began
+        uint64_t accounted_ns, switch_until_ns;
+        uint64_t timer_ns;
+        uint64_t wanting; // seats at the gate, one bit each
+        uint64_t seats;   // seats on this device
+        struct core_budget fair; // the fair class's guarantee
+        struct core_device_account account;
+};
+
+struct core {
+        uint64_t now_ns;
+        uint32_t n_devices;
+        struct device device[CORE_DEVICES_MAX];
+        struct seat seat[CORE_SEATS_MAX];
+};
+
+// Iterates over the seats in a mask, lowest first.
+#define FOR_EACH_SEAT(i, mask)                                                                                         \
+        for (uint64_t rest_ = (mask), i; rest_ && (i = (uint64_t)__builtin_ctzll(rest_), 1); rest_ &= rest_ - 1)
+
+static inline struct core_effect *effect_add(struct core_effects *effects, enum core_effect_kind kind, uint32_t seat,
+                                             uint32_t device)
+{
+        struct core_effect *effect;
+
+        assert(effects->n < CORE_EFFECTS_MAX);
+        effect = &effects->effect[effects->n++];
+        *effect = (struct core_effect){.kind = kind, .seat = seat, .device = device};
+        return effect;
+}
+
+// admission.c
+int admission_check(const struct core *core, const struct core_event *event, struct core_refusal *ret_refusal);
+
+// requests.c
+void request_arrived(struct seat *seat, uint64_t id, uint64_t deadline_ns, uint64_t now_ns);
+void request_first_token(struct seat *seat, uint64_t id, uint64_t now_ns);
+void request_finished(struct seat *seat, uint64_t id, uint64_t now_ns);
+
+// pace.c
+void pace_init(struct seat *seat, uint64_t now_ns);
+void pace_step_begin(struct seat *seat, uint64_t at_ns);
+void pace_step_end(struct seat *seat, uint64_t at_ns, uint32_t steps, uint64_t busy_ns);
+uint64_t pace_linger(const struct seat *seat);
+int pace_expects_step(const struct seat *seat);
+
+// order.c
+enum core_class order_class(const struct seat *seat, uint64_t now_ns);
+uint64_t order_key(const struct seat *seat);
+uint64_t order_next_key(const struct seat *seat, uint64_t now_ns);
+int32_t order_best(const struct core *core, const struct device *device);
+int order_before(const struct core *core, const struct device *device, int32_t waiter, int32_t holder);
+void order_fair_enter(const struct core *core, const struct device *device, struct seat *seat);
+void order_fair_leave(const struct core *core, const struct device *device, struct seat *seat);
+
+// lease.c
+void lease_account(struct core *core, struct device *device, uint64_t now_ns);
+void lease_charge(struct device *device, struct seat *seat, uint64_t cost_ns, uint64_t now_ns);
+void lease_decide(struct core *core, uint32_t device, struct core_effects *effects);
+void lease_mode(struct core *core, uint32_t device, struct core_effects *effects);
+void lease_drop(struct core *core, uint32_t seat);

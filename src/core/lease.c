@@ -1,0 +1,313 @@
+// One device's lease: who holds it, when it is taken away, and how it passes on.
+//
+//          WANT, nobody holds                    the holder must go
+//   FREE ─────────────────────▶ HELD ──────────────────────────────▶ DRAINING
+//    ▲                           │ ▲                                    │
+//    └───────────────────────────┘ └────────────────────────────────────┘
+//          the holder leaves             its work is done: the next one's gate opens
+//
+// A lease is not taken from a decode step (its work is one piece), and not for a gap between two steps while the
+// holder's next step would still be the earliest.
+#include "core/internal.h"
+
+static uint64_t bit(int32_t seat)
+{
+        return UINT64_C(1) << seat;
+}
+
+// Granted + idle + switch = elapsed, always.
+void lease_account(struct core *core, struct device *device, uint64_t now_ns)
+{
+        struct core_device_account *a = &device->account;
+        uint64_t span = takt_time_since(now_ns, device->accounted_ns), in_switch;
+
+        in_switch = takt_time_min(span, takt_time_since(device->switch_until_ns, device->accounted_ns));
+        a->elapsed_ns += span;
+        a->switch_ns += in_switch;
+        if (device->holder == NO_SEAT) {
+                a->idle_ns += span - in_switch;
+        } else {
+                a->granted_ns += span - in_switch;
+                core->seat[device->holder].account.granted_ns += span - in_switch;
+        }
+        device->accounted_ns = now_ns;
+}
+
+void lease_charge(struct device *device, struct seat *seat, uint64_t cost_ns, uint64_t now_ns)
+{
+        if (!cost_ns)
+                return;
+        switch (order_class(seat, now_ns)) {
+        case CORE_CLASS_DEADLINE:
+                core_budget_charge(&seat->sustained, cost_ns, now_ns, DEBT_NS);
+                core_budget_charge(&seat->peak, cost_ns, now_ns, DEBT_NS);
+                break;
+        case CORE_CLASS_FAIR:
+                seat->vruntime += cost_ns * 100 / seat->contract.weight;
+                core_budget_charge(&device->fair, cost_ns, now_ns, FAIR_WAIT_NS);
+                break;
+        case CORE_CLASS_IDLE:
+                break;
+        }
+}
+
+// Charges what the running burst has used so far, so that the order stays true while it runs.
+static void charge_so_far(struct core *core, struct device *device, struct seat *seat)
+{
+        uint64_t used;
+
+        if (!seat->busy)
+                return;
+        used = takt_time_since(core->now_ns, takt_time_max(seat->busy_since_ns, seat->opened_ns));
+        lease_charge(device, seat, takt_time_since(used, seat->prepaid_ns), core->now_ns);
+        seat->prepaid_ns = takt_time_max(seat->prepaid_ns, used);
+}
+
+static void open_gate(struct core *core, uint32_t d, int32_t next, int soft, struct core_effects *effects)
+{
+        struct device *device = &core->device[d];
+        struct seat *seat = &core->seat[next];
+        struct core_effect *effect = effect_add(effects, CORE_EFFECT_OPEN, (uint32_t)next, d);
+        uint64_t waited = takt_time_since(core->now_ns, seat->want_since_ns);
+
+        assert(!seat->open);
+        effect->free = device->seats == bit(next);
+        effect->soft = (uint8_t)soft;
+        if (device->last_holder != next) {
+                device->switch_until_ns = core->now_ns + (device->last_holder == NO_SEAT ? 0 : device->config.switch_ns);
+                device->account.switches += device->last_holder != NO_SEAT;
+        }
+        device->phase = PHASE_HELD;
+        device->holder = device->last_holder = next;
+        device->wanting &= ~bit(next);
+        device->watched = 0;
+        seat->open = 1;
+        seat->wants = 0;
+        seat->opened_ns = core->now_ns;
+        seat->prepaid_ns = 0;
+        seat->idle_since_ns = core->now_ns;
+        seat->account.grants++;
+        seat->account.wait_ns += waited;
+        seat->account.wait_max_ns = takt_time_max(seat->account.wait_max_ns, waited);
+}
+
+static void close_gate(struct core *core, uint32_t d, struct core_effects *effects)
+{
+        struct device *device = &core->device[d];
+        struct seat *seat = &core->seat[device->holder];
+
+        assert(seat->open);
+        effect_add(effects, CORE_EFFECT_CLOSE, (uint32_t)device->holder, d);
+        if (!seat->busy) // the linger is charged
+                lease_charge(device, seat, takt_time_since(core->now_ns, seat->idle_since_ns), core->now_ns);
+        seat->open = 0;
+        device->phase = PHASE_DRAINING;
+        device->closed_ns = core->now_ns;
+        device->nudged = device->overran = 0;
+}
+
+static void watch(struct core *core, uint32_t d, int on, struct core_effects *effects)
+{
+        struct device *device = &core->device[d];
+
+        (void)core;
+        if (device->watched == on)
+                return;
+        device->watched = (uint8_t)on;
+        effect_add(effects, CORE_EFFECT_WATCH, (uint32_t)device->holder, d)->on = (uint8_t)on;
+}
+
+// A step is kept whole, unless it serves a new request (a prefill may be left between two submissions), belongs to no
+// deadline, or has gone on for much longer than its like.
+static uint64_t whole_until(const struct core *core, const struct seat *holder)
+{
+        uint64_t began = takt_time_max(holder->step_began_ns, holder->opened_ns);
+
+        if (holder->is_first || !holder->in_step || order_class(holder, core->now_ns) != CORE_CLASS_DEADLINE)
+                return core->now_ns;
+        return began + takt_time_max(2 * holder->step_ns, holder->contract.step_ns);
+}
+
+// Soft: the waiter's gate opens while the holder's last piece still runs. Worth it where the waiter would be late
+// otherwise, and the two sharing the device get it done sooner.
+static int soft_is_better(const struct core *core, const struct device *device, int32_t best)
+{
+        const struct seat *h = &core->seat[device->holder], *w = &core->seat[best];
+        uint64_t now = core->now_ns, rest = takt_time_since(h->step_began_ns + h->step_ns, now);
+        uint64_t hard, soft;
+
+        if (device->overlap != NO_SEAT || order_class(w, now) != CORE_CLASS_DEADLINE)
+                return 0;
+        hard = now + rest + device->config.switch_ns + w->step_ns;
+        soft = now + 2 * (device->config.switch_ns + w->step_ns);
+        return hard > order_key(w) && soft < hard;
+}
+
+static void decide_busy(struct core *core, uint32_t d, int32_t best, struct core_effects *effects)
+{
+        struct device *device = &core->device[d];
+        struct seat *h = &core->seat[device->holder];
+        uint64_t whole;
+
+        charge_so_far(core, device, h);
+        whole = whole_until(core, h);
+        if (!order_before(core, device, best, device->holder)) {
+                device->timer_ns = core->now_ns + device->config.slice_ns;
+                return;
+        }
+        if (core->now_ns >= whole) {
+                close_gate(core, d, effects);
+        } else if (soft_is_better(core, device, best)) {
+                close_gate(core, d, effects);
+                device->overlap = device->holder;
+                open_gate(core, d, best, 1, effects);
+        } else {
+                device->timer_ns = whole;
+        }
+}
+
+static void decide_idle(struct core *core, uint32_t d, int32_t best, struct core_effects *effects)
+{
+        struct device *device = &core->device[d];
+        const struct seat *h = &core->seat[device->holder];
+        uint64_t until = takt_time_max(h->idle_since_ns, h->opened_ns) + pace_linger(h);
+
+        if (core->now_ns < until && pace_expects_step(h) && !order_before(core, device, best, device->holder))
+                device->timer_ns = until;
+        else
+                close_gate(core, d, effects);
+}
+
+static void overrun(struct core *core, uint32_t d, struct core_effects *effects)
+{
+        struct device *device = &core->device[d];
+        struct seat *h = &core->seat[device->holder];
+
+        device->overran = 1;
+        h->account.overruns++;
+        h->strikes_ns = takt_time_max(h->strikes_ns, core->now_ns) + TAKT_S;
+        effect_add(effects, CORE_EFFECT_OVERRUN, (uint32_t)device->holder, d)->ns =
+                core->now_ns - device->closed_ns - device->config.bound_ns;
+}
+
+static void decide_draining(struct core *core, uint32_t d, int32_t best, struct core_effects *effects)
+{
+        struct device *device = &core->device[d];
+        struct seat *h = &core->seat[device->holder];
+        uint64_t nudge_ns = device->closed_ns + NUDGE_BOUNDS * device->config.bound_ns;
+        uint64_t hang_ns = device->closed_ns + HANG_NS;
+
+        charge_so_far(core, device, h);
+        if (h->busy && core->now_ns < nudge_ns) {
+                device->timer_ns = nudge_ns;
+                return;
+        }
+        if (h->busy && !device->nudged) {
+                device->nudged = 1;
+                effect_add(effects, CORE_EFFECT_NUDGE, (uint32_t)device->holder, d);
+                overrun(core, d, effects);
+        }
+        if (h->busy && core->now_ns < hang_ns) {
+                device->timer_ns = hang_ns;
+                return;
+        }
+        if (device->nudged)
+                h->account.overrun_ns += core->now_ns - device->closed_ns - device->config.bound_ns;
+        if (h->busy)
+                device->overlap = device->holder;
+        device->phase = PHASE_FREE;
+        device->holder = NO_SEAT;
+        if (best != NO_SEAT)
+                open_gate(core, d, best, h->busy, effects);
+}
+
+static void watchdog(struct core *core, uint32_t d, struct core_effects *effects)
+{
+        struct device *device = &core->device[d];
+        int bites = 0;
+
+        FOR_EACH_SEAT(i, device->wanting) {
+                const struct seat *seat = &core->seat[i];
+
+                bites |= order_class(seat, core->now_ns) != CORE_CLASS_IDLE &&
+                         takt_time_since(core->now_ns, seat->want_since_ns) >= device->config.watchdog_ns;
+        }
+        if (device->bypass ? device->wanting != 0 : !bites)
+                return;
+        device->bypass = !device->bypass;
+        effect_add(effects, CORE_EFFECT_BYPASS, 0, d)->on = device->bypass;
+}
+
+static uint64_t watchdog_ns(const struct core *core, const struct device *device)
+{
+        uint64_t next = TAKT_NEVER;
+
+        if (device->bypass)
+                return next;
+        FOR_EACH_SEAT(i, device->wanting)
+                if (order_class(&core->seat[i], core->now_ns) != CORE_CLASS_IDLE)
+                        next = takt_time_min(next, core->seat[i].want_since_ns + device->config.watchdog_ns);
+        return next;
+}
+
+void lease_decide(struct core *core, uint32_t d, struct core_effects *effects)
+{
+        struct device *device = &core->device[d];
+        int32_t best;
+
+        device->timer_ns = TAKT_NEVER;
+        if (device->overlap != NO_SEAT && !core->seat[device->overlap].busy)
+                device->overlap = NO_SEAT;
+        watchdog(core, d, effects);
+        best = order_best(core, device);
+        if (device->phase == PHASE_DRAINING) {
+                decide_draining(core, d, best, effects);
+        } else if (device->phase == PHASE_FREE) {
+                if (best != NO_SEAT)
+                        open_gate(core, d, best, 0, effects);
+        } else if (best != NO_SEAT) {
+                watch(core, d, 1, effects);
+                if (core->seat[device->holder].busy)
+                        decide_busy(core, d, best, effects);
+                else
+                        decide_idle(core, d, best, effects);
+        }
+        // One more look: whom a grant left waiting decides whether the new holder is watched.
+        if (device->phase == PHASE_HELD) {
+                watch(core, d, device->wanting != 0, effects);
+                if (device->wanting && device->timer_ns == TAKT_NEVER)
+                        device->timer_ns = core->now_ns + device->config.slice_ns;
+        }
+        device->timer_ns = takt_time_min(device->timer_ns, watchdog_ns(core, device));
+}
+
+// A seat more or less on the device: a lone holder runs free, others are bounded.
+void lease_mode(struct core *core, uint32_t d, struct core_effects *effects)
+{
+        struct device *device = &core->device[d];
+        struct core_effect *effect;
+
+        if (device->phase != PHASE_HELD)
+                return;
+        effect = effect_add(effects, CORE_EFFECT_OPEN, (uint32_t)device->holder, d);
+        effect->free = device->seats == bit(device->holder);
+        (void)core;
+}
+
+void lease_drop(struct core *core, uint32_t s)
+{
+        struct seat *seat = &core->seat[s];
+        struct device *device = &core->device[seat->device];
+
+        device->wanting &= ~bit((int32_t)s);
+        device->seats &= ~bit((int32_t)s);
+        if (device->overlap == (int32_t)s)
+                device->overlap = NO_SEAT;
+        if (device->last_holder == (int32_t)s)
+                device->last_holder = NO_SEAT;
+        if (device->holder != (int32_t)s)
+                return;
+        device->holder = NO_SEAT;
+        device->phase = PHASE_FREE;
+        device->watched = 0;
+}

@@ -1,0 +1,173 @@
+// Who is next: the earliest deadline, then the fair by EEVDF (Stoica and Abdel-Wahab 1995), then the idle.
+#include "core/internal.h"
+
+enum core_class order_class(const struct seat *seat, uint64_t now_ns)
+{
+        uint64_t strikes = takt_time_since(seat->strikes_ns, now_ns) / TAKT_S;
+
+        if (seat->contract.class == CORE_CLASS_DEADLINE && strikes > STRIKES_MAX)
+                return CORE_CLASS_FAIR;
+        return seat->contract.class;
+}
+
+// A deadline counts no earlier than the time at which both buckets are out of debt.
+static uint64_t no_earlier_than_budget(const struct seat *seat, uint64_t deadline_ns)
+{
+        return takt_time_max(deadline_ns, takt_time_max(core_budget_recovered(&seat->sustained),
+                                                        core_budget_recovered(&seat->peak)));
+}
+
+// The deadline of the step at hand. A queued step that holds up a new request inherits the request's deadline.
+uint64_t order_key(const struct seat *seat)
+{
+        return no_earlier_than_budget(seat, takt_time_min(seat->step_deadline_ns, seat->pending_deadline_ns));
+}
+
+// What the next step of an idle seat would be worth, if it began now.
+uint64_t order_next_key(const struct seat *seat, uint64_t now_ns)
+{
+        uint64_t next = takt_time_max(seat->clock_ns, now_ns) + seat->contract.pace_ns;
+
+        if (seat->in_step)
+                return order_key(seat);
+        return no_earlier_than_budget(seat, takt_time_min(next, seat->pending_deadline_ns));
+}
+
+static uint64_t virtual_deadline(const struct device *device, const struct seat *seat)
+{
+        return seat->vruntime + device->config.slice_ns * 100 / seat->contract.weight;
+}
+
+// The weighted mean of the active seats' service: whoever is at or below it is owed time.
+static uint64_t virtual_time(const struct core *core, const struct device *device)
+{
+        uint64_t least = UINT64_MAX, sum = 0, weights = 0;
+        uint64_t active = device->wanting;
+
+        if (device->holder != NO_SEAT)
+                active |= UINT64_C(1) << device->holder;
+        FOR_EACH_SEAT(i, active)
+                if (order_class(&core->seat[i], core->now_ns) == CORE_CLASS_FAIR)
+                        least = takt_time_min(least, core->seat[i].vruntime);
+        if (least == UINT64_MAX)
+                return 0;
+        FOR_EACH_SEAT(i, active) {
+                const struct seat *seat = &core->seat[i];
+
+                if (order_class(seat, core->now_ns) != CORE_CLASS_FAIR)
+                        continue;
+                sum += (seat->vruntime - least) * seat->contract.weight;
+                weights += seat->contract.weight;
+        }
+        return least + sum / weights;
+}
+
+void order_fair_enter(const struct core *core, const struct device *device, struct seat *seat)
+{
+        int64_t slice = (int64_t)device->config.slice_ns;
+        int64_t lag = seat->lag_ns < -slice ? -slice : seat->lag_ns > slice ? slice : seat->lag_ns;
+        uint64_t now = virtual_time(core, device);
+
+        if (now)
+                seat->vruntime = lag > 0 && (uint64_t)lag > now ? 0 : now - (uint64_t)lag;
+}
+
+void order_fair_leave(const struct core *core, const struct device *device, struct seat *seat)
+{
+        seat->lag_ns = (int64_t)(virtual_time(core, device) - seat->vruntime);
+}
+
+// The best of one class so far.
+struct choice {
+        int32_t seat;
+        uint64_t key;
+};
+
+static void consider_one(struct choice *best, uint64_t i, uint64_t key)
+{
+        if (best->seat == NO_SEAT || key < best->key)
+                *best = (struct choice){(int32_t)i, key};
+}
+
+static void consider(const struct core *core, const struct device *device, uint64_t i, uint64_t fair_now,
+                     struct choice best[3])
+{
+        const struct seat *seat = &core->seat[i];
+
+        switch (order_class(seat, core->now_ns)) {
+        case CORE_CLASS_DEADLINE:
+                consider_one(&best[CORE_CLASS_DEADLINE], i, order_key(seat));
+                break;
+        case CORE_CLASS_FAIR: // whoever is not owed any time comes behind all who are
+                consider_one(&best[CORE_CLASS_FAIR], i,
+                             virtual_deadline(device, seat) + (seat->vruntime > fair_now ? UINT64_MAX / 2 : 0));
+                break;
+        case CORE_CLASS_IDLE:
+                consider_one(&best[CORE_CLASS_IDLE], i, seat->want_since_ns);
+                break;
+        }
+}
+
+// When the fair class's guarantee makes its first in line as urgent as a deadline.
+static uint64_t guarantee(const struct device *device, const struct seat *seat)
+{
+        return takt_time_max(seat->want_since_ns + FAIR_WAIT_NS, core_budget_recovered(&device->fair));
+}
+
+static int32_t first_come(const struct core *core, const struct device *device)
+{
+        int32_t first = NO_SEAT;
+
+        FOR_EACH_SEAT(i, device->wanting)
+                if (first == NO_SEAT || core->seat[i].want_since_ns < core->seat[first].want_since_ns)
+                        first = (int32_t)i;
+        return first;
+}
+
+int32_t order_best(const struct core *core, const struct device *device)
+{
+        struct choice best[3] = {{NO_SEAT, 0}, {NO_SEAT, 0}, {NO_SEAT, 0}};
+        const struct choice *deadline = &best[CORE_CLASS_DEADLINE], *fair = &best[CORE_CLASS_FAIR];
+        uint64_t fair_now;
+
+        if (device->bypass)
+                return first_come(core, device);
+        fair_now = virtual_time(core, device);
+        FOR_EACH_SEAT(i, device->wanting)
+                consider(core, device, i, fair_now, best);
+        if (deadline->seat != NO_SEAT && fair->seat != NO_SEAT &&
+            guarantee(device, &core->seat[fair->seat]) < deadline->key)
+                return fair->seat;
+        if (deadline->seat != NO_SEAT)
+                return deadline->seat;
+        return fair->seat != NO_SEAT ? fair->seat : best[CORE_CLASS_IDLE].seat;
+}
+
+static int slice_is_over(const struct core *core, const struct device *device, const struct seat *holder)
+{
+        return core->now_ns >= holder->opened_ns + device->config.slice_ns;
+}
+
+// Whether the waiter should have the device rather than the holder, if the holder can be split now.
+int order_before(const struct core *core, const struct device *device, int32_t waiter, int32_t holder)
+{
+        const struct seat *w = &core->seat[waiter], *h = &core->seat[holder];
+        enum core_class wc = order_class(w, core->now_ns), hc = order_class(h, core->now_ns);
+        uint64_t wk, hk;
+
+        if (device->bypass)
+                return slice_is_over(core, device, h);
+        if (wc == CORE_CLASS_DEADLINE && hc == CORE_CLASS_DEADLINE) {
+                wk = order_key(w);
+                hk = h->busy ? order_key(h) : order_next_key(h, core->now_ns);
+                return wk < hk;
+        }
+        if (wc == CORE_CLASS_FAIR && hc == CORE_CLASS_DEADLINE)
+                return guarantee(device, w) < (h->busy ? order_key(h) : order_next_key(h, core->now_ns));
+        if (wc == CORE_CLASS_DEADLINE && hc == CORE_CLASS_FAIR) // the guarantee is a whole slice
+                return core_budget_recovered(&device->fair) > core->now_ns || slice_is_over(core, device, h) ||
+                       takt_time_since(h->opened_ns, h->want_since_ns) < FAIR_WAIT_NS;
+        if (wc == hc)
+                return slice_is_over(core, device, h);
+        return wc < hc;
+}

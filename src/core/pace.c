@@ -1,0 +1,82 @@
+// Steps and the pace clock: each step moves the clock on by the token objective and is due when the clock says so. An
+// agent that runs ahead of its pace has a late clock, and so lends its slack to whoever is in a hurry.
+#include "core/internal.h"
+
+void pace_init(struct seat *seat, uint64_t now_ns)
+{
+        seat->clock_ns = now_ns;
+        seat->step_deadline_ns = TAKT_NEVER;
+        seat->pending_deadline_ns = TAKT_NEVER;
+        seat->gap_ns = GAP_START_NS;
+        seat->step_ns = seat->contract.step_ns;
+        seat->idle_since_ns = now_ns;
+}
+
+// Mean and mean deviation with gains of 1/8 and 1/4 (Jacobson 1988).
+static void learn_gap(struct seat *seat, uint64_t gap_ns)
+{
+        uint64_t off = gap_ns > seat->gap_ns ? gap_ns - seat->gap_ns : seat->gap_ns - gap_ns;
+
+        if (gap_ns > GAP_LONGEST_NS)
+                return;
+        seat->gap_ns += gap_ns / 8;
+        seat->gap_ns -= seat->gap_ns / 8;
+        seat->gap_deviation_ns += off / 4;
+        seat->gap_deviation_ns -= seat->gap_deviation_ns / 4;
+}
+
+// With no reports of requests, a step after a pause is taken for the first of a new request.
+static int follows_pause(const struct seat *seat, uint64_t at_ns)
+{
+        return takt_time_since(at_ns, seat->idle_since_ns) > GAP_LONGEST_NS;
+}
+
+void pace_step_begin(struct seat *seat, uint64_t at_ns)
+{
+        const struct core_contract *c = &seat->contract;
+
+        if (seat->in_step)
+                return;
+        seat->in_step = 1;
+        seat->step_began_ns = at_ns;
+        seat->is_first = seat->seen ? seat->n_pending > 0 : follows_pause(seat, at_ns);
+        if (seat->is_first) {
+                seat->step_deadline_ns = seat->seen ? TAKT_NEVER : at_ns + c->first_ns;
+                if (!seat->seen)
+                        seat->clock_ns = at_ns;
+                return;
+        }
+        learn_gap(seat, takt_time_since(at_ns, seat->idle_since_ns));
+        seat->clock_ns = takt_time_max(seat->clock_ns, at_ns) + c->pace_ns;
+        // Blind to requests, a step may carry somebody's first token: it is never due later than that would be.
+        if (!seat->seen)
+                seat->clock_ns = takt_time_min(seat->clock_ns, at_ns + c->first_ns);
+        seat->step_deadline_ns = seat->clock_ns;
+}
+
+void pace_step_end(struct seat *seat, uint64_t at_ns, uint32_t steps, uint64_t busy_ns)
+{
+        uint64_t length = busy_ns / steps;
+
+        // Steps that nobody watched: the first is the one that was begun, the others only move the clock.
+        if (steps > 1 && !seat->is_first)
+                seat->clock_ns = takt_time_max(seat->clock_ns, at_ns) + (steps - 1) * seat->contract.pace_ns;
+        if (!seat->is_first && length < 4 * seat->step_ns) {
+                seat->step_ns += length / 8;
+                seat->step_ns -= seat->step_ns / 8;
+        }
+        seat->account.steps += steps;
+        seat->in_step = 0;
+        seat->is_first = 0;
+        seat->step_deadline_ns = TAKT_NEVER;
+}
+
+uint64_t pace_linger(const struct seat *seat)
+{
+        return takt_time_min(seat->gap_ns + 4 * seat->gap_deviation_ns, LINGER_LONGEST_NS);
+}
+
+int pace_expects_step(const struct seat *seat)
+{
+        return !seat->seen || seat->n_requests > 0 || seat->n_unlisted > 0;
+}
