@@ -78,6 +78,8 @@ static void want(struct core *core, uint32_t s, int on)
         pace_step_begin(seat, core->now_ns);
         if (seat->contract.class != CORE_CLASS_IDLE)
                 order_fair_enter(core, device, seat);
+        if (!device->wanting)
+                device->contended_ns = core->now_ns;
         device->wanting |= UINT64_C(1) << s;
 }
 
@@ -97,8 +99,8 @@ static void busy(struct core *core, const struct core_event *event)
         seat->busy = 1;
         seat->busy_since_ns = told(core, event->at_ns, seat->idle_since_ns);
         seat->prepaid_ns = 0;
-        if (device->holder == (int32_t)event->seat && device->wanting)
-                lease_charge(device, seat, seat->busy_since_ns - seat->idle_since_ns, core->now_ns);
+        if (device->holder == (int32_t)event->seat)
+                lease_charge_linger(device, seat, seat->busy_since_ns, core->now_ns);
         pace_step_begin(seat, seat->busy_since_ns);
 }
 

@@ -3,6 +3,9 @@
 // A *seat* is one tenant on one device. The caller numbers seats and devices from 0; a tenant with several processes on
 // a device has one seat there, and the caller tells only when the first becomes busy and the last becomes idle.
 // core_step() reads no clock and allocates nothing; time comes with the event and never goes back.
+//
+// Decisions are made on what is known of the holder. So before each event of a device the caller looks at its holder's
+// page (and the event's own seat's) and tells BUSY or IDLE first if they have news.
 #pragma once
 #include <stdint.h>
 #include "core/contract.h"

@@ -63,6 +63,7 @@ struct device {
         int32_t overlap; // a former holder whose work may still run beside the holder's (soft hand-over, hang)
         uint8_t watched, bypass, nudged, overran;
         uint64_t closed_ns; // when the drain began
+        uint64_t contended_ns; // since when somebody waits
         uint64_t accounted_ns, switch_until_ns;
         uint64_t timer_ns;
         uint64_t wanting; // seats at the gate, one bit each
@@ -120,6 +121,7 @@ void order_fair_leave(const struct core *core, const struct device *device, stru
 // lease.c
 void lease_account(struct core *core, struct device *device, uint64_t now_ns);
 void lease_charge(struct device *device, struct seat *seat, uint64_t cost_ns, uint64_t now_ns);
+void lease_charge_linger(struct device *device, struct seat *seat, uint64_t until_ns, uint64_t now_ns);
 void lease_decide(struct core *core, uint32_t device, struct core_effects *effects);
 void lease_mode(struct core *core, uint32_t device, struct core_effects *effects);
 void lease_drop(struct core *core, uint32_t seat);

@@ -51,6 +51,15 @@ void lease_charge(struct device *device, struct seat *seat, uint64_t cost_ns, ui
         }
 }
 
+// Holding the device idle costs as much as using it, from when somebody waits for it.
+void lease_charge_linger(struct device *device, struct seat *seat, uint64_t until_ns, uint64_t now_ns)
+{
+        uint64_t since = takt_time_max(seat->idle_since_ns, device->contended_ns);
+
+        if (device->wanting)
+                lease_charge(device, seat, takt_time_since(until_ns, since), now_ns);
+}
+
 // Charges what the running burst has used so far, so that the order stays true while it runs.
 static void charge_so_far(struct core *core, struct device *device, struct seat *seat)
 {
@@ -98,8 +107,8 @@ static void close_gate(struct core *core, uint32_t d, struct core_effects *effec
 
         assert(seat->open);
         effect_add(effects, CORE_EFFECT_CLOSE, (uint32_t)device->holder, d);
-        if (!seat->busy) // the linger is charged
-                lease_charge(device, seat, takt_time_since(core->now_ns, seat->idle_since_ns), core->now_ns);
+        if (!seat->busy)
+                lease_charge_linger(device, seat, core->now_ns, core->now_ns);
         seat->open = 0;
         device->phase = PHASE_DRAINING;
         device->closed_ns = core->now_ns;
