@@ -33,8 +33,12 @@ void lease_account(struct core *core, struct device *device, uint64_t now_ns)
         device->accounted_ns = now_ns;
 }
 
+// Time that nobody else wanted costs half: using it harms nobody, but whoever lives on it must not come with full
+// buckets when the others return. (Tried: full price makes the chat late, 0.03 %; no price the router, 0.004 %.)
 void lease_charge(struct device *device, struct seat *seat, uint64_t cost_ns, uint64_t now_ns)
 {
+        if (!device->wanting)
+                cost_ns /= 2;
         if (!cost_ns)
                 return;
         switch (order_class(seat, now_ns)) {

@@ -71,9 +71,12 @@ void pace_step_end(struct seat *seat, uint64_t at_ns, uint32_t steps, uint64_t b
         seat->step_deadline_ns = TAKT_NEVER;
 }
 
+// Giving up too early costs the holder a whole step of somebody else's, lingering on costs the gap: so in doubt longer.
 uint64_t pace_linger(const struct seat *seat)
 {
-        return takt_time_min(seat->gap_ns + 4 * seat->gap_deviation_ns, LINGER_LONGEST_NS);
+        uint64_t likely = seat->gap_ns + 4 * seat->gap_deviation_ns;
+
+        return takt_time_min(takt_time_max(likely, LINGER_SHORTEST_NS), LINGER_LONGEST_NS);
 }
 
 int pace_expects_step(const struct seat *seat)
