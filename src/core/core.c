@@ -76,7 +76,7 @@ static void want(struct core *core, uint32_t s, int on)
         }
         seat->want_since_ns = core->now_ns;
         pace_step_begin(seat, core->now_ns);
-        if (seat->contract.class != CORE_CLASS_IDLE)
+        if (order_class(seat, core->now_ns) == CORE_CLASS_FAIR)
                 order_fair_enter(core, device, seat);
         if (!device->wanting)
                 device->contended_ns = core->now_ns;
@@ -94,6 +94,8 @@ static void busy(struct core *core, const struct core_event *event)
         struct seat *seat = &core->seat[event->seat];
         struct device *device = &core->device[seat->device];
 
+        if (device->holder == (int32_t)event->seat)
+                device->asked = 0;
         if (seat->busy)
                 return;
         seat->busy = 1;
@@ -110,6 +112,8 @@ static void idle(struct core *core, const struct core_event *event)
         struct device *device = &core->device[seat->device];
         uint64_t at = told(core, event->at_ns, seat->idle_since_ns);
 
+        if (device->holder == (int32_t)event->seat)
+                device->asked = 0;
         lease_charge(device, seat, takt_time_since(event->busy_ns, seat->prepaid_ns), core->now_ns);
         seat->account.busy_ns += event->busy_ns;
         seat->prepaid_ns = 0;
@@ -119,7 +123,7 @@ static void idle(struct core *core, const struct core_event *event)
                 pace_step_end(seat, at, event->steps, event->busy_ns);
         }
         seat->idle_since_ns = at;
-        if (seat->contract.class != CORE_CLASS_IDLE && !seat->wants)
+        if (order_class(seat, core->now_ns) == CORE_CLASS_FAIR && !seat->wants)
                 order_fair_leave(core, device, seat);
 }
 

@@ -62,7 +62,8 @@ struct device {
         enum phase phase;
         int32_t holder, last_holder;
         int32_t overlap; // a former holder whose work may still run beside the holder's (soft hand-over, hang)
-        uint8_t watched, bypass, nudged, overran;
+        uint8_t watched, bypass, nudged;
+        uint8_t asked; // the gate was closed, and the answer (busy or idle?) is not here yet
         uint64_t closed_ns; // when the drain began
         uint64_t contended_ns; // since when somebody waits
         uint64_t accounted_ns, switch_until_ns;

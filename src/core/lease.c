@@ -116,7 +116,9 @@ static void close_gate(struct core *core, uint32_t d, struct core_effects *effec
         seat->open = 0;
         device->phase = PHASE_DRAINING;
         device->closed_ns = core->now_ns;
-        device->nudged = device->overran = 0;
+        device->timer_ns = core->now_ns + NUDGE_BOUNDS * device->config.bound_ns;
+        device->asked = 1;
+        device->nudged = 0;
 }
 
 static void watch(struct core *core, uint32_t d, int on, struct core_effects *effects)
@@ -196,7 +198,6 @@ static void overrun(struct core *core, uint32_t d, struct core_effects *effects)
         struct device *device = &core->device[d];
         struct seat *h = &core->seat[device->holder];
 
-        device->overran = 1;
         h->account.overruns++;
         h->strikes_ns = takt_time_max(h->strikes_ns, core->now_ns) + TAKT_S;
         effect_add(effects, CORE_EFFECT_OVERRUN, (uint32_t)device->holder, d)->ns =
@@ -211,6 +212,8 @@ static void decide_draining(struct core *core, uint32_t d, int32_t best, struct 
         uint64_t hang_ns = device->closed_ns + HANG_NS;
 
         charge_so_far(core, device, h);
+        if (!h->busy && device->asked)
+                h->busy = 1; // until we hear otherwise
         if (h->busy && core->now_ns < nudge_ns) {
                 device->timer_ns = nudge_ns;
                 return;
@@ -322,5 +325,5 @@ void lease_drop(struct core *core, uint32_t s)
                 return;
         device->holder = NO_SEAT;
         device->phase = PHASE_FREE;
-        device->watched = 0;
+        device->watched = device->asked = 0;
 }
