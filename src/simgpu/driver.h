@@ -1,0 +1,137 @@
+// What the files of the driver share: contexts, streams, events, functions and graphs of this process.
+#pragma once
+#include <pthread.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "simgpu/segment.h"
+
+#define API __attribute__((visibility("default"))) int
+
+enum {
+        SUCCESS = 0,
+        INVALID_VALUE = 1,
+        OUT_OF_MEMORY = 2,
+        NOT_INITIALIZED = 3,
+        NO_DEVICE = 100,
+        INVALID_DEVICE = 101,
+        INVALID_CONTEXT = 201,
+        INVALID_HANDLE = 400,
+        NOT_FOUND = 500,
+        NOT_READY = 600,
+        LAUNCH_FAILED = 719,
+        NOT_SUPPORTED = 801,
+        CAPTURE_UNSUPPORTED = 900,
+        CAPTURE_UNMATCHED = 903,
+        UNKNOWN = 999,
+};
+
+// Handles that name a stream without being one.
+#define STREAM_LEGACY ((struct stream *)1)
+#define STREAM_PER_THREAD ((struct stream *)2)
+
+struct graph_node {
+        int type; // CUgraphNodeType: 0 kernel, 1 memcpy, 2 memset, 3 host, 5 empty
+        uint64_t cost_ns;
+        const struct function *function;
+        unsigned grid[3], block[3], shared;
+        void **params;
+        void *to; // memcpy, memset
+        const void *from;
+        size_t size;
+        uint64_t value;
+        unsigned width;
+        void (*host)(void *);
+        void *host_arg;
+};
+
+struct graph {
+        struct graph_node **node;
+        size_t n, room;
+};
+
+struct graph_exec {
+        struct graph *graph; // its own copy
+        uint64_t cost_ns;
+        int has_copies;
+};
+
+struct stream {
+        struct context *context;
+        uint64_t position_ns; // its last submission's place in the context's work
+        uint64_t id;
+        unsigned flags;
+        int priority;
+        struct graph *capture; // NULL: not capturing
+        uint64_t capture_id;
+        int is_default;
+};
+
+struct context {
+        uint32_t slot; // in the segment
+        uint64_t id;
+        int device, is_primary, references;
+        unsigned flags;
+        struct stream legacy;
+        uint64_t position_ns; // everything submitted
+        struct storage *storage;
+};
+
+struct event {
+        struct context *context;
+        uint64_t position_ns, done_at_ns;
+        int recorded;
+        unsigned flags;
+};
+
+struct function {
+        char *name;
+        struct module *module;
+        int is_llm_row; // the profile's kernel whose rows carry the time of a layer
+        uint64_t cost_ns;
+        int dynamic_shared;
+};
+
+extern struct sim_segment *sim;
+
+// context.c
+struct context *context_current(void);
+struct context *context_primary(void);
+int driver_ready(void); // SUCCESS or the error that a call before cuInit gives
+int driver_version(void);
+
+// stream.c: NULL, legacy and per-thread handles become streams; NULL when there is no context.
+struct stream *stream_of(struct stream *handle);
+int stream_submit(struct stream *stream, uint64_t cost_ns);
+int stream_wait(struct stream *stream);
+int context_wait(struct context *context);
+int capture_active(void); // streams of this process that capture now
+
+// cost.c
+uint64_t cost_of_kernel(const struct function *function, const unsigned grid[3], const unsigned block[3]);
+uint64_t cost_of_copy(size_t bytes, int on_device);
+int cost_is_row_kernel(const char *name);
+
+// graph.c
+struct graph_node *graph_add(struct graph *graph, int type);
+struct graph *graph_new(void);
+void graph_free(struct graph *graph);
+
+// memory.c
+int memory_charge(int64_t bytes);
+void *memory_base(const void *pointer, size_t *ret_size);
+
+// symbols.c: one row of cudaTypedefs.h
+struct symbol {
+        const char *name;
+        int version, flag; // flag 2: for the per-thread default stream
+        int (*entry)(void);
+};
+extern const struct symbol symbols[];
+extern const size_t n_symbols;
+
+// tables.c, integrity.c
+int tables_get(const void **ret_table, const unsigned char uuid[16]);
+int integrity_check(unsigned version, uint64_t seconds, uint64_t ret_answer[2]);
+const void *tables_interface(void);
+const void *tables_integrity(void);
+void device_uuid(unsigned char ret_uuid[16]);

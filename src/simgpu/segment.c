@@ -1,0 +1,240 @@
+#include "simgpu/segment.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MAGIC 0x53494d47u // "SIMG"
+#define VERSION 1u
+#define LONGEST_SLEEP_NS UINT64_C(20000000) // others may die and so finish us sooner than thought
+
+static uint64_t now_ns(void)
+{
+        struct timespec t;
+
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static uint64_t setting(const char *name, uint64_t otherwise)
+{
+        const char *text = getenv(name);
+
+        return text && *text ? strtoull(text, NULL, 0) : otherwise;
+}
+
+const char *sim_segment_name(void)
+{
+        static char name[64];
+        const char *text = getenv("SIMGPU_NAME");
+
+        snprintf(name, sizeof name, "/%s", text && *text ? text : "simgpu0");
+        return name;
+}
+
+// nvidia-smi compute-policy --set-timeslice: default, short, medium, long.
+static uint64_t slice_us(void)
+{
+        const char *policy = getenv("SIMGPU_POLICY");
+
+        if (policy && !strcmp(policy, "short"))
+                return 1000;
+        if (policy && !strcmp(policy, "medium"))
+                return 4000;
+        if (policy && !strcmp(policy, "long"))
+                return 30000;
+        return setting("SIMGPU_SLICE_US", 2000);
+}
+
+static void make(struct sim_segment *s)
+{
+        pthread_mutexattr_t attributes;
+
+        pthread_mutexattr_init(&attributes);
+        pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+        pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+        pthread_mutex_init(&s->lock, &attributes);
+        s->version = VERSION;
+        s->memory_bytes = setting("SIMGPU_MEMORY_MIB", 40960) << 20;
+        s->device.now_ns = now_ns();
+        s->device.slice_ns = slice_us() * 1000;
+        s->device.switch_ns = setting("SIMGPU_SWITCH_US", 100) * 1000;
+        s->device.mps = (uint32_t)setting("SIMGPU_MPS", 0);
+        s->device.owner = -1;
+        __atomic_store_n(&s->magic, MAGIC, __ATOMIC_RELEASE);
+}
+
+// Whoever creates the file makes it; others wait for the magic number, which takes microseconds.
+struct sim_segment *sim_segment_open(void)
+{
+        const char *name = sim_segment_name();
+        int fd = shm_open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666), creator = fd >= 0;
+        struct sim_segment *s;
+        struct stat stat;
+
+        if (!creator)
+                fd = shm_open(name, O_RDWR | O_CLOEXEC, 0);
+        if (fd < 0)
+                return NULL;
+        if (creator && ftruncate(fd, sizeof *s) < 0)
+                return close(fd), NULL;
+        for (int i = 0; i < 1000 && fstat(fd, &stat) == 0 && stat.st_size < (off_t)sizeof *s; i++)
+                usleep(1000);
+        s = mmap(NULL, sizeof *s, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+        close(fd);
+        if (s == MAP_FAILED)
+                return NULL;
+        if (creator)
+                make(s);
+        for (int i = 0; i < 1000 && __atomic_load_n(&s->magic, __ATOMIC_ACQUIRE) != MAGIC; i++)
+                usleep(1000);
+        if (s->magic != MAGIC || s->version != VERSION)
+                return munmap(s, sizeof *s), errno = EPROTO, NULL;
+        return s;
+}
+
+// The last interval grows while the same context goes on.
+static void log_interval(void *arg, const struct sim_log_entry *entry)
+{
+        struct sim_segment *s = arg;
+        struct sim_log_entry *last = s->n_log ? &s->log[(s->n_log - 1) % SIM_LOG_MAX] : NULL;
+        struct sim_log_entry *next;
+
+        if (last && last->end_ns == entry->start_ns && last->context == entry->context &&
+            last->kind == entry->kind && last->n_runnable == entry->n_runnable) {
+                last->end_ns = entry->end_ns;
+                return;
+        }
+        next = &s->log[s->n_log++ % SIM_LOG_MAX];
+        *next = *entry;
+        next->pid = s->process[s->device.context[entry->context].process].pid;
+}
+
+void sim_segment_lock(struct sim_segment *s)
+{
+        if (pthread_mutex_lock(&s->lock) == EOWNERDEAD)
+                pthread_mutex_consistent(&s->lock);
+        if (!s->lost)
+                sim_device_advance(&s->device, now_ns(), log_interval, s);
+}
+
+void sim_segment_unlock(struct sim_segment *s)
+{
+        pthread_mutex_unlock(&s->lock);
+}
+
+// Field 22 of /proc/PID/stat; 0 when the process is gone.
+static uint64_t started(uint32_t pid)
+{
+        char path[32], text[512], *at;
+        unsigned long long start = 0;
+        size_t n;
+        FILE *file;
+
+        snprintf(path, sizeof path, "/proc/%u/stat", pid);
+        if (!(file = fopen(path, "re")))
+                return 0;
+        n = fread(text, 1, sizeof text - 1, file);
+        fclose(file);
+        text[n] = 0;
+        at = strrchr(text, ')');
+        if (!at || at[2] == 'Z' || at[2] == 'X')
+                return 0;
+        at++;
+        for (int field = 3; field < 22 && at; field++)
+                at = strchr(at + 1, ' ');
+        if (at)
+                sscanf(at, "%llu", &start);
+        return start;
+}
+
+static void drop(struct sim_segment *s, uint32_t p)
+{
+        for (uint32_t c = 0; c < SIM_CONTEXTS_MAX; c++)
+                if (s->device.context[c].used && s->device.context[c].process == p)
+                        memset(&s->device.context[c], 0, sizeof s->device.context[c]);
+        s->memory_used_bytes -= s->process[p].memory_bytes;
+        memset(&s->process[p], 0, sizeof s->process[p]);
+}
+
+void sim_segment_sweep(struct sim_segment *s)
+{
+        for (uint32_t p = 0; p < SIM_PROCESSES_MAX; p++)
+                if (s->process[p].pid && started(s->process[p].pid) != s->process[p].started)
+                        drop(s, p);
+}
+
+int sim_segment_process(struct sim_segment *s)
+{
+        uint32_t pid = (uint32_t)getpid();
+        int free = -1;
+
+        for (int p = 0; p < SIM_PROCESSES_MAX; p++) {
+                if (s->process[p].pid == pid)
+                        return p;
+                if (!s->process[p].pid && free < 0)
+                        free = p;
+        }
+        if (free < 0)
+                return -1;
+        s->process[free].pid = pid;
+        s->process[free].started = started(pid);
+        prctl(PR_GET_NAME, s->process[free].name);
+        return free;
+}
+
+int sim_segment_context(struct sim_segment *s)
+{
+        int process;
+
+        sim_segment_sweep(s);
+        process = sim_segment_process(s);
+        if (process < 0)
+                return -1;
+        for (int c = 0; c < SIM_CONTEXTS_MAX; c++)
+                if (!s->device.context[c].used) {
+                        s->device.context[c] = (struct sim_context){.used = 1, .process = (uint32_t)process};
+                        return c;
+                }
+        return -1;
+}
+
+static void sleep_until(uint64_t when_ns)
+{
+        struct timespec t = {.tv_sec = (time_t)(when_ns / 1000000000u), .tv_nsec = (long)(when_ns % 1000000000u)};
+
+        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
+}
+
+// Sleeps until the predicted end and looks again: others may have come in between.
+int sim_segment_wait(struct sim_segment *s, uint32_t context, uint64_t position_ns)
+{
+        int slack = prctl(PR_GET_TIMERSLACK), lost, done, hung;
+        uint64_t when, latest;
+
+        for (;;) {
+                sim_segment_lock(s);
+                lost = s->lost != 0;
+                done = s->device.context[context].done_ns >= position_ns;
+                when = done || lost ? 0 : sim_device_when(&s->device, context, position_ns);
+                latest = s->device.now_ns + LONGEST_SLEEP_NS;
+                hung = when == UINT64_MAX;
+                if (hung)
+                        sim_segment_sweep(s);
+                sim_segment_unlock(s);
+                if (done || lost)
+                        break;
+                if (slack > 1)
+                        prctl(PR_SET_TIMERSLACK, 1);
+                sleep_until(when < latest ? when : latest);
+        }
+        if (slack > 1)
+                prctl(PR_SET_TIMERSLACK, slack);
+        return done ? 0 : -EIO;
+}
