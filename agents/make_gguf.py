@@ -10,7 +10,7 @@ import random
 import struct
 import sys
 
-LAYERS, WIDTH, HEADS, INNER, CONTEXT = 4, 64, 2, 128, 8192
+LAYERS, WIDTH, HEADS, INNER, CONTEXT = 4, 128, 2, 256, 8192
 Q8_0, F32 = 8, 0
 UINT32, FLOAT32, STRING, ARRAY, INT32 = 4, 6, 8, 9, 5
 

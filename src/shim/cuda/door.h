@@ -1,0 +1,40 @@
+// The hooked exports of the CUDA driver, and the driver's own entries behind them.
+#pragma once
+#include <stdint.h>
+
+// One number for each hooked export.
+enum hook {
+#define SUBMIT(name, n, stream) HOOK_##name,
+#define SUBMIT_SYNC(name, n, stream) HOOK_##name,
+#define SYNC(name, n, stream) HOOK_##name,
+#define OTHER(name) HOOK_##name,
+#include "shim/cuda/hooks.inc"
+#undef SUBMIT
+#undef SUBMIT_SYNC
+#undef SYNC
+#undef OTHER
+        N_HOOKS
+};
+
+typedef uintptr_t (*driver_fn)(uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t,
+                               uintptr_t, uintptr_t, uintptr_t);
+
+#define EXPORT __attribute__((visibility("default")))
+
+enum {
+        CUDA_SUCCESS = 0,
+        CUDA_OUT_OF_MEMORY = 2,
+        CUDA_NOT_FOUND = 500,
+        CUDA_NOT_SUPPORTED = 801,
+        CUDA_NOT_READY = 802, // CUDA_ERROR_SYSTEM_NOT_READY: what `refuse` gives while the daemon is gone
+};
+
+// The driver's entries; looked up once, NULL where the driver has none.
+extern void *door_real[N_HOOKS];
+// Looks them up if that was not done yet. Any thread, any time, before cuInit too.
+void door_open(void);
+// Any other function of the driver, or NULL.
+void *door_driver(const char *name);
+
+// Calls the driver's own entry of a hooked export with the arguments that it has.
+#define REAL(name, ...) ((uintptr_t (*)())door_real[HOOK_##name])(__VA_ARGS__)

@@ -1,0 +1,138 @@
+// The hooked calls themselves: one line of the fast path, made for each by hooks.inc.
+#include <stddef.h>
+#include "shim/cuda/gate.h"
+
+#define P0 void
+#define P1 uintptr_t a0
+#define P2 P1, uintptr_t a1
+#define P3 P2, uintptr_t a2
+#define P4 P3, uintptr_t a3
+#define P5 P4, uintptr_t a4
+#define P6 P5, uintptr_t a5
+#define P7 P6, uintptr_t a6
+#define P8 P7, uintptr_t a7
+#define P9 P8, uintptr_t a8
+#define P10 P9, uintptr_t a9
+#define P11 P10, uintptr_t a10
+#define A0
+#define A1 a0
+#define A2 A1, a1
+#define A3 A2, a2
+#define A4 A3, a3
+#define A5 A4, a4
+#define A6 A5, a5
+#define A7 A6, a6
+#define A8 A7, a7
+#define A9 A8, a8
+#define A10 A9, a9
+#define A11 A10, a10
+
+// Where CUlaunchConfig keeps its stream: seven unsigned numbers come before it.
+static inline uintptr_t config_stream(uintptr_t config)
+{
+        return *(const uintptr_t *)(config + 32);
+}
+
+static inline uintptr_t or_thread(uintptr_t handle)
+{
+        return handle ? handle : HANDLE_PER_THREAD;
+}
+
+#define AT(k) a##k
+#define THREAD_AT(k) or_thread(a##k)
+#define CONFIG config_stream(a0)
+#define THREAD_CONFIG or_thread(config_stream(a0))
+#define LEGACY 0
+#define THREAD HANDLE_PER_THREAD
+
+#define LIKELY(x) __builtin_expect(!!(x), 1)
+
+#define SLOW(name, n, stream, after)                                                                                   \
+        static __attribute__((noinline)) int slow_##name(P##n)                                                         \
+        {                                                                                                              \
+                uintptr_t handle = stream;                                                                             \
+                stream_key key = gate_key(handle);                                                                     \
+                int tracked, error = gate_enter(HOOK_##name, handle, key, &tracked);                                   \
+                                                                                                                       \
+                if (error)                                                                                             \
+                        return error;                                                                                  \
+                if (!door_real[HOOK_##name])                                                                           \
+                        return CUDA_NOT_SUPPORTED;                                                                     \
+                error = ((int (*)(P##n))door_real[HOOK_##name])(A##n);                                                 \
+                if (tracked)                                                                                           \
+                        after;                                                                                         \
+                return error;                                                                                          \
+        }
+
+#define SUBMIT(name, n, stream)                                                                                        \
+        SLOW(name, n, stream, gate_leave(HOOK_##name, handle, tracked))                                                \
+        EXPORT int name(P##n);                                                                                         \
+        int name(P##n)                                                                                                 \
+        {                                                                                                              \
+                if (LIKELY(lease_attention() == 0 &&                                                                   \
+                           atomic_load_explicit(&gate_last, memory_order_relaxed) == (stream)))                        \
+                        return ((int (*)(P##n))door_real[HOOK_##name])(A##n);                                          \
+                return slow_##name(A##n);                                                                              \
+        }
+
+#define SUBMIT_SYNC(name, n, stream)                                                                                   \
+        SLOW(name, n, stream, gate_done(key))                                                                          \
+        EXPORT int name(P##n);                                                                                         \
+        int name(P##n)                                                                                                 \
+        {                                                                                                              \
+                return slow_##name(A##n);                                                                              \
+        }
+
+#define DONE_AT(k) gate_key(a##k)
+#define DONE_THREAD_AT(k) gate_key(or_thread(a##k))
+#define DONE_ANY KEY_ANY
+#define DONE_ALL KEY_ALL
+
+#define SYNC(name, n, stream)                                                                                          \
+        EXPORT int name(P##n);                                                                                         \
+        int name(P##n)                                                                                                 \
+        {                                                                                                              \
+                int error;                                                                                             \
+                                                                                                                       \
+                door_open();                                                                                           \
+                if (!door_real[HOOK_##name])                                                                           \
+                        return CUDA_NOT_SUPPORTED;                                                                     \
+                error = ((int (*)(P##n))door_real[HOOK_##name])(A##n);                                                 \
+                if (error == CUDA_SUCCESS)                                                                             \
+                        gate_done(DONE_##stream);                                                                      \
+                return error;                                                                                          \
+        }
+
+#define OTHER(name)
+
+#include "shim/cuda/hooks.inc"
+
+// Streams and captures: only noted.
+#define FORWARD(name, params, args, before, after)                                                                     \
+        EXPORT int name params;                                                                                        \
+        int name params                                                                                                \
+        {                                                                                                              \
+                int error;                                                                                             \
+                                                                                                                       \
+                door_open();                                                                                           \
+                if (!door_real[HOOK_##name])                                                                           \
+                        return CUDA_NOT_SUPPORTED;                                                                     \
+                before;                                                                                                \
+                error = ((int(*) params)door_real[HOOK_##name])args;                                                   \
+                after;                                                                                                 \
+                return error;                                                                                          \
+        }
+
+#define BEGIN(name, params, args) FORWARD(name, params, args, gate_capture(1), if (error) gate_capture(-1))
+#define END(name) FORWARD(name, (uintptr_t stream, void **graph), (stream, graph), , gate_capture(-1))
+
+FORWARD(cuStreamDestroy, (uintptr_t stream), (stream), gate_done(KEY_ANY); gate_forget(gate_key(stream)), )
+FORWARD(cuStreamDestroy_v2, (uintptr_t stream), (stream), gate_done(KEY_ANY); gate_forget(gate_key(stream)), )
+BEGIN(cuStreamBeginCapture, (uintptr_t stream), (stream))
+BEGIN(cuStreamBeginCapture_ptsz, (uintptr_t stream), (stream))
+BEGIN(cuStreamBeginCapture_v2, (uintptr_t stream, int mode), (stream, mode))
+BEGIN(cuStreamBeginCapture_v2_ptsz, (uintptr_t stream, int mode), (stream, mode))
+BEGIN(cuStreamBeginCaptureToGraph, (uintptr_t s, void *g, void *d, void *e, size_t n, int m), (s, g, d, e, n, m))
+BEGIN(cuStreamBeginCaptureToGraph_ptsz, (uintptr_t s, void *g, void *d, void *e, size_t n, int m), (s, g, d, e, n, m))
+END(cuStreamEndCapture)
+END(cuStreamEndCapture_ptsz)

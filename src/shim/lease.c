@@ -1,0 +1,217 @@
+#include "shim/lease.h"
+#include <errno.h>
+#include <linux/futex.h>
+#include <linux/membarrier.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include "base/clock.h"
+#include "base/time.h"
+#include "wire/frame.h"
+
+struct lease lease = {.socket = -1, .kick = -1, .wake = -1};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static uint64_t tried_ns;
+
+int lease_wanted(void)
+{
+        static _Atomic int wanted = -1;
+        int known = atomic_load_explicit(&wanted, memory_order_relaxed);
+
+        if (known < 0) {
+                known = getenv("TAKT_SOCKET") != NULL;
+                atomic_store_explicit(&wanted, known, memory_order_relaxed);
+        }
+        return known;
+}
+
+static int connect_to(const char *path)
+{
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        int fd;
+
+        if (strlen(path) >= sizeof address.sun_path)
+                return -ENAMETOOLONG;
+        strcpy(address.sun_path, path);
+        fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+        if (fd < 0)
+                return -errno;
+        if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
+                int error = -errno;
+
+                close(fd);
+                return error;
+        }
+        return fd;
+}
+
+// Receives WELCOME and its descriptors. A refusal is -EACCES.
+static int receive(int fd, union takt_frame *frame, int fds[TAKT_N_FDS])
+{
+        char control[CMSG_SPACE(TAKT_N_FDS * sizeof(int))];
+        union takt_frame raw;
+        struct iovec data = {&raw, sizeof raw};
+        struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1, .msg_control = control,
+                                 .msg_controllen = sizeof control};
+        ssize_t n = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+        struct cmsghdr *head = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+
+        if (n <= 0 || takt_frame_parse(&raw, (size_t)n, frame) < 0)
+                return -EBADMSG;
+        if (frame->head.type != TAKT_FRAME_WELCOME)
+                return -EACCES;
+        if (!head || head->cmsg_len != CMSG_LEN(TAKT_N_FDS * sizeof(int)))
+                return -EBADMSG;
+        memcpy(fds, CMSG_DATA(head), TAKT_N_FDS * sizeof(int));
+        return 0;
+}
+
+static void *map(int fd, int protection)
+{
+        void *page = mmap(NULL, TAKT_PAGE_SIZE, protection, MAP_SHARED, fd, 0);
+
+        close(fd);
+        return page == MAP_FAILED ? NULL : page;
+}
+
+static int take_session(int fd, const union takt_frame *frame, const int fds[TAKT_N_FDS])
+{
+        const struct takt_page_daemon *daemon = map(fds[TAKT_FD_DAEMON_PAGE], PROT_READ);
+        const char *on_loss = getenv("TAKT_ON_LOSS");
+
+        lease.client = map(fds[TAKT_FD_CLIENT_PAGE], PROT_READ | PROT_WRITE);
+        lease.tenant = map(fds[TAKT_FD_TENANT_PAGE], PROT_READ | PROT_WRITE);
+        lease.kick = fds[TAKT_FD_KICK];
+        lease.wake = fds[TAKT_FD_WAKE];
+        lease.socket = fd;
+        lease.refuse_on_loss = on_loss && !strcmp(on_loss, "refuse");
+        memcpy(lease.lane_of, frame->welcome.lane, sizeof lease.lane_of);
+        if (!daemon || !lease.client || !lease.tenant || daemon->magic != TAKT_PAGE_DAEMON_MAGIC)
+                return -EBADMSG;
+        lease.client->pid = (uint32_t)getpid();
+        // So that the daemon's membarrier orders our loads too.
+        syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0);
+        atomic_store_explicit(&lease.daemon, daemon, memory_order_release);
+        return 0;
+}
+
+static int join(const uint8_t *uuids, uint32_t n_devices)
+{
+        struct timeval patience = {.tv_sec = 2};
+        int fds[TAKT_N_FDS], fd = connect_to(getenv("TAKT_SOCKET")), error;
+        union takt_frame frame;
+        size_t size = takt_frame_init(&frame, TAKT_FRAME_JOIN);
+
+        if (fd < 0)
+                return fd;
+        frame.join.n_devices = n_devices < TAKT_WIRE_DEVICES ? n_devices : TAKT_WIRE_DEVICES;
+        memcpy(frame.join.uuid, uuids, frame.join.n_devices * 16);
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+        if (send(fd, &frame, size, MSG_NOSIGNAL) != (ssize_t)size)
+                error = -EPIPE;
+        else
+                error = receive(fd, &frame, fds);
+        if (!error)
+                error = take_session(fd, &frame, fds);
+        if (error)
+                close(fd);
+        return error;
+}
+
+// The pages stay mapped: another thread may be looking at them. A page a lost daemon is rare and small.
+static void drop(void)
+{
+        atomic_store_explicit(&lease.daemon, NULL, memory_order_release);
+        close(lease.socket);
+        close(lease.kick);
+        close(lease.wake);
+        lease.socket = lease.kick = lease.wake = -1;
+}
+
+// A forked child has no session of its own, and must not speak through its parent's.
+static void in_child(void)
+{
+        pthread_mutex_init(&lock, NULL);
+        if (lease.socket >= 0)
+                drop();
+        tried_ns = 0;
+}
+
+int lease_join(const uint8_t *uuids, uint32_t n_devices, uint64_t now_ns)
+{
+        static _Atomic int registered;
+        int error = -EAGAIN;
+
+        if (!lease_wanted())
+                return -ENOENT;
+        if (!atomic_exchange(&registered, 1))
+                pthread_atfork(NULL, NULL, in_child);
+        pthread_mutex_lock(&lock);
+        if (atomic_load(&lease.daemon)) {
+                error = 0;
+        } else if (!tried_ns || now_ns - tried_ns > TAKT_S) {
+                tried_ns = now_ns;
+                error = join(uuids, n_devices);
+        }
+        pthread_mutex_unlock(&lock);
+        return error;
+}
+
+static int is_gone(void)
+{
+        char byte;
+
+        return recv(lease.socket, &byte, 1, MSG_DONTWAIT | MSG_PEEK) == 0;
+}
+
+static void look(void)
+{
+        pthread_mutex_lock(&lock);
+        if (atomic_load(&lease.daemon) && is_gone())
+                drop();
+        pthread_mutex_unlock(&lock);
+}
+
+void lease_check(uint64_t now_ns)
+{
+        uint64_t last = atomic_load_explicit(&lease.checked_ns, memory_order_relaxed);
+
+        if (now_ns - last > TAKT_S && atomic_compare_exchange_strong(&lease.checked_ns, &last, now_ns))
+                look();
+}
+
+void lease_kick(void)
+{
+        uint64_t one = 1;
+        ssize_t n = write(lease.kick, &one, sizeof one);
+
+        (void)n; // a full counter has been told already
+}
+
+int lease_wait(unsigned lane)
+{
+        const struct timespec patience = {.tv_nsec = 100000000}; // then look whether the daemon is still there
+        const struct takt_page_daemon *page = atomic_load(&lease.daemon);
+        _Atomic uint32_t *want = page ? &lease.client->lane[lane].want : NULL;
+        uint32_t word;
+        int gone = !page;
+
+        if (gone)
+                return 1;
+        atomic_fetch_add(want, 1);
+        lease_kick();
+        while (TAKT_GATE_STATE(word = atomic_load(&page->lane[lane].gate)) == TAKT_GATE_CLOSED) {
+                syscall(SYS_futex, &page->lane[lane].gate, FUTEX_WAIT, word, &patience, NULL, 0);
+                look();
+                if ((gone = atomic_load(&lease.daemon) != page))
+                        break;
+        }
+        atomic_fetch_sub(want, 1);
+        return gone;
+}

@@ -1,0 +1,37 @@
+// This process's session with the daemon: its pages, and the gate of each device.
+#pragma once
+#include <stdatomic.h>
+#include <stdint.h>
+#include "wire/page.h"
+
+struct lease {
+        _Atomic(const struct takt_page_daemon *) daemon; // NULL: not joined
+        struct takt_page_client *client;
+        struct takt_page_tenant *tenant;
+        int socket, kick, wake;
+        int8_t lane_of[TAKT_PAGE_LANES]; // CUDA ordinal to lane; -1: not Takt's
+        int refuse_on_loss;
+        _Atomic uint64_t checked_ns; // when the socket was last looked at
+};
+
+extern struct lease lease;
+
+// The word that the launch path loads: 0 while nothing stands in the way of a submission.
+static inline uint32_t lease_attention(void)
+{
+        const struct takt_page_daemon *page = atomic_load_explicit(&lease.daemon, memory_order_relaxed);
+
+        return page ? atomic_load_explicit(&page->attention, memory_order_relaxed) : 1;
+}
+
+// Asks for a session at the socket named in TAKT_SOCKET. uuids: n_devices times 16 bytes, in the order of the CUDA
+// ordinals. At most one try a second. Returns 0, or a negative errno (the process then runs without Takt).
+int lease_join(const uint8_t *uuids, uint32_t n_devices, uint64_t now_ns);
+// Whether this process was told of a daemon at all.
+int lease_wanted(void);
+// Looks at most once a second whether the daemon is still there; drops the session if not.
+void lease_check(uint64_t now_ns);
+// Tells the daemon that the page has news.
+void lease_kick(void);
+// Waits while the lane's gate is closed. Returns 0 when it is open, 1 when the daemon has gone.
+int lease_wait(unsigned lane);

@@ -1,0 +1,2 @@
+// Empty on purpose: only its name counts, at link time.
+typedef int takt_stand_in;
