@@ -1,0 +1,266 @@
+// Connections that carry lines: the control socket (JSON: register, status) and each tenant's requests.
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include "node/node.h"
+#include "wire/request.h"
+
+static void answer(const struct stream *stream, json_t *object)
+{
+        char *text = json_dumps(object, JSON_COMPACT);
+        size_t size = text ? strlen(text) : 0;
+
+        json_decref(object);
+        if (!text)
+                return;
+        text[size] = '\n'; // in place of the end: what is sent is counted
+        // An answer that does not fit a peer's buffer is the peer's loss: nothing here waits.
+        send(stream->watch.fd, text, size + 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+        free(text);
+}
+
+static void answer_error(const struct stream *stream, const char *kind, const char *message)
+{
+        answer(stream, json_pack("{s:b,s:s,s:s}", "ok", 0, "error", kind, "message", message));
+}
+
+static uint64_t number(json_t *object, const char *key)
+{
+        json_t *value = json_object_get(object, key);
+
+        return json_is_number(value) && json_number_value(value) >= 0 ? (uint64_t)json_number_value(value) : 0;
+}
+
+static struct core_contract contract_of(json_t *object)
+{
+        const char *class = json_string_value(json_object_get(object, "class"));
+
+        return (struct core_contract){
+                .class = class && !strcmp(class, "fair")   ? CORE_CLASS_FAIR
+                         : class && !strcmp(class, "idle") ? CORE_CLASS_IDLE
+                                                           : CORE_CLASS_DEADLINE,
+                .weight = (uint32_t)number(object, "weight"),
+                .slo_ns = number(object, "slo_ns"),
+                .ttft_ns = number(object, "ttft_ns"),
+                .itl_ns = number(object, "itl_ns"),
+                .share_ppm = (uint32_t)number(object, "share_ppm"),
+                .peak_ppm = (uint32_t)number(object, "peak_ppm"),
+                .depth_ns = number(object, "depth_ns"),
+                .burst_ns = number(object, "burst_ns"),
+                .step_ns = number(object, "step_ns"),
+                .memory_bytes = number(object, "memory_bytes"),
+        };
+}
+
+static void explain(const struct node *node, const struct core_refusal *r, char *text, size_t size)
+{
+        const char *whose = r->seat < NODE_TENANTS_MAX && node->tenant[r->seat].used ? node->tenant[r->seat].name : "this one";
+
+        switch (r->reason) {
+        case CORE_REFUSAL_TIME:
+                snprintf(text, size,
+                         "the promise of %s would break: within %.1f ms, %.1f ms of device time would be due (%.0f %% too much)",
+                         whose, (double)r->span_ns / 1e6, (double)r->demand_ns / 1e6,
+                         100 * ((double)r->demand_ns / (double)r->span_ns - 1));
+                break;
+        case CORE_REFUSAL_MEMORY:
+                snprintf(text, size, "%.1f GiB of memory would be promised on a device of %.1f GiB",
+                         (double)r->demand_bytes / (1 << 30), (double)r->capacity_bytes / (1 << 30));
+                break;
+        case CORE_REFUSAL_FULL:
+                snprintf(text, size, "no seat is left on the device");
+                break;
+        default:
+                snprintf(text, size, "the contract contradicts itself: objectives need a share, and a peak is at least the share");
+        }
+}
+
+static void do_register(struct node *node, struct stream *stream, json_t *object)
+{
+        struct core_contract contract = contract_of(object);
+        struct core_refusal refusal = {0};
+        const char *name = json_string_value(json_object_get(object, "name"));
+        json_t *reclaim = json_object_get(object, "reclaim");
+        char text[256], path[128], requests[128];
+        int index;
+
+        if (node->n_devices == 0) {
+                answer_error(stream, "device", "no GPU was found on this machine");
+                return;
+        }
+        if (core_contract_complete(&contract) < 0) {
+                refusal.reason = CORE_REFUSAL_INVALID;
+                index = -EDQUOT;
+        } else {
+                index = tenant_register(node, name ? name : "tenant", &contract, (uint32_t)number(object, "device"),
+                                        json_is_integer(reclaim) ? (int32_t)json_integer_value(reclaim) : -1,
+                                        stream->uid, (uint32_t)(stream - node->stream), &refusal);
+        }
+        if (index == -EDQUOT) {
+                explain(node, &refusal, text, sizeof text);
+                answer_error(stream, "admission", text);
+        } else if (index < 0) {
+                answer_error(stream, index == -ENODEV ? "device" : "system", strerror(-index));
+        } else {
+                snprintf(path, sizeof path, "%s/join", node->tenant[index].dir);
+                snprintf(requests, sizeof requests, "%s/requests", node->tenant[index].dir);
+                answer(stream, json_pack("{s:b,s:i,s:s,s:s,s:s}", "ok", 1, "tenant", index, "dir",
+                                         node->tenant[index].dir, "join", path, "requests", requests));
+        }
+}
+
+static json_t *tenant_status(const struct node *node, uint32_t i)
+{
+        static const char *const classes[] = {"deadline", "fair", "idle"};
+        const struct tenant *t = &node->tenant[i];
+        struct core_account a = {0};
+
+        core_account(node->core, i, &a);
+        return json_pack("{s:i,s:s,s:i,s:s,s:i,s:i,s:b,s:b,s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}",
+                         "tenant", (int)i, "name", t->name, "device", (int)t->device, "class", classes[a.class],
+                         "processes", (int)t->n_sessions, "uid", (int)t->uid, "holds", a.holds, "wants", a.wants, "busy", a.busy,
+                         "granted_ns", (json_int_t)a.granted_ns, "busy_ns", (json_int_t)a.busy_ns, "grants",
+                         (json_int_t)a.grants, "steps", (json_int_t)a.steps, "requests", (json_int_t)a.requests,
+                         "overruns", (json_int_t)a.overruns, "gap_ns", (json_int_t)a.gap_ns, "step_ns",
+                         (json_int_t)a.step_ns, "wait_p50_ns", (json_int_t)takt_histogram_at(&t->waits, 500),
+                         "wait_p99_ns", (json_int_t)takt_histogram_at(&t->waits, 990), "wait_max_ns",
+                         (json_int_t)a.wait_max_ns, "memory_used", (json_int_t)t->page->lane[t->device].memory_used,
+                         "memory_quota", (json_int_t)t->contract.memory_bytes);
+}
+
+static json_t *device_status(const struct node *node, uint32_t d)
+{
+        struct core_device_account a = {0};
+
+        core_device_account(node->core, d, &a);
+        return json_pack("{s:i,s:s,s:I,s:i,s:I,s:I,s:I,s:I,s:I,s:b}", "device", (int)d, "name", node->device[d].name,
+                         "memory", (json_int_t)node->device[d].memory_bytes, "holder", (int)a.holder, "elapsed_ns",
+                         (json_int_t)a.elapsed_ns, "granted_ns", (json_int_t)a.granted_ns, "idle_ns",
+                         (json_int_t)a.idle_ns, "switch_ns", (json_int_t)a.switch_ns, "switches",
+                         (json_int_t)a.switches, "bypass", a.bypass);
+}
+
+static void do_status(struct node *node, const struct stream *stream)
+{
+        json_t *devices = json_array(), *tenants = json_array();
+
+        for (uint32_t d = 0; d < node->n_devices; d++)
+                json_array_append_new(devices, device_status(node, d));
+        for (uint32_t i = 0; i < NODE_TENANTS_MAX; i++)
+                if (node->tenant[i].used && (stream->uid == 0 || stream->uid == node->tenant[i].uid))
+                        json_array_append_new(tenants, tenant_status(node, i));
+        answer(stream, json_pack("{s:b,s:s,s:i,s:I,s:o,s:o}", "ok", 1, "version", TAKT_VERSION, "pid", (int)getpid(),
+                                 "events", (json_int_t)node->n_events, "devices", devices, "tenants", tenants));
+}
+
+static void control_line(struct node *node, struct stream *stream, const char *line, size_t size)
+{
+        json_t *object = json_loadb(line, size, JSON_REJECT_DUPLICATES, NULL);
+        const char *op = json_string_value(json_object_get(object, "op"));
+
+        if (!op)
+                answer_error(stream, "usage", "not a JSON object with an \"op\"");
+        else if (!strcmp(op, "register"))
+                do_register(node, stream, object);
+        else if (!strcmp(op, "status"))
+                do_status(node, stream);
+        else
+                answer_error(stream, "usage", "unknown op");
+        json_decref(object);
+}
+
+static void request_line(struct node *node, const struct stream *stream, const char *line, size_t size)
+{
+        static const enum core_event_kind kinds[] = {0, CORE_EVENT_ARRIVED, CORE_EVENT_FIRST_TOKEN, CORE_EVENT_FINISHED};
+        struct takt_request_line request;
+
+        if (takt_request_parse(line, size, &request) < 0 || !node->tenant[stream->tenant].seated)
+                return;
+        grant_tell(node,
+                   (struct core_event){.kind = kinds[request.event], .seat = stream->tenant, .request = request.id,
+                                       .deadline_ns = request.deadline_ns},
+                   NULL);
+}
+
+// Takes whole lines off the buffer; what is too long for it is no line of ours.
+static void take_lines(struct node *node, struct stream *stream)
+{
+        size_t from = 0;
+        char *end;
+
+        while (stream->used && (end = memchr(stream->text + from, '\n', stream->size - from))) {
+                size_t size = (size_t)(end - stream->text) - from;
+
+                if (stream->kind == STREAM_CONTROL)
+                        control_line(node, stream, stream->text + from, size);
+                else
+                        request_line(node, stream, stream->text + from, size);
+                from += size + 1;
+        }
+        stream->size -= from;
+        memmove(stream->text, stream->text + from, stream->size);
+        if (stream->size == sizeof stream->text)
+                stream_drop(node, (uint32_t)(stream - node->stream));
+}
+
+static void readable(struct node *node, struct watch *watch, uint32_t events)
+{
+        struct stream *stream = &node->stream[watch->index];
+        // Of a flood only so much a turn: the others are heard in between.
+        size_t room = sizeof stream->text - stream->size;
+        ssize_t n = recv(watch->fd, stream->text + stream->size, room, MSG_DONTWAIT);
+
+        (void)events;
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+                return;
+        if (n <= 0) {
+                stream_drop(node, watch->index);
+                return;
+        }
+        stream->size += (size_t)n;
+        take_lines(node, stream);
+}
+
+void stream_accept(struct node *node, struct watch *watch, uint32_t events)
+{
+        int fd = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        int is_control = watch == &node->control;
+        struct stream *stream = node->stream;
+        uid_t uid = (uid_t)-1;
+
+        (void)events;
+        if (fd < 0)
+                return;
+        while (stream < node->stream + NODE_STREAMS_MAX && stream->used)
+                stream++;
+        if (stream == node->stream + NODE_STREAMS_MAX || peer_of(fd, &uid, NULL) < 0 ||
+            (!is_control && uid != node->tenant[watch->index].uid && uid != 0)) {
+                close(fd);
+                return;
+        }
+        stream->used = 1;
+        stream->kind = is_control ? STREAM_CONTROL : STREAM_REQUESTS;
+        stream->tenant = watch->index;
+        stream->uid = uid;
+        stream->size = 0;
+        watch_add(node, &stream->watch, fd, (uint32_t)(stream - node->stream), readable);
+}
+
+void stream_drop(struct node *node, uint32_t index)
+{
+        struct stream *stream = &node->stream[index];
+
+        watch_remove(node, &stream->watch);
+        stream->used = 0;
+        if (stream->kind != STREAM_CONTROL)
+                return;
+        for (uint32_t i = 0; i < NODE_TENANTS_MAX; i++)
+                if (node->tenant[i].used && node->tenant[i].control == (int32_t)index) {
+                        node->tenant[i].control = -1;
+                        tenant_unused(node, i);
+                }
+}

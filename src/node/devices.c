@@ -1,0 +1,101 @@
+// Which GPUs there are. NVML is asked in a child process: it is large, and somebody else's.
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "node/node.h"
+
+// "GPU-" or plain hexadecimal, with or without dashes.
+static int parse_uuid(const char *text, uint8_t uuid[16])
+{
+        int n = 0;
+
+        if (!strncmp(text, "GPU-", 4))
+                text += 4;
+        for (; *text && *text != ':' && *text != ' ' && n < 32; text++) {
+                int digit = *text >= '0' && *text <= '9' ? *text - '0' : *text >= 'a' && *text <= 'f' ? *text - 'a' + 10 : -1;
+
+                if (*text == '-')
+                        continue;
+                if (digit < 0)
+                        return -EINVAL;
+                uuid[n / 2] = (uint8_t)(n % 2 ? uuid[n / 2] | digit : digit << 4);
+                n++;
+        }
+        return n == 32 ? 0 : -EINVAL;
+}
+
+int devices_add(struct node *node, const char *text)
+{
+        struct device *device = &node->device[node->n_devices];
+        const char *bytes = strchr(text, ':');
+
+        if (node->n_devices == CORE_DEVICES_MAX)
+                return -ENOSPC;
+        if (!bytes || parse_uuid(text, device->uuid) < 0)
+                return -EINVAL;
+        device->memory_bytes = strtoull(bytes + 1, NULL, 10);
+        snprintf(device->name, sizeof device->name, "%s", strchr(text, ' ') ? strchr(text, ' ') + 1 : "GPU");
+        device->name[strcspn(device->name, "\n")] = 0;
+        return (int)++node->n_devices;
+}
+
+// In the child: one line "UUID:BYTES name" a device.
+static void list(FILE *out)
+{
+        void *nvml = dlopen("libnvidia-ml.so.1", RTLD_NOW);
+        int (*init)(void), (*count)(unsigned *), (*handle)(unsigned, void **), (*memory)(void *, uint64_t *);
+        int (*uuid)(void *, char *, unsigned), (*name)(void *, char *, unsigned);
+        unsigned n = 0;
+
+        if (!nvml)
+                return;
+        init = (int (*)(void))dlsym(nvml, "nvmlInit_v2");
+        count = (int (*)(unsigned *))dlsym(nvml, "nvmlDeviceGetCount_v2");
+        handle = (int (*)(unsigned, void **))dlsym(nvml, "nvmlDeviceGetHandleByIndex_v2");
+        memory = (int (*)(void *, uint64_t *))dlsym(nvml, "nvmlDeviceGetMemoryInfo");
+        uuid = (int (*)(void *, char *, unsigned))dlsym(nvml, "nvmlDeviceGetUUID");
+        name = (int (*)(void *, char *, unsigned))dlsym(nvml, "nvmlDeviceGetName");
+        if (!init || !count || !handle || !memory || !uuid || !name || init() || count(&n))
+                return;
+        for (unsigned i = 0; i < n; i++) {
+                uint64_t info[3];
+                char id[96], called[96];
+                void *device;
+
+                if (!handle(i, &device) && !memory(device, info) && !uuid(device, id, sizeof id) &&
+                    !name(device, called, sizeof called))
+                        fprintf(out, "%s:%lu %s\n", id, info[0], called);
+        }
+}
+
+int devices_find(struct node *node)
+{
+        char line[256];
+        int fds[2];
+        FILE *in;
+        pid_t child;
+
+        if (pipe(fds) < 0)
+                return -errno;
+        child = fork();
+        if (child < 0)
+                return -errno;
+        if (child == 0) {
+                FILE *out = fdopen(fds[1], "w");
+
+                list(out);
+                fflush(out);
+                _exit(0);
+        }
+        close(fds[1]);
+        in = fdopen(fds[0], "r");
+        while (fgets(line, sizeof line, in))
+                devices_add(node, line);
+        fclose(in);
+        waitpid(child, NULL, 0);
+        return (int)node->n_devices;
+}

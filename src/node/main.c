@@ -1,0 +1,147 @@
+// taktd: options, sockets, the loop.
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/file.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/timerfd.h>
+#include <sys/socket.h>
+#include <fcntl.h>
+#include <unistd.h>
+#include "base/clock.h"
+#include "node/node.h"
+
+static const char usage[] =
+        "usage: taktd [--dir DIR] [--user] [--device UUID:BYTES]... [--ready FD]\n"
+        "  --dir DIR           where the sockets are (default: /run/takt)\n"
+        "  --user              a user's own daemon: ends with its last tenant\n"
+        "  --device UUID:BYTES use this GPU instead of asking NVML; may be repeated\n"
+        "  --ready FD          write a byte there once tenants can come\n"
+        "  --version, --help\n";
+
+static struct node node;
+
+static void stop(struct node *n, struct watch *watch, uint32_t events)
+{
+        (void)watch, (void)events;
+        n->quit = 1;
+}
+
+// One daemon a folder: the lock goes with the process, however it ends.
+static int lock_dir(const char *dir)
+{
+        char path[128];
+        int fd;
+
+        if (mkdir(dir, geteuid() == 0 && !node.user_mode ? 0755 : 0700) < 0 && errno != EEXIST)
+                return -errno;
+        snprintf(path, sizeof path, "%s/lock", dir);
+        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (fd < 0)
+                return -errno;
+        return flock(fd, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
+}
+
+static int start(void)
+{
+        struct core_device_config config[CORE_DEVICES_MAX];
+        char path[128];
+        sigset_t signals;
+        int fd;
+
+        for (uint32_t d = 0; d < node.n_devices; d++)
+                config[d] = (struct core_device_config){node.device[d].memory_bytes, NODE_SWITCH_NS, NODE_BOUND_NS,
+                                                        NODE_WATCHDOG_NS, NODE_SLICE_NS};
+        node.started_ns = takt_clock_now();
+        node.timer_ns = TAKT_NEVER;
+        if (node.n_devices)
+                node.core = core_init(aligned_alloc(64, (core_size() + 63) / 64 * 64), node.n_devices, config,
+                                      node.started_ns);
+        node.epoll = epoll_create1(EPOLL_CLOEXEC);
+        sigemptyset(&signals);
+        sigaddset(&signals, SIGTERM);
+        sigaddset(&signals, SIGINT);
+        sigprocmask(SIG_BLOCK, &signals, NULL);
+        signal(SIGPIPE, SIG_IGN);
+        watch_add(&node, &node.stop, signalfd(-1, &signals, SFD_CLOEXEC), 0, stop);
+        watch_add(&node, &node.timer, timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), 0, grant_timer);
+        snprintf(path, sizeof path, "%s/control", node.dir);
+        fd = listen_at(path, SOCK_STREAM, getuid());
+        if (fd < 0)
+                return fd;
+        if (!node.user_mode)
+                chmod(path, 0666);
+        return watch_add(&node, &node.control, fd, 0, stream_accept);
+}
+
+static void loop(void)
+{
+        struct epoll_event events[32];
+
+        while (!node.quit) {
+                int n = epoll_wait(node.epoll, events, 32, -1);
+
+                for (int i = 0; i < n; i++) {
+                        struct watch *watch = events[i].data.ptr;
+
+                        if (watch->fd >= 0) // an earlier event of this turn may have closed it
+                                watch->ready(&node, watch, events[i].events);
+                }
+        }
+}
+
+static void end(void)
+{
+        char path[128];
+
+        for (uint32_t i = 0; i < NODE_TENANTS_MAX; i++)
+                tenant_drop(&node, i);
+        snprintf(path, sizeof path, "%s/control", node.dir);
+        unlink(path);
+        free(node.core);
+}
+
+int main(int argc, char **argv)
+{
+        static const struct option options[] = {{"dir", 1, 0, 'd'},   {"user", 0, 0, 'u'},    {"device", 1, 0, 'g'},
+                                                {"ready", 1, 0, 'r'}, {"version", 0, 0, 'v'}, {"help", 0, 0, 'h'}, {0}};
+        int option, ready = -1, error;
+
+        snprintf(node.dir, sizeof node.dir, "/run/takt");
+        while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+                if (option == 'd' && strlen(optarg) < sizeof node.dir)
+                        strcpy(node.dir, optarg);
+                else if (option == 'u')
+                        node.user_mode = 1;
+                else if (option == 'g' && devices_add(&node, optarg) > 0)
+                        continue;
+                else if (option == 'r')
+                        ready = atoi(optarg);
+                else if (option == 'v')
+                        return puts("taktd " TAKT_VERSION), 0;
+                else
+                        return fputs(usage, option == 'h' ? stdout : stderr), option == 'h' ? 0 : 2;
+        }
+        error = lock_dir(node.dir);
+        if (error == -EWOULDBLOCK)
+                return fprintf(stderr, "taktd: a daemon is running in %s already\n", node.dir), 1;
+        if (error < 0)
+                return fprintf(stderr, "taktd: %s: %s\n", node.dir, strerror(-error)), 1;
+        if (!node.n_devices)
+                devices_find(&node);
+        if ((error = start()) < 0)
+                return fprintf(stderr, "taktd: %s: %s\n", node.dir, strerror(-error)), 1;
+        if (ready >= 0) {
+                if (write(ready, "1", 1) != 1)
+                        return 1;
+                close(ready);
+        }
+        loop();
+        end();
+        return 0;
+}

@@ -1,0 +1,113 @@
+// The daemon's state: devices, tenants, sessions, connections; all in one place, all of fixed size.
+#pragma once
+#include <stdint.h>
+#include <sys/types.h>
+#include "base/histogram.h"
+#include "base/time.h"
+#include "core/core.h"
+#include "node/limits.h"
+#include "wire/page.h"
+
+struct node;
+
+// Something that epoll watches; `ready` is called when there is news.
+struct watch {
+        int fd; // -1: none
+        void (*ready)(struct node *node, struct watch *watch, uint32_t events);
+        uint32_t index; // of the session, tenant or stream that it belongs to
+};
+
+struct device {
+        char name[64];
+        uint8_t uuid[16];
+        uint64_t memory_bytes;
+};
+
+struct session {
+        uint8_t used, lost;
+        uint32_t tenant;
+        pid_t pid;
+        struct watch socket, kick, process; // `process`: the peer's pidfd
+        int wake;
+        struct takt_page_daemon *daemon; // ours to write
+        struct takt_page_client *client; // the client's to write
+        struct takt_lane_view seen;      // of the tenant's lane, as last told to the core
+        uint64_t memory_seen;
+};
+
+struct tenant {
+        uint8_t used, seated;
+        uint8_t holds, watched, free_mode;
+        char name[64];
+        char dir[96];
+        uid_t uid;
+        uint32_t device;
+        struct core_contract contract;
+        struct watch join, requests;
+        struct takt_page_tenant *page;
+        int page_fd;
+        int32_t control; // the stream that registered it; -1: gone
+        uint32_t n_sessions;
+        // What the core was told: whether any process is busy, or wants.
+        uint8_t busy, wants;
+        uint64_t want_since_ns;
+        struct takt_histogram waits;
+};
+
+enum stream_kind { STREAM_CONTROL, STREAM_REQUESTS };
+
+struct stream {
+        uint8_t used;
+        enum stream_kind kind;
+        uint32_t tenant; // of a requests stream
+        uid_t uid;
+        struct watch watch;
+        size_t size;
+        char text[4096]; // the line that is being received
+};
+
+struct node {
+        int epoll;
+        struct watch timer, control, stop;
+        uint64_t started_ns, timer_ns;
+        char dir[80];
+        uint8_t user_mode, had_tenants, quit;
+        struct core *core;
+        uint32_t n_devices;
+        struct device device[CORE_DEVICES_MAX];
+        struct tenant tenant[NODE_TENANTS_MAX];
+        struct session session[NODE_SESSIONS_MAX];
+        struct stream stream[NODE_STREAMS_MAX];
+        uint64_t n_events, n_bypasses;
+};
+
+// watch.c
+int watch_add(struct node *node, struct watch *watch, int fd, uint32_t index,
+              void (*ready)(struct node *, struct watch *, uint32_t));
+void watch_remove(struct node *node, struct watch *watch);
+int listen_at(const char *path, int type, uid_t owner);
+int peer_of(int fd, uid_t *ret_uid, pid_t *ret_pid);
+
+// devices.c: finds the GPUs; "UUID:BYTES" adds one by hand. Return the number, or a negative errno.
+int devices_find(struct node *node);
+int devices_add(struct node *node, const char *text);
+
+// session.c
+void session_accept(struct node *node, struct watch *watch, uint32_t events);
+void session_drop(struct node *node, uint32_t session);
+
+// grant.c: tells the core, and does what it says.
+void grant_tell(struct node *node, struct core_event event, struct core_refusal *ret_refusal);
+void grant_read(struct node *node, uint32_t session);
+void grant_timer(struct node *node, struct watch *watch, uint32_t events);
+void grant_show(struct node *node, uint32_t session);
+
+// tenant.c
+int tenant_register(struct node *node, const char *name, const struct core_contract *contract, uint32_t device,
+                    int32_t reclaim, uid_t uid, uint32_t control, struct core_refusal *ret_refusal);
+void tenant_unused(struct node *node, uint32_t tenant);
+void tenant_drop(struct node *node, uint32_t tenant);
+
+// control.c
+void stream_accept(struct node *node, struct watch *watch, uint32_t events);
+void stream_drop(struct node *node, uint32_t stream);

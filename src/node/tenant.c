@@ -1,0 +1,136 @@
+// A tenant: a contract that was admitted, a folder with two sockets, and a seat of the core's.
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "base/clock.h"
+#include "node/node.h"
+
+static int page_open(struct tenant *t)
+{
+        t->page_fd = memfd_create("takt-tenant", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        if (t->page_fd < 0 || ftruncate(t->page_fd, TAKT_PAGE_SIZE) < 0)
+                return -errno;
+        t->page = mmap(NULL, TAKT_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, t->page_fd, 0);
+        if (t->page == MAP_FAILED)
+                return -errno;
+        fcntl(t->page_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+        t->page->magic = TAKT_PAGE_TENANT_MAGIC;
+        return 0;
+}
+
+static int open_sockets(struct node *node, struct tenant *t, uint32_t index)
+{
+        char path[128];
+        int fd;
+
+        snprintf(t->dir, sizeof t->dir, "%s/t%u", node->dir, index);
+        if (mkdir(t->dir, 0700) < 0 && errno != EEXIST)
+                return -errno;
+        if (t->uid != getuid() && chown(t->dir, t->uid, (gid_t)-1) < 0)
+                return -errno;
+        snprintf(path, sizeof path, "%s/join", t->dir);
+        fd = listen_at(path, SOCK_SEQPACKET, t->uid);
+        if (fd < 0)
+                return fd;
+        watch_add(node, &t->join, fd, index, session_accept);
+        snprintf(path, sizeof path, "%s/requests", t->dir);
+        fd = listen_at(path, SOCK_STREAM, t->uid);
+        if (fd < 0)
+                return fd;
+        return watch_add(node, &t->requests, fd, index, stream_accept);
+}
+
+static int place(const struct node *node, int32_t reclaim)
+{
+        if (reclaim >= 0 && reclaim < NODE_TENANTS_MAX && !node->tenant[reclaim].used)
+                return reclaim;
+        for (int i = 0; i < NODE_TENANTS_MAX; i++)
+                if (!node->tenant[i].used)
+                        return i;
+        return -ENOSPC;
+}
+
+// Returns the tenant's number; -EDQUOT with the refusal filled in; or another negative errno.
+int tenant_register(struct node *node, const char *name, const struct core_contract *contract, uint32_t device,
+                    int32_t reclaim, uid_t uid, uint32_t control, struct core_refusal *ret_refusal)
+{
+        int index = place(node, reclaim), error;
+        struct tenant *t;
+        struct core_event event = {.kind = CORE_EVENT_JOIN, .device = device, .contract = contract};
+
+        if (index < 0)
+                return index;
+        if (device >= node->n_devices)
+                return -ENODEV;
+        *ret_refusal = (struct core_refusal){0};
+        event.seat = (uint32_t)index;
+        grant_tell(node, event, ret_refusal);
+        if (ret_refusal->reason)
+                return -EDQUOT;
+        t = &node->tenant[index];
+        memset(t, 0, sizeof *t);
+        t->used = t->seated = 1;
+        t->uid = uid;
+        t->device = device;
+        t->contract = *contract;
+        t->control = (int32_t)control;
+        t->join.fd = t->requests.fd = t->page_fd = -1;
+        snprintf(t->name, sizeof t->name, "%s", name);
+        takt_histogram_init(&t->waits);
+        node->had_tenants = 1;
+        error = page_open(t);
+        if (!error)
+                error = open_sockets(node, t, (uint32_t)index);
+        if (error) {
+                tenant_drop(node, (uint32_t)index);
+                return error;
+        }
+        return index;
+}
+
+void tenant_drop(struct node *node, uint32_t index)
+{
+        struct tenant *t = &node->tenant[index];
+        char path[128];
+
+        if (!t->used)
+                return;
+        t->used = 0;
+        for (uint32_t i = 0; i < NODE_SESSIONS_MAX; i++)
+                if (node->session[i].used && node->session[i].tenant == index)
+                        session_drop(node, i);
+        for (uint32_t i = 0; i < NODE_STREAMS_MAX; i++)
+                if (node->stream[i].used && node->stream[i].kind == STREAM_REQUESTS && node->stream[i].tenant == index)
+                        stream_drop(node, i);
+        watch_remove(node, &t->join);
+        watch_remove(node, &t->requests);
+        snprintf(path, sizeof path, "%s/join", t->dir);
+        unlink(path);
+        snprintf(path, sizeof path, "%s/requests", t->dir);
+        unlink(path);
+        if (t->page && t->page != MAP_FAILED)
+                munmap(t->page, TAKT_PAGE_SIZE);
+        if (t->page_fd >= 0)
+                close(t->page_fd);
+        grant_tell(node, (struct core_event){.kind = CORE_EVENT_LEAVE, .seat = index}, NULL);
+        t->seated = t->holds = 0;
+        if (node->user_mode && node->had_tenants) {
+                node->quit = 1;
+                for (uint32_t i = 0; i < NODE_TENANTS_MAX; i++)
+                        node->quit &= !node->tenant[i].used;
+        }
+}
+
+// A tenant lives as long as who registered it, or any of its processes.
+void tenant_unused(struct node *node, uint32_t index)
+{
+        const struct tenant *t = &node->tenant[index];
+
+        if (t->used && t->control < 0 && t->n_sessions == 0)
+                tenant_drop(node, index);
+}

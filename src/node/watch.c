@@ -1,0 +1,61 @@
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include "node/node.h"
+
+int watch_add(struct node *node, struct watch *watch, int fd, uint32_t index,
+              void (*ready)(struct node *, struct watch *, uint32_t))
+{
+        struct epoll_event event = {.events = EPOLLIN, .data.ptr = watch};
+
+        *watch = (struct watch){fd, ready, index};
+        return epoll_ctl(node->epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+void watch_remove(struct node *node, struct watch *watch)
+{
+        if (watch->fd < 0)
+                return;
+        epoll_ctl(node->epoll, EPOLL_CTL_DEL, watch->fd, NULL);
+        close(watch->fd);
+        watch->fd = -1;
+}
+
+// A socket that only its owner can connect to. A file left by a daemon that died is replaced.
+int listen_at(const char *path, int type, uid_t owner)
+{
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        int fd, error;
+
+        if (strlen(path) >= sizeof address.sun_path)
+                return -ENAMETOOLONG;
+        strcpy(address.sun_path, path);
+        fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (fd < 0)
+                return -errno;
+        unlink(path);
+        if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || chmod(path, 0600) < 0 ||
+            (owner != getuid() && chown(path, owner, (gid_t)-1) < 0) || listen(fd, 64) < 0) {
+                error = -errno;
+                close(fd);
+                return error;
+        }
+        return fd;
+}
+
+int peer_of(int fd, uid_t *ret_uid, pid_t *ret_pid)
+{
+        struct ucred peer;
+        socklen_t size = sizeof peer;
+
+        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
+                return -errno;
+        *ret_uid = peer.uid;
+        if (ret_pid)
+                *ret_pid = peer.pid;
+        return 0;
+}
