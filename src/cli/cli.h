@@ -1,0 +1,31 @@
+// What the subcommands share: parsing of units, and a conversation with the daemon.
+#pragma once
+#include <jansson.h>
+#include <stddef.h>
+#include <stdint.h>
+
+// Exit codes, as sysexits(3) has them.
+enum { EXIT_USAGE = 2, EXIT_NOT_THERE = 69, EXIT_REFUSED = 75, EXIT_NOT_EXECUTABLE = 126, EXIT_NOT_FOUND = 127 };
+
+int cmd_run(int argc, char **argv);
+int cmd_status(int argc, char **argv);
+int cmd_top(int argc, char **argv);
+int cmd_advise(int argc, char **argv);
+int cmd_doctor(int argc, char **argv);
+int cmd_load(int argc, char **argv);
+
+// "200ms", "2s", "500us" in ns; "8GiB", "512MiB" in bytes; "40%" in parts per million. Return 0, or -EINVAL.
+int cli_duration(const char *text, uint64_t *ret_ns);
+int cli_size(const char *text, uint64_t *ret_bytes);
+int cli_percent(const char *text, uint32_t *ret_ppm);
+
+// The folder of the daemon's sockets: TAKT_DIR, or the system's if it runs, or the user's own.
+const char *cli_dir(void);
+// Connects to the control socket. Returns a descriptor or a negative errno.
+int cli_connect(const char *dir);
+// Sends a request and reads the answer (a new reference; NULL when the daemon has gone). Takes over `request`.
+json_t *cli_ask(int fd, json_t *request);
+// One line on stderr, "takt: " before it; returns `code`.
+int cli_fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+// The folder of takt's own executable.
+const char *cli_home(void);

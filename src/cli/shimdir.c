@@ -1,0 +1,69 @@
+#include "cli/shimdir.h"
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int shim_dir_find(const char *name, char *path, size_t size)
+{
+        static const char usual[] = "/usr/lib/x86_64-linux-gnu:/usr/lib/aarch64-linux-gnu:/usr/lib64:/usr/lib:"
+                                    "/usr/local/nvidia/lib64:/usr/local/cuda/compat:/usr/lib/wsl/lib";
+        const char *given = getenv("LD_LIBRARY_PATH");
+        char folders[8192], *save, *folder;
+
+        snprintf(folders, sizeof folders, "%s:%s", given ? given : "", usual);
+        for (folder = strtok_r(folders, ":", &save); folder; folder = strtok_r(NULL, ":", &save)) {
+                snprintf(path, size, "%s/%s", folder, name);
+                if (access(path, R_OK) == 0)
+                        return 0;
+        }
+        return -ENOENT;
+}
+
+static int link_at(const char *dir, const char *name, const char *to)
+{
+        char path[PATH_MAX], whole[PATH_MAX];
+
+        if (!realpath(to, whole))
+                return -errno;
+        snprintf(path, sizeof path, "%s/%s", dir, name);
+        unlink(path);
+        return symlink(whole, path) < 0 ? -errno : 0;
+}
+
+// A copy, not a link: the loader knows a library by its inode, and the shim finds its driver by the folder it lies in.
+static int copy_to(const char *dir, const char *name, const char *from)
+{
+        char path[PATH_MAX], bytes[65536];
+        FILE *in = fopen(from, "rb"), *out;
+        size_t n;
+        int ok = in != NULL;
+
+        snprintf(path, sizeof path, "%s/%s", dir, name);
+        unlink(path);
+        out = ok ? fopen(path, "wb") : NULL;
+        while (out && (n = fread(bytes, 1, sizeof bytes, in)) > 0)
+                ok &= fwrite(bytes, 1, n, out) == n;
+        ok &= out && fclose(out) == 0;
+        if (in)
+                fclose(in);
+        return ok ? 0 : -ENOENT;
+}
+
+int shim_dir_make(const char *dir, const char *shim, char *what, size_t what_size)
+{
+        char driver[PATH_MAX];
+
+        snprintf(what, what_size, "libcuda.so.1 (the NVIDIA driver)");
+        if (shim_dir_find("libcuda.so.1", driver, sizeof driver) < 0)
+                return -ENOENT;
+        if (mkdir(dir, 0700) < 0 && errno != EEXIST)
+                return -errno;
+        if (link_at(dir, "libcuda-driver.so.1", driver) < 0)
+                return -ENOENT;
+        snprintf(what, what_size, "Takt's shim (%s)", shim);
+        return copy_to(dir, "libcuda.so.1", shim);
+}
