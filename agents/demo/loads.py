@@ -1,0 +1,34 @@
+"""The demo's loads: who asks what of whom, and what was promised. Device times are those of a simulated A100."""
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Agent:
+    name: str
+    rate: float            # requests a second
+    prompt: str            # tokens, MIN:MAX
+    output: str
+    decode_us: int         # device time of one decode step of one session
+    judged: str            # "e2e" or "ttft"
+    objective_ms: int
+    promise: tuple         # flags of `takt run`
+
+
+PREFILL_US = 300           # a token of a prompt; seven of nine normalisations of the tiny model see them all
+
+ROUTER = Agent("router", 4, "27:43", "4:8", 4000, "e2e", 200,
+               ("--slo", "200ms", "--share", "20%", "--peak", "45%", "--burst", "20ms", "--depth", "90ms", "--memory", "8GiB"))
+CHAT = Agent("chat", 1.5, "80:165", "20:60", 5000, "ttft", 200,
+             ("--ttft", "200ms", "--itl", "70ms", "--share", "40%", "--peak", "42%", "--burst", "50ms", "--depth", "400ms",
+              "--memory", "8GiB"))
+SUMMARISER = Agent("summariser", .35, "1280:2560", "60:120", 5000, "ttft", 2000,
+                   ("--ttft", "2s", "--itl", "150ms", "--share", "36%", "--peak", "40%", "--burst", "610ms", "--depth", "610ms",
+                    "--memory", "16GiB"))
+
+LOADS = {
+    "demo": (ROUTER, CHAT, SUMMARISER),
+    # Half of it: stock sharing holds too.
+    "light": tuple(replace(a, rate=a.rate / 2) for a in (ROUTER, CHAT, SUMMARISER)),
+    # A second chat with the same promise: more than the device can keep, and Takt says so.
+    "too-much": (ROUTER, CHAT, SUMMARISER, replace(CHAT, name="chat-2")),
+}
