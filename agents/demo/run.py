@@ -103,8 +103,9 @@ class Demo:
         while any(d.poll() is None for _, d in drivers):
             time.sleep(.5)
             done = min(1, (time.monotonic_ns() - begin) / 1e9 / self.o.seconds)
-            print(f"\r  {name:7} {'#' * int(30 * done):30}", end="", file=sys.stderr, flush=True)
-        print(file=sys.stderr)
+            if sys.stderr.isatty():
+                print(f"\r  {name:7} {'#' * int(30 * done):30}", end="", file=sys.stderr, flush=True)
+        print(f"\r  {name:7} done{' ' * 28}", file=sys.stderr)
         end = time.monotonic_ns()
         result = {"name": name, "seconds": (end - begin) / 1e9, "agents": {}, "begin": begin, "end": end,
                   "takt_cpu": daemon_seconds() - daemon_cpu}

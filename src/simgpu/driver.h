@@ -58,6 +58,7 @@ struct graph_exec {
 struct stream {
         struct context *context;
         uint64_t position_ns; // its last submission's place in the context's work
+        uint64_t copied_ns;   // when its copies are done, once that work is
         uint64_t id;
         unsigned flags;
         int priority;
@@ -102,6 +103,7 @@ int driver_version(void);
 // stream.c: NULL, legacy and per-thread handles become streams; NULL when there is no context.
 struct stream *stream_of(struct stream *handle);
 int stream_submit(struct stream *stream, uint64_t cost_ns);
+int stream_copy(struct stream *stream, uint64_t cost_ns); // by a copy engine, beside the compute engine
 int stream_wait(struct stream *stream);
 int context_wait(struct context *context);
 int capture_active(void); // streams of this process that capture now

@@ -86,7 +86,7 @@ static int copy(void *to, const void *from, size_t size, struct stream *stream, 
         }
         if (size)
                 memmove(to, from, size);
-        error = stream_submit(stream, cost_of_copy(size, on_device));
+        error = stream_copy(stream, cost_of_copy(size, on_device));
         return error || !wait ? error : stream_wait(stream);
 }
 
@@ -178,7 +178,7 @@ static int copy_2d(const struct copy_2d *c, struct stream *stream, int wait)
         for (size_t row = 0; row < c->height; row++)
                 memmove(to + (c->to_y + row) * c->to_pitch + c->to_x,
                         from + (c->from_y + row) * c->from_pitch + c->from_x, c->width);
-        error = stream_submit(stream, cost_of_copy(c->width * c->height, on_device));
+        error = stream_copy(stream, cost_of_copy(c->width * c->height, on_device));
         return error || !wait ? error : stream_wait(stream);
 }
 
@@ -220,7 +220,7 @@ static int fill(void *to, uint64_t value, unsigned width, size_t n, struct strea
                 memcpy((char *)to + i * width, &value, width);
         if (width == 1)
                 memset(to, (int)value, n);
-        return stream_submit(stream, cost_of_copy(n * width, 1));
+        return stream_copy(stream, cost_of_copy(n * width, 1));
 }
 
 #define FILL(bits, type)                                                                                               \

@@ -48,3 +48,5 @@ int sim_segment_context(struct sim_segment *segment);
 
 // Waits until the context has done the work up to the position; returns 0, or -EIO when the device is lost.
 int sim_segment_wait(struct sim_segment *segment, uint32_t context, uint64_t position_ns);
+// Waits for a time, unless it is too near to be worth it.
+void sim_sleep_until(uint64_t when_ns);

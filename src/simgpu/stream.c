@@ -36,6 +36,24 @@ int stream_submit(struct stream *stream, uint64_t cost_ns)
         return lost ? UNKNOWN : SUCCESS;
 }
 
+// A copy takes its time beside the compute engine: it neither waits for other contexts nor keeps them waiting. It begins
+// when the work before it is done (as far as that can be told now).
+int stream_copy(struct stream *stream, uint64_t cost_ns)
+{
+        const struct sim_context *context = &sim->device.context[stream->context->slot];
+        uint64_t from;
+        int lost;
+
+        sim_segment_lock(sim);
+        lost = sim->lost != 0;
+        from = sim->device.now_ns;
+        if (context->done_ns < stream->position_ns)
+                from += stream->position_ns - context->done_ns;
+        sim_segment_unlock(sim);
+        stream->copied_ns = (stream->copied_ns > from ? stream->copied_ns : from) + cost_ns;
+        return lost ? UNKNOWN : SUCCESS;
+}
+
 static int wait(struct context *context, uint64_t position_ns)
 {
         return sim_segment_wait(sim, context->slot, position_ns) ? UNKNOWN : SUCCESS;
@@ -49,9 +67,12 @@ int context_wait(struct context *context)
 // The legacy stream waits for all blocking streams; here, for everything.
 int stream_wait(struct stream *stream)
 {
-        if (stream == &stream->context->legacy)
-                return context_wait(stream->context);
-        return wait(stream->context, stream->position_ns);
+        int error = wait(stream->context,
+                         stream == &stream->context->legacy ? stream->context->position_ns : stream->position_ns);
+
+        if (!error)
+                sim_sleep_until(stream->copied_ns);
+        return error;
 }
 
 static int done(struct context *context, uint64_t position_ns)
