@@ -95,6 +95,10 @@ static int take_session(int fd, const union takt_frame *frame, const int fds[TAK
         if (!daemon || !lease.client || !lease.tenant || daemon->magic != TAKT_PAGE_DAEMON_MAGIC)
                 return -EBADMSG;
         lease.client->pid = (uint32_t)getpid();
+        for (int lane = 0; lane < TAKT_PAGE_LANES; lane++) { // what it holds goes with it to a new daemon
+                lease.client->lane[lane].memory_used = lease.memory_held[lane];
+                atomic_fetch_add(&lease.tenant->lane[lane].memory_used, lease.memory_held[lane]);
+        }
         // So that the daemon's membarrier orders our loads too.
         syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0);
         atomic_store_explicit(&lease.daemon, daemon, memory_order_release);
@@ -124,20 +128,20 @@ static int join(const uint8_t *uuids, uint32_t n_devices)
         return error;
 }
 
-// The pages stay mapped: another thread may be looking at them. A page a lost daemon is rare and small.
+// The pages stay mapped and the descriptors of kicks open: another thread may be using them. They are few a lost daemon,
+// and daemons are lost rarely.
 static void drop(void)
 {
         atomic_store_explicit(&lease.daemon, NULL, memory_order_release);
         close(lease.socket);
-        close(lease.kick);
-        close(lease.wake);
-        lease.socket = lease.kick = lease.wake = -1;
+        lease.socket = -1;
 }
 
 // A forked child has no session of its own, and must not speak through its parent's.
 static void in_child(void)
 {
         pthread_mutex_init(&lock, NULL);
+        memset(lease.memory_held, 0, sizeof lease.memory_held);
         if (lease.socket >= 0)
                 drop();
         tried_ns = 0;

@@ -11,6 +11,7 @@ struct lease {
         int socket, kick, wake;
         int8_t lane_of[TAKT_PAGE_LANES]; // CUDA ordinal to lane; -1: not Takt's
         int refuse_on_loss;
+        _Atomic uint64_t memory_held[TAKT_PAGE_LANES]; // bytes, whatever daemon they were told to
         _Atomic uint64_t checked_ns; // when the socket was last looked at
 };
 

@@ -359,8 +359,12 @@ int gate_enter(enum hook hook, uintptr_t handle, stream_key key, int *ret_tracke
         }
         if (gate_state(lane) == TAKT_GATE_OPEN && bound_of(lane))
                 keep_bound(l, bound_of(lane), estimate(l, hook));
-        if (__builtin_popcount((unsigned)atomic_load(&lanes_used)) == 1 && handle != HANDLE_PER_THREAD)
-                atomic_store_explicit(&gate_last, handle, memory_order_relaxed);
+        // With two devices in use a handle such as 0 names a stream on each: then every submission is looked at.
+        atomic_store_explicit(&gate_last,
+                              __builtin_popcount((unsigned)atomic_load(&lanes_used)) == 1 && handle != HANDLE_PER_THREAD
+                                      ? handle
+                                      : KEY_NONE,
+                              memory_order_relaxed);
         *ret_tracked = lane + 1;
         return CUDA_SUCCESS;
 }

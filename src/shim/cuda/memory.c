@@ -64,6 +64,7 @@ static void count(int lane, int64_t bytes)
 {
         const struct takt_page_daemon *page = atomic_load(&lease.daemon);
 
+        atomic_fetch_add(&lease.memory_held[lane], (uint64_t)bytes);
         if (!page)
                 return;
         atomic_fetch_add(&lease.tenant->lane[lane].memory_used, (uint64_t)bytes);
