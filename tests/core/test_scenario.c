@@ -1,0 +1,61 @@
+// The demo's load in simulated time, three seeds: exact bounds, since nothing here depends on the machine.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include "scenario.h"
+
+enum { ROUTER, CHAT, SUMMARISER };
+
+static struct scenario demo;
+static struct scenario_result alone, stock, takt;
+
+static void objectives_are_kept(void **state)
+{
+        (void)state;
+        for (uint64_t seed = 1; seed <= 3; seed++) {
+                scenario_run(&demo, SCENARIO_ALONE, seed, &alone);
+                scenario_run(&demo, SCENARIO_STOCK, seed, &stock);
+                scenario_run(&demo, SCENARIO_TAKT, seed, &takt);
+                assert_int_equal(takt.end_to_end[ROUTER].late, 0);
+                assert_int_equal(takt.ttft[CHAT].late, 0);
+                assert_true(2 * takt.ttft[SUMMARISER].late <= stock.ttft[SUMMARISER].late);
+                assert_true(scenario_at(&takt.end_to_end[ROUTER], .99) <= 1.15 * scenario_at(&alone.end_to_end[ROUTER], .99));
+                assert_true(stock.end_to_end[ROUTER].late > 0);
+                assert_int_equal(takt.bypasses, 0);
+                assert_int_equal(takt.end_to_end[ROUTER].n, stock.end_to_end[ROUTER].n);
+        }
+}
+
+static void one_tenant_too_many_is_refused(void **state)
+{
+        struct scenario more = demo;
+
+        (void)state;
+        more.agent[more.n_agents++] = more.agent[CHAT];
+        scenario_run(&more, SCENARIO_TAKT, 1, &takt);
+        assert_int_equal(takt.refused, 4);
+        assert_int_equal(takt.refusal.reason, CORE_REFUSAL_TIME);
+        assert_true(takt.refusal.demand_ns > takt.refusal.span_ns);
+}
+
+static void the_same_seed_is_the_same_run(void **state)
+{
+        (void)state;
+        scenario_run(&demo, SCENARIO_TAKT, 7, &takt);
+        scenario_run(&demo, SCENARIO_TAKT, 7, &alone);
+        assert_memory_equal(&takt, &alone, sizeof takt);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(objectives_are_kept),
+                cmocka_unit_test(one_tenant_too_many_is_refused),
+                cmocka_unit_test(the_same_seed_is_the_same_run),
+        };
+
+        scenario_demo(&demo);
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
