@@ -107,6 +107,8 @@ static int start_daemon(const char *dir)
         if (pid == 0) {
                 close(fds[0]);
                 setsid();
+                if (!freopen("/dev/null", "r", stdin) || !freopen("/dev/null", "w", stdout) || !freopen("/dev/null", "w", stderr))
+                        _exit(127); // the daemon outlives us: it must not hold our pipes
                 snprintf(ready, sizeof ready, "%d", fds[1]);
                 execl(path, "taktd", "--user", "--dir", dir, "--ready", ready, (char *)NULL);
                 _exit(127);

@@ -96,8 +96,16 @@ static void busy(struct core *core, const struct core_event *event)
 
         if (device->holder == (int32_t)event->seat)
                 device->asked = 0;
-        if (seat->busy)
+        // What was charged of the burst before is settled: its true length is known now.
+        lease_charge(device, seat, takt_time_since(event->busy_ns, seat->prepaid_ns), core->now_ns);
+        seat->account.busy_ns += event->busy_ns;
+        if (seat->busy && event->at_ns <= seat->busy_since_ns)
                 return;
+        if (seat->busy) {
+                seat->busy_since_ns = told(core, event->at_ns, seat->busy_since_ns);
+                seat->prepaid_ns = 0;
+                return;
+        }
         seat->busy = 1;
         seat->busy_since_ns = told(core, event->at_ns, seat->idle_since_ns);
         seat->prepaid_ns = 0;

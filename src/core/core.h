@@ -20,7 +20,7 @@ enum core_event_kind {
         CORE_EVENT_LEAVE,       // seat is gone; whatever it held is free
         CORE_EVENT_WANT,        // seat waits at a closed gate
         CORE_EVENT_UNWANT,      // seat waits no more (a waiting process died)
-        CORE_EVENT_BUSY,        // seat has work in flight since `at_ns`
+        CORE_EVENT_BUSY,        // seat has work in flight since `at_ns`; bursts that ended before used `busy_ns`
         CORE_EVENT_IDLE,        // seat has had none since `at_ns`; `steps` steps ended, `busy_ns` of GPU time were used
         CORE_EVENT_ARRIVED,     // request `request` reached the seat's engine; `deadline_ns` is its own, 0: the contract's
         CORE_EVENT_FIRST_TOKEN, // the request's first token is out

@@ -263,4 +263,5 @@ void stream_drop(struct node *node, uint32_t index)
                         node->tenant[i].control = -1;
                         tenant_unused(node, i);
                 }
+        node_rest(node);
 }

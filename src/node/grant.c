@@ -87,18 +87,22 @@ static void tell_pages(struct node *node, uint32_t i, int answer)
         struct sum sum = sum_of(node, i, now);
         struct core_event event = {.seat = i, .now_ns = now};
 
+        t->untold_ns += sum.busy_ns;
         if (sum.steps || (t->busy && !sum.busy) || (answer && !sum.busy)) {
                 event.kind = CORE_EVENT_IDLE;
                 event.at_ns = sum.busy ? sum.busy_since_ns : sum.idle_since_ns;
-                event.busy_ns = sum.busy_ns;
+                event.busy_ns = t->untold_ns;
                 event.steps = sum.steps;
                 t->busy = 0;
+                t->untold_ns = 0;
                 tell_one(node, event, NULL);
         }
-        if (sum.busy && (!t->busy || answer)) {
+        if (sum.busy && (!t->busy || answer || sum.busy_since_ns != t->busy_since_ns)) {
                 event = (struct core_event){.kind = CORE_EVENT_BUSY, .seat = i, .now_ns = now,
-                                            .at_ns = sum.busy_since_ns};
+                                            .at_ns = sum.busy_since_ns, .busy_ns = t->untold_ns};
                 t->busy = 1;
+                t->busy_since_ns = sum.busy_since_ns;
+                t->untold_ns = 0;
                 tell_one(node, event, NULL);
         }
         if ((sum.want > 0) != t->wants && (!sum.want || !t->holds)) {

@@ -50,6 +50,8 @@ struct tenant {
         uint32_t n_sessions;
         // What the core was told: whether any process is busy, or wants.
         uint8_t busy, wants;
+        uint64_t busy_since_ns;
+        uint64_t untold_ns; // GPU time of finished bursts that the core has not heard of
         uint64_t want_since_ns;
         struct takt_histogram waits;
 };
@@ -71,7 +73,7 @@ struct node {
         struct watch timer, control, stop;
         uint64_t started_ns, timer_ns;
         char dir[80];
-        uint8_t user_mode, had_tenants, quit;
+        uint8_t user_mode, quit;
         struct core *core;
         uint32_t n_devices;
         struct device device[CORE_DEVICES_MAX];
@@ -107,6 +109,7 @@ int tenant_register(struct node *node, const char *name, const struct core_contr
                     int32_t reclaim, uid_t uid, uint32_t control, struct core_refusal *ret_refusal);
 void tenant_unused(struct node *node, uint32_t tenant);
 void tenant_drop(struct node *node, uint32_t tenant);
+void node_rest(struct node *node);
 
 // control.c
 void stream_accept(struct node *node, struct watch *watch, uint32_t events);

@@ -82,7 +82,6 @@ int tenant_register(struct node *node, const char *name, const struct core_contr
         t->join.fd = t->requests.fd = t->page_fd = -1;
         snprintf(t->name, sizeof t->name, "%s", name);
         takt_histogram_init(&t->waits);
-        node->had_tenants = 1;
         error = page_open(t);
         if (!error)
                 error = open_sockets(node, t, (uint32_t)index);
@@ -119,11 +118,19 @@ void tenant_drop(struct node *node, uint32_t index)
                 close(t->page_fd);
         grant_tell(node, (struct core_event){.kind = CORE_EVENT_LEAVE, .seat = index}, NULL);
         t->seated = t->holds = 0;
-        if (node->user_mode && node->had_tenants) {
-                node->quit = 1;
-                for (uint32_t i = 0; i < NODE_TENANTS_MAX; i++)
-                        node->quit &= !node->tenant[i].used;
-        }
+        node_rest(node);
+}
+
+// A user's own daemon ends when nobody is there any more: no tenant, and nobody who may become one.
+void node_rest(struct node *node)
+{
+        int used = !node->user_mode;
+
+        for (uint32_t i = 0; i < NODE_TENANTS_MAX; i++)
+                used |= node->tenant[i].used;
+        for (uint32_t i = 0; i < NODE_STREAMS_MAX; i++)
+                used |= node->stream[i].used && node->stream[i].kind == STREAM_CONTROL;
+        node->quit |= !used;
 }
 
 // A tenant lives as long as who registered it, or any of its processes.

@@ -117,6 +117,8 @@ static void explore(const struct core *core, const struct world *w, int depth)
         struct core *copy = aligned_alloc(64, (core_size() + 63) / 64 * 64);
         struct world then;
 
+        for (unsigned seat = SEATS; seat < CORE_SEATS_MAX; seat++)
+                copy->seat[seat].used = 0;
         for (unsigned seat = 0; seat < SEATS; seat++)
                 for (enum action action = LEAVE; action < N_ACTIONS; action++) {
                         memcpy(copy, core, core_bytes);
