@@ -36,7 +36,7 @@ static int take_string(struct cursor *c, struct text *ret_text)
         while (c->at < c->end && *c->at != '"') {
                 if ((unsigned char)*c->at < 0x20)
                         return 0;
-                c->at += *c->at == '\\' ? 2 : 1;
+                c->at += *c->at == '\\' && c->end - c->at > 1 && (unsigned char)c->at[1] >= 0x20 ? 2 : 1;
         }
         if (c->at >= c->end)
                 return 0;
@@ -62,7 +62,7 @@ static int take_number(struct cursor *c, uint64_t *ret_millionths)
                 for (c->at++; c->at < c->end && *c->at >= '0' && *c->at <= '9'; c->at++)
                         value += (uint64_t)(*c->at - '0') * (scale /= 10);
         *ret_millionths = value;
-        return 1;
+        return value <= UINT64_C(1000000000) * 1000000;
 }
 
 static int is(struct text text, const char *word)

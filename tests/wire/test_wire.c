@@ -163,6 +163,8 @@ static void bad_request_lines_are_refused(void **state)
                 "{\"event\":\"arrived\",\"id\":\"1\",\"deadline_ms\":-1}",
                 "{\"event\":\"arrived\",\"id\":\"1\",\"deadline_ms\":\"1\"}",
                 "{\"event\":\"arrived\",\"id\":\"1\",\"deadline_ms\":99999999999}",
+                "{\"event\":\"arrived\",\"id\":\"1\",\"deadline_ms\":1000000000.5}",
+                "{\"event\":\"arrived\",\"id\":\"a\\\x1f\"}",
                 "{\"event\":\"arrived\",\"id\":\"1\\",
                 "{\"event\":\"arrived\",\"id\":\"\n\"}",
         };
