@@ -86,6 +86,9 @@ struct node {
 // watch.c
 int watch_add(struct node *node, struct watch *watch, int fd, uint32_t index,
               void (*ready)(struct node *, struct watch *, uint32_t));
+// Calls `ready` once for each write, with nothing to be read.
+int watch_add_news(struct node *node, struct watch *watch, int fd, uint32_t index,
+                   void (*ready)(struct node *, struct watch *, uint32_t));
 void watch_remove(struct node *node, struct watch *watch);
 int listen_at(const char *path, int type, uid_t owner);
 int peer_of(int fd, uid_t *ret_uid, pid_t *ret_pid);

@@ -12,6 +12,8 @@
 #include "node/node.h"
 #include "wire/frame.h"
 
+#define JOIN_SIZE_MAX 4096 // of a later minor version
+
 #ifndef F_SEAL_FUTURE_WRITE
 #define F_SEAL_FUTURE_WRITE 0x0010
 #endif
@@ -22,17 +24,31 @@ static int page_make(int read_only, void **ret_page)
 {
         int fd = memfd_create("takt-page", MFD_CLOEXEC | MFD_ALLOW_SEALING);
         int seals = F_SEAL_SHRINK | F_SEAL_GROW | (read_only ? F_SEAL_FUTURE_WRITE : 0) | F_SEAL_SEAL;
+        void *page = MAP_FAILED;
 
+        *ret_page = NULL;
         if (fd < 0)
                 return -errno;
-        *ret_page = MAP_FAILED;
         if (ftruncate(fd, TAKT_PAGE_SIZE) == 0)
-                *ret_page = mmap(NULL, TAKT_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        if (*ret_page == MAP_FAILED || fcntl(fd, F_ADD_SEALS, seals) < 0) {
+                page = mmap(NULL, TAKT_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (page == MAP_FAILED || fcntl(fd, F_ADD_SEALS, seals) < 0) {
+                if (page != MAP_FAILED)
+                        munmap(page, TAKT_PAGE_SIZE);
                 close(fd);
                 return -ENOMEM;
         }
+        *ret_page = page;
         return fd;
+}
+
+static void pages_free(struct session *s)
+{
+        if (s->client)
+                munmap(s->client, TAKT_PAGE_SIZE);
+        if (s->daemon)
+                munmap(s->daemon, TAKT_PAGE_SIZE);
+        s->client = NULL;
+        s->daemon = NULL;
 }
 
 static struct session *session_free(struct node *node)
@@ -43,13 +59,11 @@ static struct session *session_free(struct node *node)
         return NULL;
 }
 
+// The count is never read: whether a read blocks is a flag that the client shares, and so can change at any time.
 static void kicked(struct node *node, struct watch *watch, uint32_t events)
 {
-        uint64_t n;
-
         (void)events;
-        if (read(watch->fd, &n, sizeof n) == sizeof n)
-                grant_read(node, watch->index);
+        grant_read(node, watch->index);
 }
 
 static void ended(struct node *node, struct watch *watch, uint32_t events)
@@ -120,27 +134,50 @@ static void fill_page(struct node *node, struct session *s)
         grant_show(node, (uint32_t)(s - node->session));
 }
 
+static void close_all(int *fds, int n)
+{
+        for (int i = 0; i < n; i++)
+                if (fds[i] >= 0)
+                        close(fds[i]);
+}
+
+// Pages and descriptors, or nothing at all. The client reads a pipe where the daemon writes: unlike an eventfd's, the two
+// ends have flags of their own, so that no client can make our end block.
+static int session_make(struct node *node, struct session *s, int fds[TAKT_N_FDS])
+{
+        int wake[2] = {-1, -1};
+
+        if (pipe2(wake, O_CLOEXEC | O_NONBLOCK) < 0)
+                return -errno;
+        fds[TAKT_FD_DAEMON_PAGE] = page_make(1, (void **)&s->daemon);
+        fds[TAKT_FD_CLIENT_PAGE] = page_make(0, (void **)&s->client);
+        fds[TAKT_FD_TENANT_PAGE] = node->tenant[s->tenant].page_fd;
+        fds[TAKT_FD_KICK] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        fds[TAKT_FD_WAKE] = wake[0];
+        s->wake = wake[1];
+        if (s->daemon && s->client && fds[TAKT_FD_KICK] >= 0)
+                return 0;
+        pages_free(s);
+        close_all(fds, TAKT_FD_TENANT_PAGE);
+        close_all(fds + TAKT_FD_KICK, TAKT_N_FDS - TAKT_FD_KICK);
+        return -EMFILE;
+}
+
 static int session_open(struct node *node, struct session *s, int fd, const struct takt_frame_join *join, pid_t pid)
 {
         uint32_t index = (uint32_t)(s - node->session), tenant = s->tenant;
-        int fds[TAKT_N_FDS], error, process;
+        int fds[TAKT_N_FDS], error = session_make(node, s, fds), process;
 
-        fds[TAKT_FD_DAEMON_PAGE] = page_make(1, (void **)&s->daemon);
-        fds[TAKT_FD_CLIENT_PAGE] = page_make(0, (void **)&s->client);
-        fds[TAKT_FD_TENANT_PAGE] = node->tenant[tenant].page_fd;
-        fds[TAKT_FD_KICK] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        fds[TAKT_FD_WAKE] = s->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        process = (int)syscall(SYS_pidfd_open, pid, 0);
-        for (int i = 0; i < TAKT_N_FDS; i++)
-                if (fds[i] < 0)
-                        return -EMFILE;
-        s->used = 1;
+        if (error < 0)
+                return error;
         node->tenant[tenant].n_sessions++;
         fill_page(node, s);
         error = send_welcome(node, fd, join, tenant, fds);
         close(fds[TAKT_FD_DAEMON_PAGE]);
         close(fds[TAKT_FD_CLIENT_PAGE]);
-        watch_add(node, &s->kick, fds[TAKT_FD_KICK], index, kicked);
+        close(fds[TAKT_FD_WAKE]);
+        watch_add_news(node, &s->kick, fds[TAKT_FD_KICK], index, kicked);
+        process = (int)syscall(SYS_pidfd_open, pid, 0);
         if (process >= 0)
                 watch_add(node, &s->process, process, index, ended);
         return error;
@@ -150,11 +187,15 @@ static int session_open(struct node *node, struct session *s, int fd, const stru
 static void joined(struct node *node, struct watch *watch, uint32_t events)
 {
         struct session *s = &node->session[watch->index];
-        union takt_frame raw, frame;
-        ssize_t n = recv(watch->fd, &raw, sizeof raw, MSG_DONTWAIT);
-        int error = n <= 0 ? -EBADMSG : takt_frame_parse(&raw, (size_t)n, &frame);
+        union takt_frame frame;
+        char raw[JOIN_SIZE_MAX];
+        ssize_t n = recv(watch->fd, raw, sizeof raw, MSG_DONTWAIT);
+        int error;
 
         (void)events;
+        if (n < 0 && errno == EAGAIN) // the news was of a connection that had this place before
+                return;
+        error = n <= 0 ? -EBADMSG : takt_frame_parse(raw, (size_t)n, &frame);
         if (!error && frame.head.type != TAKT_FRAME_JOIN)
                 error = -EBADMSG;
         if (error == -EPROTONOSUPPORT)
@@ -213,9 +254,7 @@ void session_drop(struct node *node, uint32_t index)
         held = s->client->lane[tenant->device].memory_used;
         if (held <= tenant->page->lane[tenant->device].memory_used)
                 atomic_fetch_sub(&tenant->page->lane[tenant->device].memory_used, held);
-        munmap(s->client, TAKT_PAGE_SIZE);
-        munmap(s->daemon, TAKT_PAGE_SIZE);
-        s->client = NULL;
+        pages_free(s);
         tenant->n_sessions--;
         grant_read(node, index);
         tenant_unused(node, s->tenant);

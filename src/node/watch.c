@@ -7,13 +7,25 @@
 #include <unistd.h>
 #include "node/node.h"
 
-int watch_add(struct node *node, struct watch *watch, int fd, uint32_t index,
-              void (*ready)(struct node *, struct watch *, uint32_t))
+static int add(struct node *node, struct watch *watch, int fd, uint32_t index, uint32_t events,
+               void (*ready)(struct node *, struct watch *, uint32_t))
 {
-        struct epoll_event event = {.events = EPOLLIN, .data.ptr = watch};
+        struct epoll_event event = {.events = events, .data.ptr = watch};
 
         *watch = (struct watch){fd, ready, index};
         return epoll_ctl(node->epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+int watch_add(struct node *node, struct watch *watch, int fd, uint32_t index,
+              void (*ready)(struct node *, struct watch *, uint32_t))
+{
+        return add(node, watch, fd, index, EPOLLIN, ready);
+}
+
+int watch_add_news(struct node *node, struct watch *watch, int fd, uint32_t index,
+                   void (*ready)(struct node *, struct watch *, uint32_t))
+{
+        return add(node, watch, fd, index, EPOLLIN | EPOLLET, ready);
 }
 
 void watch_remove(struct node *node, struct watch *watch)
