@@ -18,8 +18,9 @@ static void answer(const struct stream *stream, json_t *object)
         if (!text)
                 return;
         text[size] = '\n'; // in place of the end: what is sent is counted
-        // An answer that does not fit a peer's buffer is the peer's loss: nothing here waits.
-        send(stream->watch.fd, text, size + 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+        // Nothing here waits: whose buffer an answer does not fit is cut off, as half of one is worse than none.
+        if (send(stream->watch.fd, text, size + 1, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)size + 1)
+                shutdown(stream->watch.fd, SHUT_RDWR);
         free(text);
 }
 
@@ -32,7 +33,14 @@ static uint64_t number(json_t *object, const char *key)
 {
         json_t *value = json_object_get(object, key);
 
-        return json_is_number(value) && json_number_value(value) >= 0 ? (uint64_t)json_number_value(value) : 0;
+        double n = json_is_number(value) ? json_number_value(value) : 0;
+
+        return n > 0 ? n < (double)INT64_MAX ? (uint64_t)n : INT64_MAX : 0;
+}
+
+static uint32_t small_number(json_t *object, const char *key)
+{
+        return (uint32_t)takt_time_min(number(object, key), UINT32_MAX);
 }
 
 static struct core_contract contract_of(json_t *object)
@@ -43,12 +51,12 @@ static struct core_contract contract_of(json_t *object)
                 .class = class && !strcmp(class, "fair")   ? CORE_CLASS_FAIR
                          : class && !strcmp(class, "idle") ? CORE_CLASS_IDLE
                                                            : CORE_CLASS_DEADLINE,
-                .weight = (uint32_t)number(object, "weight"),
+                .weight = small_number(object, "weight"),
                 .slo_ns = number(object, "slo_ns"),
                 .ttft_ns = number(object, "ttft_ns"),
                 .itl_ns = number(object, "itl_ns"),
-                .share_ppm = (uint32_t)number(object, "share_ppm"),
-                .peak_ppm = (uint32_t)number(object, "peak_ppm"),
+                .share_ppm = small_number(object, "share_ppm"),
+                .peak_ppm = small_number(object, "peak_ppm"),
                 .depth_ns = number(object, "depth_ns"),
                 .burst_ns = number(object, "burst_ns"),
                 .step_ns = number(object, "step_ns"),
@@ -79,14 +87,27 @@ static void explain(const struct node *node, const struct core_refusal *r, char 
         }
 }
 
+// Cuts a name to what a tenant keeps of it, between two characters: half of one is no text that JSON can carry.
+static void cut_name(char *to, size_t size, const char *name)
+{
+        size_t n = strnlen(name, size - 1);
+
+        while (n > 0 && ((unsigned char)name[n] & 0xc0) == 0x80)
+                n--;
+        memcpy(to, name, n);
+        to[n] = 0;
+}
+
 static void do_register(struct node *node, struct stream *stream, json_t *object)
 {
         struct core_contract contract = contract_of(object);
         struct core_refusal refusal = {0};
         const char *name = json_string_value(json_object_get(object, "name"));
         json_t *reclaim = json_object_get(object, "reclaim");
-        char text[256], path[128], requests[128];
+        char called[sizeof node->tenant->name], text[256], path[128], requests[128];
         int index;
+
+        cut_name(called, sizeof called, name ? name : "tenant");
 
         if (node->n_devices == 0) {
                 answer_error(stream, "device", "no GPU was found on this machine");
@@ -96,7 +117,7 @@ static void do_register(struct node *node, struct stream *stream, json_t *object
                 refusal.reason = CORE_REFUSAL_INVALID;
                 index = -EDQUOT;
         } else {
-                index = tenant_register(node, name ? name : "tenant", &contract, (uint32_t)number(object, "device"),
+                index = tenant_register(node, called, &contract, small_number(object, "device"),
                                         json_is_integer(reclaim) ? (int32_t)json_integer_value(reclaim) : -1,
                                         stream->uid, (uint32_t)(stream - node->stream), &refusal);
         }
@@ -225,9 +246,22 @@ static void readable(struct node *node, struct watch *watch, uint32_t events)
         take_lines(node, stream);
 }
 
+// Nobody has more connections than are free: so however many one asks for, there is some left for the next. Control
+// connections are a user's, request connections a tenant's.
+static int may_have_more(const struct node *node, enum stream_kind kind, uint32_t tenant, uid_t uid)
+{
+        uint32_t n_free = 0, n_own = 0;
+
+        for (const struct stream *s = node->stream; s < node->stream + NODE_STREAMS_MAX; s++) {
+                n_free += !s->used;
+                n_own += s->used && s->kind == kind && (kind == STREAM_CONTROL ? s->uid == uid : s->tenant == tenant);
+        }
+        return n_own < n_free;
+}
+
 void stream_accept(struct node *node, struct watch *watch, uint32_t events)
 {
-        int fd = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        int fd = accept_at(node, watch->fd);
         int is_control = watch == &node->control;
         struct stream *stream = node->stream;
         uid_t uid = (uid_t)-1;
@@ -237,8 +271,8 @@ void stream_accept(struct node *node, struct watch *watch, uint32_t events)
                 return;
         while (stream < node->stream + NODE_STREAMS_MAX && stream->used)
                 stream++;
-        if (stream == node->stream + NODE_STREAMS_MAX || peer_of(fd, &uid, NULL) < 0 ||
-            (!is_control && uid != node->tenant[watch->index].uid && uid != 0)) {
+        if (peer_of(fd, &uid, NULL) < 0 || (!is_control && uid != node->tenant[watch->index].uid && uid != 0) ||
+            !may_have_more(node, is_control ? STREAM_CONTROL : STREAM_REQUESTS, watch->index, uid)) {
                 close(fd);
                 return;
         }

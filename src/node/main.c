@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/timerfd.h>
@@ -47,6 +48,17 @@ static int lock_dir(const char *dir)
         return flock(fd, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
 }
 
+// The tables need more than the 1024 that a process may have by default.
+static void all_descriptors(void)
+{
+        struct rlimit limit;
+
+        if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+                limit.rlim_cur = limit.rlim_max;
+                setrlimit(RLIMIT_NOFILE, &limit);
+        }
+}
+
 static int start(void)
 {
         struct core_device_config config[CORE_DEVICES_MAX];
@@ -63,6 +75,8 @@ static int start(void)
                 node.core = core_init(aligned_alloc(64, (core_size() + 63) / 64 * 64), node.n_devices, config,
                                       node.started_ns);
         node.epoll = epoll_create1(EPOLL_CLOEXEC);
+        node.spare = open("/", O_PATH | O_CLOEXEC);
+        all_descriptors();
         sigemptyset(&signals);
         sigaddset(&signals, SIGTERM);
         sigaddset(&signals, SIGINT);

@@ -69,7 +69,7 @@ struct stream {
 };
 
 struct node {
-        int epoll;
+        int epoll, spare;
         struct watch timer, control, stop;
         uint64_t started_ns, timer_ns;
         char dir[80];
@@ -91,6 +91,7 @@ int watch_add_news(struct node *node, struct watch *watch, int fd, uint32_t inde
                    void (*ready)(struct node *, struct watch *, uint32_t));
 void watch_remove(struct node *node, struct watch *watch);
 int listen_at(const char *path, int type, uid_t owner);
+int accept_at(struct node *node, int fd); // -1: nobody, or nobody that there is room for
 int peer_of(int fd, uid_t *ret_uid, pid_t *ret_pid);
 
 // devices.c: finds the GPUs; "UUID:BYTES" adds one by hand. Return the number, or a negative errno.

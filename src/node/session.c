@@ -51,12 +51,18 @@ static void pages_free(struct session *s)
         s->daemon = NULL;
 }
 
-static struct session *session_free(struct node *node)
+// A free place, unless the tenant has more of them than are left: some must be there for the others.
+static struct session *session_free(struct node *node, uint32_t tenant)
 {
-        for (uint32_t i = 0; i < NODE_SESSIONS_MAX; i++)
-                if (!node->session[i].used)
-                        return &node->session[i];
-        return NULL;
+        struct session *free = NULL;
+        uint32_t n_free = 0, n_own = 0;
+
+        for (struct session *s = node->session + NODE_SESSIONS_MAX - 1; s >= node->session; s--) {
+                n_own += s->used && s->tenant == tenant;
+                if (!s->used)
+                        free = s, n_free++;
+        }
+        return n_own < n_free ? free : NULL;
 }
 
 // The count is never read: whether a read blocks is a flag that the client shares, and so can change at any time.
@@ -211,9 +217,9 @@ static void joined(struct node *node, struct watch *watch, uint32_t events)
 
 void session_accept(struct node *node, struct watch *watch, uint32_t events)
 {
-        struct session *s = session_free(node);
+        struct session *s = session_free(node, watch->index);
         const struct tenant *tenant = &node->tenant[watch->index];
-        int fd = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        int fd = accept_at(node, watch->fd);
         uid_t uid;
         pid_t pid;
 

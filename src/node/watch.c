@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -57,6 +58,20 @@ int listen_at(const char *path, int type, uid_t owner)
                 return error;
         }
         return fd;
+}
+
+// Out of descriptors, whoever connects would wait for ever, and the loop would never sleep. So one is kept in reserve, to
+// accept whom there is no room for.
+int accept_at(struct node *node, int fd)
+{
+        int peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+        if (peer >= 0 || (errno != EMFILE && errno != ENFILE))
+                return peer;
+        close(node->spare);
+        close(accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK));
+        node->spare = open("/", O_PATH | O_CLOEXEC);
+        return -1;
 }
 
 int peer_of(int fd, uid_t *ret_uid, pid_t *ret_pid)
