@@ -23,26 +23,52 @@ static int page_open(struct tenant *t)
         return 0;
 }
 
+// The folder may be one that another user had, or a daemon before this one. While it is ours alone nobody can put a link
+// where we are about to change an owner. It stays the same folder: a container may have it mounted.
+static int take_dir(const char *dir)
+{
+        int fd, error = 0;
+
+        if (mkdir(dir, 0700) < 0 && errno != EEXIST)
+                return -errno;
+        fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0)
+                return -errno;
+        if (fchown(fd, geteuid(), (gid_t)-1) < 0 || fchmod(fd, 0700) < 0)
+                error = -errno;
+        close(fd);
+        return error;
+}
+
+// Whatever its last owner left at the path goes out of the way.
+static int listen_in(const struct node *node, const struct tenant *t, const char *name, int type)
+{
+        char path[128], aside[160];
+
+        snprintf(path, sizeof path, "%s/%s", t->dir, name);
+        snprintf(aside, sizeof aside, "%s.%lu", path, node->n_events);
+        if (unlink(path) < 0 && errno == EISDIR && rename(path, aside) < 0)
+                return -errno;
+        return listen_at(path, type, t->uid);
+}
+
 static int open_sockets(struct node *node, struct tenant *t, uint32_t index)
 {
-        char path[128];
-        int fd;
+        int fd, error;
 
         snprintf(t->dir, sizeof t->dir, "%s/t%u", node->dir, index);
-        if (mkdir(t->dir, 0700) < 0 && errno != EEXIST)
-                return -errno;
-        if (t->uid != getuid() && chown(t->dir, t->uid, (gid_t)-1) < 0)
-                return -errno;
-        snprintf(path, sizeof path, "%s/join", t->dir);
-        fd = listen_at(path, SOCK_SEQPACKET, t->uid);
+        error = take_dir(t->dir);
+        if (error < 0)
+                return error;
+        fd = listen_in(node, t, "join", SOCK_SEQPACKET);
         if (fd < 0)
                 return fd;
         watch_add(node, &t->join, fd, index, session_accept);
-        snprintf(path, sizeof path, "%s/requests", t->dir);
-        fd = listen_at(path, SOCK_STREAM, t->uid);
+        fd = listen_in(node, t, "requests", SOCK_STREAM);
         if (fd < 0)
                 return fd;
-        return watch_add(node, &t->requests, fd, index, stream_accept);
+        watch_add(node, &t->requests, fd, index, stream_accept);
+        return t->uid != geteuid() && chown(t->dir, t->uid, (gid_t)-1) < 0 ? -errno : 0;
 }
 
 static int place(const struct node *node, int32_t reclaim)
