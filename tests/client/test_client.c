@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -37,9 +38,11 @@ static struct sockaddr_un address(void)
 static void listen_anew(int backlog)
 {
         struct sockaddr_un here = address();
+        struct timeval patience = {.tv_sec = 20}; // an agent that never comes fails its test, not all of them
 
         unlink(path);
         listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
         assert_int_equal(bind(listener, (struct sockaddr *)&here, sizeof here), 0);
         assert_int_equal(listen(listener, backlog), 0);
 }
@@ -358,6 +361,38 @@ static void threads_share_one_connection_line_by_line(void **state)
         close(fd);
 }
 
+static atomic_int n_ready; // spun on, so that the two run on within nanoseconds
+
+static void *tell_first(void *id)
+{
+        atomic_fetch_add(&n_ready, 1);
+        while (atomic_load(&n_ready) < 2)
+                ;
+        return takt_request_arrived(id, 0) == 0 ? NULL : id;
+}
+
+static int tells_first_from_two_threads(void)
+{
+        pthread_t a, b;
+        void *failed_a, *failed_b;
+
+        MUST(!pthread_create(&a, NULL, tell_first, (void *)"a") &&
+             !pthread_create(&b, NULL, tell_first, (void *)"b"));
+        pthread_join(a, &failed_a);
+        pthread_join(b, &failed_b);
+        MUST(!failed_a && !failed_b);
+        return 0;
+}
+
+static void threads_that_begin_together_are_both_heard(void **state)
+{
+        (void)state;
+        close(listener);
+        listen_anew(300);
+        for (int i = 0; i < 200; i++)
+                assert_int_equal(ended(start(tells_first_from_two_threads)), 0);
+}
+
 static int tells_and_forks(void)
 {
         pid_t child;
@@ -459,6 +494,7 @@ int main(void)
                 CASE(full_socket_drops_whole_lines),
                 CASE(daemon_that_does_not_accept_is_not_waited_for),
                 CASE(threads_share_one_connection_line_by_line),
+                CASE(threads_that_begin_together_are_both_heard),
                 CASE(forked_child_has_its_own_connection),
                 CASE(fork_beside_a_telling_thread_does_not_hang),
                 CASE(descriptor_that_became_another_is_left_alone),
