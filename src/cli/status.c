@@ -1,4 +1,4 @@
-// takt status, takt top, takt advise: what the daemon knows, once, again and again, and as flags to declare.
+// takt status, takt top: what the daemon knows, once, and again and again.
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -116,25 +116,5 @@ int cmd_top(int argc, char **argv)
                 fflush(stdout);
                 json_decref(answer);
         } while (live && !(poll(&keys, 1, 1000) > 0 && (read(0, &key, 1) <= 0 || key == 'q')));
-        return 0;
-}
-
-int cmd_advise(int argc, char **argv)
-{
-        int wrong = wrong_usage(argc, argv, NULL, "What each tenant really used, as the flags to declare.");
-        json_t *answer, *t, *device;
-        size_t i;
-
-        if (wrong)
-                return wrong == 1 ? 0 : EXIT_USAGE;
-        if (!(answer = ask()))
-                return no_daemon();
-        device = json_array_get(json_object_get(answer, "devices"), 0);
-        json_array_foreach(json_object_get(answer, "tenants"), i, t)
-                printf("%s: --share %.0f%% --step %.0fms --memory %lldMiB   # used %.1f %% of the device; gap %.2f ms\n",
-                       string(t, "name"), 1 + 125. * (double)number(t, "busy_ns") / (double)(number(device, "elapsed_ns") + 1),
-                       1 + (double)number(t, "step_ns") / 1e6, (long long)(number(t, "memory_used") >> 20) + 64,
-                       100. * (double)number(t, "busy_ns") / (double)(number(device, "elapsed_ns") + 1), (double)number(t, "gap_ns") / 1e6);
-        json_decref(answer);
         return 0;
 }

@@ -6,6 +6,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "base/clock.h"
 #include "node/node.h"
 #include "wire/request.h"
 
@@ -134,6 +135,25 @@ static void do_register(struct node *node, struct stream *stream, json_t *object
         }
 }
 
+// The curve as pairs [span, most device time used in such a span], both in ns.
+static json_t *curve_of(const struct usage *usage)
+{
+        json_t *curve = json_array();
+
+        for (unsigned k = 0; k < USAGE_SPANS; k++)
+                json_array_append_new(curve, json_pack("[I,I]", (json_int_t)USAGE_SPAN_NS(k),
+                                                       (json_int_t)usage_most(usage, k)));
+        return curve;
+}
+
+static json_t *used(const struct usage *usage)
+{
+        uint64_t seen_ns = usage->since_ns ? takt_time_since(takt_clock_now(), usage->since_ns) : 0;
+
+        return json_pack("{s:I,s:I,s:I,s:o}", "seen_ns", (json_int_t)seen_ns, "total_ns", (json_int_t)usage->total_ns,
+                         "memory_max", (json_int_t)usage->memory_max, "curve", curve_of(usage));
+}
+
 static json_t *tenant_status(const struct node *node, uint32_t i)
 {
         static const char *const classes[] = {"deadline", "fair", "idle"};
@@ -141,7 +161,7 @@ static json_t *tenant_status(const struct node *node, uint32_t i)
         struct core_account a = {0};
 
         core_account(node->core, i, &a);
-        return json_pack("{s:i,s:s,s:i,s:s,s:i,s:i,s:b,s:b,s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}",
+        return json_pack("{s:i,s:s,s:i,s:s,s:i,s:i,s:b,s:b,s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o}",
                          "tenant", (int)i, "name", t->name, "device", (int)t->device, "class", classes[a.class],
                          "processes", (int)t->n_sessions, "uid", (int)t->uid, "holds", a.holds, "wants", a.wants, "busy", a.busy,
                          "granted_ns", (json_int_t)a.granted_ns, "busy_ns", (json_int_t)a.busy_ns, "grants",
@@ -150,7 +170,7 @@ static json_t *tenant_status(const struct node *node, uint32_t i)
                          (json_int_t)a.step_ns, "wait_p50_ns", (json_int_t)takt_histogram_at(&t->waits, 500),
                          "wait_p99_ns", (json_int_t)takt_histogram_at(&t->waits, 990), "wait_max_ns",
                          (json_int_t)a.wait_max_ns, "memory_used", (json_int_t)t->page->lane[t->device].memory_used,
-                         "memory_quota", (json_int_t)t->contract.memory_bytes);
+                         "memory_quota", (json_int_t)t->contract.memory_bytes, "used", used(&t->usage));
 }
 
 static json_t *device_status(const struct node *node, uint32_t d)

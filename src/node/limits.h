@@ -9,4 +9,5 @@
 #define NODE_BOUND_NS (2 * TAKT_MS)    // most work in flight while others have a seat
 #define NODE_SWITCH_NS (100 * TAKT_US) // what a change of holder costs until it is measured (`script/gpu-check`)
 #define NODE_SLICE_NS (2 * TAKT_MS)
+#define NODE_SAMPLE_NS (20 * TAKT_MS)  // how often what sessions used is read for the account
 #define NODE_WATCHDOG_NS (10 * TAKT_S)

@@ -84,6 +84,7 @@ static int start(void)
         signal(SIGPIPE, SIG_IGN);
         watch_add(&node, &node.stop, signalfd(-1, &signals, SFD_CLOEXEC), 0, stop);
         watch_add(&node, &node.timer, timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), 0, grant_timer);
+        sample_start(&node);
         snprintf(path, sizeof path, "%s/control", node.dir);
         fd = listen_at(path, SOCK_STREAM, getuid());
         if (fd < 0)

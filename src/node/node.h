@@ -6,6 +6,7 @@
 #include "base/time.h"
 #include "core/core.h"
 #include "node/limits.h"
+#include "node/usage.h"
 #include "wire/page.h"
 
 struct node;
@@ -33,6 +34,7 @@ struct session {
         struct takt_page_client *client; // the client's to write
         struct takt_lane_view seen;      // of the tenant's lane, as last told to the core
         uint64_t memory_seen;
+        uint64_t sampled_busy_ns; // what the account has of it
 };
 
 struct tenant {
@@ -54,6 +56,7 @@ struct tenant {
         uint64_t untold_ns; // GPU time of finished bursts that the core has not heard of
         uint64_t want_since_ns;
         struct takt_histogram waits;
+        struct usage usage;
 };
 
 enum stream_kind { STREAM_CONTROL, STREAM_REQUESTS };
@@ -70,10 +73,10 @@ struct stream {
 
 struct node {
         int epoll, spare;
-        struct watch timer, control, stop;
+        struct watch timer, control, stop, sample;
         uint64_t started_ns, timer_ns;
         char dir[80];
-        uint8_t user_mode, quit;
+        uint8_t user_mode, quit, sampling;
         struct core *core;
         uint32_t n_devices;
         struct device device[CORE_DEVICES_MAX];
@@ -107,6 +110,11 @@ void grant_tell(struct node *node, struct core_event event, struct core_refusal 
 void grant_read(struct node *node, uint32_t session);
 void grant_timer(struct node *node, struct watch *watch, uint32_t events);
 void grant_show(struct node *node, uint32_t session);
+
+// sample.c: what sessions used, for their tenants' accounts. `wake`: a session has begun.
+int sample_start(struct node *node);
+void sample_wake(struct node *node);
+void sample_session(struct node *node, struct session *session);
 
 // tenant.c
 int tenant_register(struct node *node, const char *name, const struct core_contract *contract, uint32_t device,

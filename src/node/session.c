@@ -178,6 +178,7 @@ static int session_open(struct node *node, struct session *s, int fd, const stru
                 return error;
         node->tenant[tenant].n_sessions++;
         fill_page(node, s);
+        sample_wake(node);
         error = send_welcome(node, fd, join, tenant, fds);
         close(fds[TAKT_FD_DAEMON_PAGE]);
         close(fds[TAKT_FD_CLIENT_PAGE]);
@@ -256,6 +257,7 @@ void session_drop(struct node *node, uint32_t index)
         s->used = 0;
         if (!s->client)
                 return;
+        sample_session(node, s);
         // What it held of the tenant's memory is free: the driver takes it back with the process.
         held = s->client->lane[tenant->device].memory_used;
         if (held <= tenant->page->lane[tenant->device].memory_used)

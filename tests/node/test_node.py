@@ -6,6 +6,7 @@ import socket
 import stat
 import struct
 import subprocess
+import time
 import unittest
 
 import takt
@@ -190,6 +191,20 @@ class Node(unittest.TestCase):
         device = self.daemon.status()["devices"][0]
         self.assertEqual(device["granted_ns"] + device["idle_ns"] + device["switch_ns"], device["elapsed_ns"])
         self.assertGreaterEqual(device["switches"], 39)
+
+    def test_use_and_memory_are_accounted_to_the_end_of_a_process(self):
+        tenant = self.daemon.tenant(**PROMISE)
+        first, second = tenant.join(), tenant.join()
+        for session in (first, second):   # neither kicks; the first ends at once
+            struct.pack_into("<Q", session.tenant, takt.LANE, 5 << 20)
+            session.idle(busy_ns=30_000_000, kick=False)
+            session.close()
+        end = time.monotonic() + 10
+        while (used := self.daemon.status()["tenants"][0]["used"])["total_ns"] != 60_000_000:
+            self.assertLess(time.monotonic(), end, used)
+        self.assertEqual(used["memory_max"], 5 << 20)
+        self.assertEqual(used["curve"][0], [20_000_000, 20_000_000])
+        self.assertEqual(used["curve"][-1], [20_000_000 << 11, 60_000_000])
 
 
 class UserDaemon(unittest.TestCase):

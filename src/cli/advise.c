@@ -1,0 +1,89 @@
+// takt advise: what each tenant really used, as the flags to declare.
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include "cli/advise.h"
+#include "cli/cli.h"
+
+#define WITH_MARGIN(x) ((x)*11 / 10) // what was seen is not all that can be
+#define POINTS_MAX 32
+#define LITTLE_NS 60e9 // watched for less than that, a tenant may not have shown all it does
+
+static double number(json_t *object, const char *key)
+{
+        return json_number_value(json_object_get(object, key));
+}
+
+static int points_of(json_t *curve, struct advise_point points[POINTS_MAX])
+{
+        int n = (int)json_array_size(curve);
+
+        n = n < POINTS_MAX ? n : POINTS_MAX;
+        for (int i = 0; i < n; i++) {
+                json_t *point = json_array_get(curve, (size_t)i);
+
+                points[i] = (struct advise_point){json_number_value(json_array_get(point, 0)),
+                                                  json_number_value(json_array_get(point, 1))};
+        }
+        return n;
+}
+
+// Rounded up with the margin; a percentage at most the whole device.
+static double percent(double part)
+{
+        return fmin(100, ceil(WITH_MARGIN(100 * part)));
+}
+
+static double ms(double ns)
+{
+        return fmax(1, ceil(WITH_MARGIN(ns) / 1e6));
+}
+
+static void advise(json_t *tenant)
+{
+        json_t *used = json_object_get(tenant, "used");
+        const char *name = json_string_value(json_object_get(tenant, "name"));
+        double seen_ns = number(used, "seen_ns"), memory = number(used, "memory_max");
+        struct advise_point points[POINTS_MAX];
+        int n = points_of(json_object_get(used, "curve"), points);
+        struct advise_buckets b;
+
+        printf("%s:", name ? name : "?");
+        if (seen_ns > 0 && n) {
+                b = advise_fit(points, n, seen_ns);
+                printf(" --share %.0f%% --peak %.0f%% --burst %.0fms --depth %.0fms", percent(b.share),
+                       percent(b.peak), ms(b.burst_ns), ms(b.depth_ns));
+                if (number(tenant, "steps") > 0)
+                        printf(" --step %.0fms", ms(number(tenant, "step_ns")));
+        }
+        if (memory > 0)
+                printf(" --memory %.0fMiB", ceil(WITH_MARGIN(memory) / (1 << 20)));
+        if (seen_ns > 0)
+                printf("   # used %.1f %% of %.0f s%s; gap %.2f ms\n",
+                       100 * number(used, "total_ns") / seen_ns, seen_ns / 1e9,
+                       seen_ns < LITTLE_NS ? " (watch it longer)" : "", number(tenant, "gap_ns") / 1e6);
+        else
+                puts("   # has used no device time yet");
+}
+
+int cmd_advise(int argc, char **argv)
+{
+        json_t *answer, *tenant;
+        size_t i;
+        int fd;
+
+        if (argc > 1 && !strcmp(argv[1], "--help"))
+                return puts("usage: takt advise\nWhat each tenant really used, as the flags to declare."), 0;
+        if (argc > 1)
+                return cli_fail(EXIT_USAGE, "unknown option: %s (see takt advise --help)", argv[1]);
+        fd = cli_connect(cli_dir());
+        answer = fd < 0 ? NULL : cli_ask(fd, json_pack("{s:s}", "op", "status"));
+        if (fd >= 0)
+                close(fd);
+        if (!answer)
+                return cli_fail(EXIT_NOT_THERE, "no daemon answers in %s; `takt run` starts one", cli_dir());
+        json_array_foreach(json_object_get(answer, "tenants"), i, tenant) advise(tenant);
+        json_decref(answer);
+        return 0;
+}

@@ -1,0 +1,63 @@
+// Reads every session's page fifty times a second, for the account of what its tenant used. The scheduler
+// hears of steps by itself; an agent that is alone tells nobody, and would have no account otherwise.
+#include <sys/timerfd.h>
+#include <unistd.h>
+#include "base/clock.h"
+#include "node/node.h"
+
+// `sampling`: whether the timer runs; it rests while there is no session.
+static void arm(struct node *node, int on)
+{
+        struct itimerspec spec = {0};
+
+        if (node->sampling == on)
+                return;
+        node->sampling = (uint8_t)on;
+        if (on)
+                spec.it_interval.tv_nsec = spec.it_value.tv_nsec = NODE_SAMPLE_NS;
+        timerfd_settime(node->sample.fd, 0, &spec, NULL);
+}
+
+void sample_session(struct node *node, struct session *s)
+{
+        struct tenant *t = &node->tenant[s->tenant];
+        uint64_t now_ns = takt_clock_now();
+        struct takt_lane_view view;
+
+        takt_page_read_lane(s->client, t->device, now_ns, &view);
+        usage_add(&t->usage, takt_time_since(view.busy_ns, s->sampled_busy_ns), now_ns);
+        s->sampled_busy_ns = view.busy_ns;
+        t->usage.memory_max = takt_time_max(t->usage.memory_max, t->page->lane[t->device].memory_used);
+}
+
+static void sample_all(struct node *node)
+{
+        int any = 0;
+
+        for (struct session *s = node->session; s < node->session + NODE_SESSIONS_MAX; s++)
+                if (s->used && s->client) {
+                        sample_session(node, s);
+                        any = 1;
+                }
+        arm(node, any);
+}
+
+static void due(struct node *node, struct watch *watch, uint32_t events)
+{
+        uint64_t n;
+
+        (void)events;
+        if (read(watch->fd, &n, sizeof n) == sizeof n)
+                sample_all(node);
+}
+
+int sample_start(struct node *node)
+{
+        return watch_add(node, &node->sample, timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), 0,
+                         due);
+}
+
+void sample_wake(struct node *node)
+{
+        arm(node, 1);
+}
