@@ -25,7 +25,8 @@ static inline int bench_init(struct bench *bench, const char *name, const char *
 }
 
 // One figure that must be at most `bound`; a negative bound means that it is only shown.
-static inline void bench_row(struct bench *bench, const char *what, double value, double bound, const char *unit)
+static inline void bench_row(struct bench *bench, const char *what, double value, double bound,
+                             const char *unit)
 {
         int broken = bound >= 0 && !(value <= bound);
 

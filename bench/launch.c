@@ -1,5 +1,5 @@
-// What a submission through an open gate costs more than the driver alone: both called in turns in one process, which
-// `script/bench launch` runs under `takt run` with nobody else there.
+// What a submission through an open gate costs more than the driver alone: both called in turns in one
+// process, which `script/bench launch` runs under `takt run` with nobody else there.
 #include <dlfcn.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -48,7 +48,8 @@ static int set_up(void)
         if (!ours || !driver || CALL(ours, cuInit, 0) || CALL(ours, cuDevicePrimaryCtxRetain, &context, 0))
                 return -1;
         CALL(ours, cuCtxSetCurrent, context);
-        CALL(ours, cuModuleLoadData, &module, ".version 7.0\n.target sm_70\n.address_size 64\n.visible .entry k(){ret;}\n");
+        CALL(ours, cuModuleLoadData, &module,
+             ".version 7.0\n.target sm_70\n.address_size 64\n.visible .entry k(){ret;}\n");
         CALL(ours, cuModuleGetFunction, &kernel, module, "k");
         CALL(ours, cuStreamCreate, &stream, 1);
         CALL(ours, cuStreamBeginCapture_v2, stream, 0);

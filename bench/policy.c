@@ -1,5 +1,5 @@
-// The policy in simulated time: the demo's load, alone, shared the stock way, and under Takt, over many seeds; and the
-// largest multiple of the load that each way of sharing carries.
+// The policy in simulated time: the demo's load, alone, shared the stock way, and under Takt, over many
+// seeds; and the largest multiple of the load that each way of sharing carries.
 #include <stdlib.h>
 #include "bench.h"
 #include "scenario.h"
@@ -56,8 +56,8 @@ static double at(const struct pooled *p, int agent, double part)
 static void show(const struct scenario *s, const char *name, const struct pooled *p)
 {
         for (uint32_t i = 0; i < s->n_agents; i++)
-                printf("  %-6s %-11s mean %7.1f  p50 %7.1f  p99 %7.1f  max %7.1f ms, late %.3f %% of %u\n", name,
-                       s->agent[i].name, p->sum[i] / p->n[i], at(p, (int)i, .5), at(p, (int)i, .99),
+                printf("  %-6s %-11s mean %7.1f  p50 %7.1f  p99 %7.1f  max %7.1f ms, late %.3f %% of %u\n",
+                       name, s->agent[i].name, p->sum[i] / p->n[i], at(p, (int)i, .5), at(p, (int)i, .99),
                        at(p, (int)i, 1), 100. * p->late[i] / p->n[i], p->n[i]);
 }
 
@@ -92,7 +92,8 @@ int main(int argc, char **argv)
         uint32_t n_seeds = 10;
         double carried, carried_stock;
 
-        if (bench_init(&bench, "policy", "the demo's load in simulated time, 20 minutes, 10 seeds", argc, argv))
+        if (bench_init(&bench, "policy", "the demo's load in simulated time, 20 minutes, 10 seeds", argc,
+                       argv))
                 return 0;
         scenario_demo(&s);
         pool(&s, SCENARIO_ALONE, n_seeds, &alone);
@@ -105,10 +106,13 @@ int main(int argc, char **argv)
                 show(&s, "takt", &takt);
                 show(&s, "blind", &blind);
         }
-        bench_row(&bench, "router p99 end to end, Takt to alone", at(&takt, ROUTER, .99) / at(&alone, ROUTER, .99), 1.10, "x");
-        bench_row(&bench, "router p99 end to end, stock to alone", at(&stock, ROUTER, .99) / at(&alone, ROUTER, .99), -1, "x");
+        bench_row(&bench, "router p99 end to end, Takt to alone",
+                  at(&takt, ROUTER, .99) / at(&alone, ROUTER, .99), 1.10, "x");
+        bench_row(&bench, "router p99 end to end, stock to alone",
+                  at(&stock, ROUTER, .99) / at(&alone, ROUTER, .99), -1, "x");
         bench_row(&bench, "router and chat past 200 ms", takt.late[ROUTER] + takt.late[CHAT], 0, "");
-        bench_row(&bench, "summariser past 2 s, Takt to stock", (double)takt.late[SUMMARISER] / stock.late[SUMMARISER], .5, "x");
+        bench_row(&bench, "summariser past 2 s, Takt to stock",
+                  (double)takt.late[SUMMARISER] / stock.late[SUMMARISER], .5, "x");
         bench_row(&bench, "router mean end to end", takt.sum[ROUTER] / takt.n[ROUTER], 150, "ms");
         bench_row(&bench, "chat mean first token", takt.sum[CHAT] / takt.n[CHAT], 150, "ms");
         bench_row(&bench, "device idle while somebody waits", 100 * takt.wasted_ms / takt.waited_ms, 2, "%");
@@ -116,6 +120,7 @@ int main(int argc, char **argv)
         carried_stock = capacity(&s, SCENARIO_STOCK, 4);
         bench_row(&bench, "load carried at 99.8 % in time, Takt", carried, -1, "x");
         bench_row(&bench, "load carried at 99.8 % in time, stock", carried_stock, -1, "x");
-        bench_row(&bench, "stock's load to Takt's, times 1.5", carried ? 1.5 * carried_stock / carried : 9, 1, "x");
+        bench_row(&bench, "stock's load to Takt's, times 1.5", carried ? 1.5 * carried_stock / carried : 9, 1,
+                  "x");
         return bench_end(&bench);
 }

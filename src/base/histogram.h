@@ -1,4 +1,5 @@
-// A latency histogram of fixed size: 32 buckets an octave, so a percentile is right to within 3.2 %, from 1 ns to 584 years.
+// A latency histogram of fixed size: 32 buckets an octave, so a percentile is right to within 3.2 %, from 1
+// ns to 584 years.
 #pragma once
 #include <stdint.h>
 
@@ -13,8 +14,8 @@ struct takt_histogram {
 
 void takt_histogram_init(struct takt_histogram *histogram);
 void takt_histogram_add(struct takt_histogram *histogram, uint64_t value_ns);
-// The smallest value that at least `permille`/1000 of all values do not exceed, rounded up to its bucket's end
-// (never above the largest value seen); 0 when empty. permille: 0 to 1000.
+// The smallest value that at least `permille`/1000 of all values do not exceed, rounded up to its bucket's
+// end (never above the largest value seen); 0 when empty. permille: 0 to 1000.
 uint64_t takt_histogram_at(const struct takt_histogram *histogram, unsigned permille);
 // 0 when empty.
 uint64_t takt_histogram_mean(const struct takt_histogram *histogram);

@@ -1,4 +1,5 @@
-// Seeded random numbers (xoshiro256++ of Blackman and Vigna, 2019): the same seed gives the same run on every machine.
+// Seeded random numbers (xoshiro256++ of Blackman and Vigna, 2019): the same seed gives the same run on every
+// machine.
 #pragma once
 #include <stdint.h>
 

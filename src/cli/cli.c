@@ -30,7 +30,8 @@ static int with_unit(const char *text, const struct unit *units, double *ret)
 
 int cli_duration(const char *text, uint64_t *ret_ns)
 {
-        static const struct unit units[] = {{"ns", 1}, {"us", 1e3}, {"ms", 1e6}, {"s", 1e9}, {"m", 60e9}, {0}};
+        static const struct unit units[] = {{"ns", 1},  {"us", 1e3}, {"ms", 1e6},
+                                            {"s", 1e9}, {"m", 60e9}, {0}};
         double value;
 
         if (with_unit(text, units, &value) < 0 || value > 3600e9)
@@ -41,8 +42,13 @@ int cli_duration(const char *text, uint64_t *ret_ns)
 
 int cli_size(const char *text, uint64_t *ret_bytes)
 {
-        static const struct unit units[] = {{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"GB", 1e9},
-                                            {"MB", 1e6},      {"B", 1},         {0}};
+        static const struct unit units[] = {{"GiB", 1 << 30},
+                                            {"MiB", 1 << 20},
+                                            {"KiB", 1 << 10},
+                                            {"GB", 1e9},
+                                            {"MB", 1e6},
+                                            {"B", 1},
+                                            {0}};
         double value;
 
         if (with_unit(text, units, &value) < 0)
@@ -107,7 +113,8 @@ int cli_connect(const char *dir)
 
         if (fd < 0)
                 return -errno;
-        if ((size_t)snprintf(address.sun_path, sizeof address.sun_path, "%s/control", dir) >= sizeof address.sun_path)
+        if ((size_t)snprintf(address.sun_path, sizeof address.sun_path, "%s/control", dir) >=
+            sizeof address.sun_path)
                 return close(fd), -ENAMETOOLONG;
         if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
                 int error = -errno;

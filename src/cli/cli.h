@@ -5,7 +5,13 @@
 #include <stdint.h>
 
 // Exit codes, as sysexits(3) has them.
-enum { EXIT_USAGE = 2, EXIT_NOT_THERE = 69, EXIT_REFUSED = 75, EXIT_NOT_EXECUTABLE = 126, EXIT_NOT_FOUND = 127 };
+enum {
+        EXIT_USAGE = 2,
+        EXIT_NOT_THERE = 69,
+        EXIT_REFUSED = 75,
+        EXIT_NOT_EXECUTABLE = 126,
+        EXIT_NOT_FOUND = 127
+};
 
 int cmd_run(int argc, char **argv);
 int cmd_status(int argc, char **argv);
@@ -23,7 +29,8 @@ int cli_percent(const char *text, uint32_t *ret_ppm);
 const char *cli_dir(void);
 // Connects to the control socket. Returns a descriptor or a negative errno.
 int cli_connect(const char *dir);
-// Sends a request and reads the answer (a new reference; NULL when the daemon has gone). Takes over `request`.
+// Sends a request and reads the answer (a new reference; NULL when the daemon has gone). Takes over
+// `request`.
 json_t *cli_ask(int fd, json_t *request);
 // One line on stderr, "takt: " before it; returns `code`.
 int cli_fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -1,4 +1,5 @@
-// takt load: open-loop user sessions. Latency counts from when a request was due, not from when it could be sent.
+// takt load: open-loop user sessions. Latency counts from when a request was due, not from when it could be
+// sent.
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -11,7 +12,8 @@
 
 static const char usage[] =
         "usage: takt load --url URL [OPTIONS]\n"
-        "Open-loop load on an OpenAI-compatible server; latency counts from the scheduled time of each request.\n\n"
+        "Open-loop load on an OpenAI-compatible server; latency counts from the scheduled time of each "
+        "request.\n\n"
         "  --url URL             http://HOST:PORT (its /v1/completions is used)\n"
         "  --rate R              requests a second, Poisson (default: 1)\n"
         "  --trace FILE          or arrivals from a file: time_s,prompt_tokens,output_tokens\n"
@@ -35,15 +37,18 @@ struct options {
 };
 
 static const struct option options[] = {
-        {"url", 1, 0, 'u'},   {"rate", 1, 0, 'r'},   {"trace", 1, 0, 't'},    {"speed", 1, 0, 'x'},    {"duration", 1, 0, 'd'},
-        {"seed", 1, 0, 's'},  {"prompt", 1, 0, 'p'}, {"output", 1, 0, 'o'},   {"slo-ttft", 1, 0, 'T'}, {"slo-e2e", 1, 0, 'E'},
-        {"out", 1, 0, 'f'},   {"json", 0, 0, 'j'},   {"check", 0, 0, 'c'},    {"help", 0, 0, 'h'},     {0}};
+        {"url", 1, 0, 'u'},     {"rate", 1, 0, 'r'},     {"trace", 1, 0, 't'},
+        {"speed", 1, 0, 'x'},   {"duration", 1, 0, 'd'}, {"seed", 1, 0, 's'},
+        {"prompt", 1, 0, 'p'},  {"output", 1, 0, 'o'},   {"slo-ttft", 1, 0, 'T'},
+        {"slo-e2e", 1, 0, 'E'}, {"out", 1, 0, 'f'},      {"json", 0, 0, 'j'},
+        {"check", 0, 0, 'c'},   {"help", 0, 0, 'h'},     {0}};
 
 static int range(const char *text, uint32_t ret[2])
 {
         char end;
 
-        if (sscanf(text, "%u:%u%c", &ret[0], &ret[1], &end) != 2 || !ret[0] || ret[1] < ret[0] || ret[1] > 1000000)
+        if (sscanf(text, "%u:%u%c", &ret[0], &ret[1], &end) != 2 || !ret[0] || ret[1] < ret[0] ||
+            ret[1] > 1000000)
                 return -EINVAL;
         return 0;
 }
@@ -128,11 +133,12 @@ static void print_figure(const struct figure *f, int json)
         double mean = f->n ? f->sum / f->n : 0, jitter = at(f, .5) > 0 ? at(f, .99) / at(f, .5) : 0;
 
         if (json)
-                printf(",\"%s\":{\"n\":%d,\"mean\":%.3f,\"p50\":%.3f,\"p95\":%.3f,\"p99\":%.3f,\"max\":%.3f,\"jitter\":%.3f,\"late\":%d}",
+                printf(",\"%s\":{\"n\":%d,\"mean\":%.3f,\"p50\":%.3f,\"p95\":%.3f,\"p99\":%.3f,\"max\":%.3f,"
+                       "\"jitter\":%.3f,\"late\":%d}",
                        f->name, f->n, mean, at(f, .5), at(f, .95), at(f, .99), at(f, 1), jitter, f->late);
         else
-                printf("%-6s %8.1f %8.1f %8.1f %8.1f %8.1f %7.2f %6d\n", f->name, mean, at(f, .5), at(f, .95), at(f, .99),
-                       at(f, 1), jitter, f->late);
+                printf("%-6s %8.1f %8.1f %8.1f %8.1f %8.1f %7.2f %6d\n", f->name, mean, at(f, .5), at(f, .95),
+                       at(f, .99), at(f, 1), jitter, f->late);
 }
 
 static void write_out(const char *path, const struct load_answer *a, int n)
@@ -140,7 +146,9 @@ static void write_out(const char *path, const struct load_answer *a, int n)
         FILE *file = fopen(path, "we");
 
         for (int i = 0; file && i < n; i++)
-                fprintf(file, "{\"due_ns\":%lu,\"sent_ns\":%lu,\"first_ns\":%lu,\"end_ns\":%lu,\"tokens\":%u,\"failed\":%u}\n",
+                fprintf(file,
+                        "{\"due_ns\":%lu,\"sent_ns\":%lu,\"first_ns\":%lu,\"end_ns\":%lu,\"tokens\":%u,"
+                        "\"failed\":%u}\n",
                         a[i].due_ns, a[i].sent_ns, a[i].first_ns, a[i].end_ns, a[i].tokens, a[i].failed);
         if (file)
                 fclose(file);
@@ -149,7 +157,8 @@ static void write_out(const char *path, const struct load_answer *a, int n)
 // Prints the summary; returns how many objectives were broken, or -1 when nothing was answered.
 static int summarise(const struct options *o, const struct load_answer *answers, int n)
 {
-        struct figure f[3] = {{"ttft", calloc((size_t)n + 1, 8), 0, 0, 0}, {"itl", calloc((size_t)n + 1, 8), 0, 0, 0},
+        struct figure f[3] = {{"ttft", calloc((size_t)n + 1, 8), 0, 0, 0},
+                              {"itl", calloc((size_t)n + 1, 8), 0, 0, 0},
                               {"e2e", calloc((size_t)n + 1, 8), 0, 0, 0}};
         int failed = 0, broken;
 
@@ -164,9 +173,12 @@ static int summarise(const struct options *o, const struct load_answer *answers,
                         add(&f[1], a->gap_sum_ns / (a->tokens - 1), 0);
                 add(&f[2], a->end_ns - a->due_ns, o->slo_e2e);
         }
-        printf(o->json ? "{\"requests\":%d,\"failed\":%d" : "%d requests, %d failed; ms from the scheduled time\n", n, failed);
+        printf(o->json ? "{\"requests\":%d,\"failed\":%d"
+                       : "%d requests, %d failed; ms from the scheduled time\n",
+               n, failed);
         if (!o->json)
-                printf("%-6s %8s %8s %8s %8s %8s %7s %6s\n", "", "mean", "p50", "p95", "p99", "max", "jitter", "late");
+                printf("%-6s %8s %8s %8s %8s %8s %7s %6s\n", "", "mean", "p50", "p95", "p99", "max", "jitter",
+                       "late");
         for (int i = 0; i < 3; i++) {
                 qsort(f[i].ms, (size_t)f[i].n, sizeof(double), by_value);
                 print_figure(&f[i], o->json);
@@ -191,16 +203,19 @@ int cmd_load(int argc, char **argv)
                         return fputs(usage, stdout), 0;
                 error = take(&o, option, optarg);
                 if (error == -EINVAL)
-                        return cli_fail(EXIT_USAGE, "not a value for this option: %s (see takt load --help)", optarg);
+                        return cli_fail(EXIT_USAGE, "not a value for this option: %s (see takt load --help)",
+                                        optarg);
                 if (error)
                         return EXIT_USAGE;
         }
         if (!o.url || optind < argc)
-                return cli_fail(EXIT_USAGE, o.url ? "unexpected argument: %s" : "--url is needed%s", o.url ? argv[optind] : "");
+                return cli_fail(EXIT_USAGE, o.url ? "unexpected argument: %s" : "--url is needed%s",
+                                o.url ? argv[optind] : "");
         n = o.trace ? load_plan_trace(o.trace, o.speed, o.wish.duration_ns, &plan, &line)
                     : load_plan_poisson(&o.wish, &plan);
         if (n < 0)
-                return cli_fail(EXIT_USAGE, "%s: line %d: %s", o.trace ? o.trace : "plan", line, strerror(-n));
+                return cli_fail(EXIT_USAGE, "%s: line %d: %s", o.trace ? o.trace : "plan", line,
+                                strerror(-n));
         snprintf(url, sizeof url, "%s/v1/completions", o.url);
         answers = calloc((size_t)n + 1, sizeof *answers);
         load_http_run(url, plan, n, o.wish.seed, answers, isatty(2));

@@ -72,16 +72,18 @@ static char *body_of(const struct load_request *request, struct takt_random *ran
 {
         size_t room = 8 * (size_t)request->prompt_tokens + 128;
         char *body = malloc(room);
-        size_t n = (size_t)snprintf(body, room, "{\"stream\":true,\"max_tokens\":%u,\"prompt\":[1", request->output_tokens);
+        size_t n = (size_t)snprintf(body, room, "{\"stream\":true,\"max_tokens\":%u,\"prompt\":[1",
+                                    request->output_tokens);
 
         for (uint32_t i = 1; i < request->prompt_tokens; i++)
-                n += (size_t)snprintf(body + n, room - n, ",%u", (unsigned)takt_random_range(random, 35, 120));
+                n += (size_t)snprintf(body + n, room - n, ",%u",
+                                      (unsigned)takt_random_range(random, 35, 120));
         snprintf(body + n, room - n, "]}");
         return body;
 }
 
-static void begin(CURLM *multi, struct call *call, const char *url, struct curl_slist *headers, struct load_answer *answer,
-                  char *body)
+static void begin(CURLM *multi, struct call *call, const char *url, struct curl_slist *headers,
+                  struct load_answer *answer, char *body)
 {
         *call = (struct call){.curl = curl_easy_init(), .body = body, .answer = answer};
         answer->sent_ns = takt_clock_now();
@@ -109,8 +111,8 @@ static void finish(CURLM *multi, CURL *curl, CURLcode result)
         call->body = NULL;
 }
 
-int load_http_run(const char *url, const struct load_request *plan, int n, uint64_t seed, struct load_answer *answers,
-                  int show_progress)
+int load_http_run(const char *url, const struct load_request *plan, int n, uint64_t seed,
+                  struct load_answer *answers, int show_progress)
 {
         struct call *calls = calloc((size_t)n + 1, sizeof *calls);
         struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/json");
@@ -129,7 +131,8 @@ int load_http_run(const char *url, const struct load_request *plan, int n, uint6
 
                 while (sent < n && start + plan[sent].due_ns <= now) {
                         answers[sent].due_ns = start + plan[sent].due_ns;
-                        begin(multi, &calls[sent], url, headers, &answers[sent], body_of(&plan[sent], &random));
+                        begin(multi, &calls[sent], url, headers, &answers[sent],
+                              body_of(&plan[sent], &random));
                         sent++;
                 }
                 curl_multi_perform(multi, &running);

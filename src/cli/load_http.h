@@ -12,15 +12,17 @@ struct load_answer {
 
 // A parser of server-sent events: counts the data lines of a stream that carry a token.
 struct load_events {
-        char line[16];   // the first characters of the line at hand
-        uint32_t size;   // its length so far
-        int is_closing;  // the line carries the usage: it ends the stream
+        char line[16];  // the first characters of the line at hand
+        uint32_t size;  // its length so far
+        int is_closing; // the line carries the usage: it ends the stream
         uint32_t match;
 };
 
-// Feeds bytes; returns the number of tokens that were completed. "[DONE]" and the closing line with "usage" are none.
+// Feeds bytes; returns the number of tokens that were completed. "[DONE]" and the closing line with "usage"
+// are none.
 uint32_t load_events_feed(struct load_events *events, const char *data, uint64_t size);
 
-// Runs the plan against url (…/v1/completions). Ends when all is answered, or at Ctrl-C. Returns 0, or a negative errno.
-int load_http_run(const char *url, const struct load_request *plan, int n, uint64_t seed, struct load_answer *ret_answers,
-                  int show_progress);
+// Runs the plan against url (…/v1/completions). Ends when all is answered, or at Ctrl-C. Returns 0, or a
+// negative errno.
+int load_http_run(const char *url, const struct load_request *plan, int n, uint64_t seed,
+                  struct load_answer *ret_answers, int show_progress);

@@ -32,14 +32,16 @@ int load_plan_poisson(const struct load_wish *wish, struct load_request **ret)
                 if (at_s * 1e9 >= (double)wish->duration_ns)
                         break;
                 n = append(ret, n,
-                           (struct load_request){(uint64_t)(at_s * 1e9),
-                                                 (uint32_t)takt_random_range(&random, wish->prompt[0], wish->prompt[1]),
-                                                 (uint32_t)takt_random_range(&random, wish->output[0], wish->output[1])});
+                           (struct load_request){
+                                   (uint64_t)(at_s * 1e9),
+                                   (uint32_t)takt_random_range(&random, wish->prompt[0], wish->prompt[1]),
+                                   (uint32_t)takt_random_range(&random, wish->output[0], wish->output[1])});
         }
         return n;
 }
 
-int load_plan_trace(const char *path, double speed, uint64_t duration_ns, struct load_request **ret, int *ret_line)
+int load_plan_trace(const char *path, double speed, uint64_t duration_ns, struct load_request **ret,
+                    int *ret_line)
 {
         FILE *file = fopen(path, "re");
         char line[256];
@@ -53,7 +55,8 @@ int load_plan_trace(const char *path, double speed, uint64_t duration_ns, struct
                 return -errno;
         while (n >= 0 && fgets(line, sizeof line, file)) {
                 ++*ret_line;
-                if (sscanf(line, "%lf,%u,%u", &at_s, &prompt, &output) != 3 || at_s < last_s || !prompt || !output) {
+                if (sscanf(line, "%lf,%u,%u", &at_s, &prompt, &output) != 3 || at_s < last_s || !prompt ||
+                    !output) {
                         if (*ret_line == 1)
                                 continue; // names
                         n = -EBADMSG;
@@ -61,7 +64,8 @@ int load_plan_trace(const char *path, double speed, uint64_t duration_ns, struct
                 }
                 last_s = at_s;
                 if (at_s / speed * 1e9 < (double)duration_ns)
-                        n = append(ret, n, (struct load_request){(uint64_t)(at_s / speed * 1e9), prompt, output});
+                        n = append(ret, n,
+                                   (struct load_request){(uint64_t)(at_s / speed * 1e9), prompt, output});
         }
         fclose(file);
         return n;

@@ -1,4 +1,5 @@
-// takt run: an agent under Takt. Finds or starts the daemon, registers the contract, and runs the program with the shim.
+// takt run: an agent under Takt. Finds or starts the daemon, registers the contract, and runs the program
+// with the shim.
 #include <errno.h>
 #include <getopt.h>
 #include <signal.h>
@@ -9,6 +10,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include "cli/cli.h"
 #include "cli/shimdir.h"
@@ -45,9 +47,10 @@ static void pass_on(int signal)
 }
 
 static const struct option options[] = {
-        {"ttft", 1, 0, 't'},  {"itl", 1, 0, 'i'},    {"slo", 1, 0, 's'},    {"share", 1, 0, 'p'},   {"peak", 1, 0, 'k'},
-        {"burst", 1, 0, 'b'}, {"depth", 1, 0, 'd'},  {"step", 1, 0, 'e'},   {"memory", 1, 0, 'm'},  {"class", 1, 0, 'c'},
-        {"weight", 1, 0, 'w'}, {"device", 1, 0, 'g'}, {"name", 1, 0, 'n'},  {"on-loss", 1, 0, 'l'}, {"help", 0, 0, 'h'}, {0}};
+        {"ttft", 1, 0, 't'},   {"itl", 1, 0, 'i'},     {"slo", 1, 0, 's'},    {"share", 1, 0, 'p'},
+        {"peak", 1, 0, 'k'},   {"burst", 1, 0, 'b'},   {"depth", 1, 0, 'd'},  {"step", 1, 0, 'e'},
+        {"memory", 1, 0, 'm'}, {"class", 1, 0, 'c'},   {"weight", 1, 0, 'w'}, {"device", 1, 0, 'g'},
+        {"name", 1, 0, 'n'},   {"on-loss", 1, 0, 'l'}, {"help", 0, 0, 'h'},   {0}};
 
 // One option; -EINVAL for a value that is none.
 static int take(struct wish *w, int option, const char *value)
@@ -73,7 +76,8 @@ static int take(struct wish *w, int option, const char *value)
                 return cli_size(value, &w->memory);
         case 'c':
                 w->class = value;
-                return strcmp(value, "deadline") && strcmp(value, "fair") && strcmp(value, "idle") ? -EINVAL : 0;
+                return strcmp(value, "deadline") && strcmp(value, "fair") && strcmp(value, "idle") ? -EINVAL
+                                                                                                   : 0;
         case 'w':
                 w->weight = atoi(value);
                 return w->weight < 1 || w->weight > 10000 ? -EINVAL : 0;
@@ -107,7 +111,8 @@ static int start_daemon(const char *dir)
         if (pid == 0) {
                 close(fds[0]);
                 setsid();
-                if (!freopen("/dev/null", "r", stdin) || !freopen("/dev/null", "w", stdout) || !freopen("/dev/null", "w", stderr))
+                if (!freopen("/dev/null", "r", stdin) || !freopen("/dev/null", "w", stdout) ||
+                    !freopen("/dev/null", "w", stderr))
                         _exit(127); // the daemon outlives us: it must not hold our pipes
                 snprintf(ready, sizeof ready, "%d", fds[1]);
                 execl(path, "taktd", "--user", "--dir", dir, "--ready", ready, (char *)NULL);
@@ -121,24 +126,32 @@ static int start_daemon(const char *dir)
 
 static int find_daemon(const char *dir)
 {
+        const struct timespec moment = {.tv_nsec = 10000000};
         int fd = cli_connect(dir);
 
-        if (fd >= 0)
-                return fd;
-        start_daemon(dir); // may lose a race to another `takt run`; then that one's daemon is there
-        return cli_connect(dir);
+        if (fd >= 0 || start_daemon(dir) == 0)
+                return fd >= 0 ? fd : cli_connect(dir);
+        // Another `takt run` may have been faster: its daemon holds the folder, and opens its socket in a
+        // moment.
+        for (int i = 0; i < 200 && fd < 0; i++) {
+                nanosleep(&moment, NULL);
+                fd = cli_connect(dir);
+                if (fd < 0 && start_daemon(dir) == 0)
+                        fd = cli_connect(dir);
+        }
+        return fd;
 }
 
 static json_t *registration(const struct wish *w, int reclaim)
 {
         const char *class = w->class ? w->class : w->slo || w->ttft || w->itl ? "deadline" : "fair";
 
-        return json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:i,s:i,s:i}", "op", "register", "name",
-                         w->name, "class", class, "slo_ns", (json_int_t)w->slo, "ttft_ns", (json_int_t)w->ttft,
-                         "itl_ns", (json_int_t)w->itl, "burst_ns", (json_int_t)w->burst, "depth_ns",
-                         (json_int_t)w->depth, "step_ns", (json_int_t)w->step, "memory_bytes", (json_int_t)w->memory,
-                         "share_ppm", (json_int_t)w->share, "peak_ppm", (json_int_t)w->peak, "weight", w->weight,
-                         "device", w->device, "reclaim", reclaim);
+        return json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:i,s:i,s:i}", "op", "register",
+                         "name", w->name, "class", class, "slo_ns", (json_int_t)w->slo, "ttft_ns",
+                         (json_int_t)w->ttft, "itl_ns", (json_int_t)w->itl, "burst_ns", (json_int_t)w->burst,
+                         "depth_ns", (json_int_t)w->depth, "step_ns", (json_int_t)w->step, "memory_bytes",
+                         (json_int_t)w->memory, "share_ppm", (json_int_t)w->share, "peak_ppm",
+                         (json_int_t)w->peak, "weight", w->weight, "device", w->device, "reclaim", reclaim);
 }
 
 static void prepend_path(const char *dir)
@@ -186,12 +199,13 @@ static void start_child(char **command)
         sigaction(SIGHUP, &act, NULL);
 }
 
-// While the command runs, the control connection is the tenant's life. When the daemon goes, another is found or started
-// and told the same contract again, so that the processes can rejoin where they were.
+// While the command runs, the control connection is the tenant's life. When the daemon goes, another is found
+// or started and told the same contract again, so that the processes can rejoin where they were.
 static int keep(const struct wish *w, const char *dir, int fd, int tenant)
 {
         char byte;
         int status;
+        ssize_t n;
         json_t *answer;
 
         for (;;) {
@@ -199,7 +213,8 @@ static int keep(const struct wish *w, const char *dir, int fd, int tenant)
 
                 if (done == child)
                         return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-                if (recv(fd, &byte, 1, 0) > 0 || errno == EINTR)
+                n = recv(fd, &byte, 1, 0);
+                if (n > 0 || (n < 0 && errno == EINTR))
                         continue;
                 close(fd);
                 fd = find_daemon(dir);
@@ -230,7 +245,8 @@ int cmd_run(int argc, char **argv)
                         return fputs(usage, stdout), 0;
                 error = take(&w, option, optarg);
                 if (error == -EINVAL)
-                        return cli_fail(EXIT_USAGE, "not a value for this option: %s (see takt run --help)", optarg);
+                        return cli_fail(EXIT_USAGE, "not a value for this option: %s (see takt run --help)",
+                                        optarg);
                 if (error)
                         return EXIT_USAGE;
         }
@@ -239,14 +255,16 @@ int cmd_run(int argc, char **argv)
         w.name = w.name ? w.name : strrchr(argv[optind], '/') ? strrchr(argv[optind], '/') + 1 : argv[optind];
         fd = find_daemon(dir);
         if (fd < 0)
-                return cli_fail(EXIT_NOT_THERE, "no daemon in %s, and none could be started: %s", dir, strerror(-fd));
+                return cli_fail(EXIT_NOT_THERE, "no daemon in %s, and none could be started: %s", dir,
+                                strerror(-fd));
         answer = cli_ask(fd, registration(&w, -1));
         if (!json_is_true(json_object_get(answer, "ok"))) {
                 const char *kind = json_string_value(json_object_get(answer, "error"));
                 const char *message = json_string_value(json_object_get(answer, "message"));
 
                 code = kind && !strcmp(kind, "admission") ? EXIT_REFUSED : EXIT_NOT_THERE;
-                cli_fail(code, "%s %s", code == EXIT_REFUSED ? "not admitted:" : "no GPU:", message ? message : "the daemon has gone");
+                cli_fail(code, "%s %s", code == EXIT_REFUSED ? "not admitted:" : "no GPU:",
+                         message ? message : "the daemon has gone");
                 json_decref(answer);
                 return code;
         }

@@ -9,8 +9,9 @@
 
 int shim_dir_find(const char *name, char *path, size_t size)
 {
-        static const char usual[] = "/usr/lib/x86_64-linux-gnu:/usr/lib/aarch64-linux-gnu:/usr/lib64:/usr/lib:"
-                                    "/usr/local/nvidia/lib64:/usr/local/cuda/compat:/usr/lib/wsl/lib";
+        static const char usual[] =
+                "/usr/lib/x86_64-linux-gnu:/usr/lib/aarch64-linux-gnu:/usr/lib64:/usr/lib:"
+                "/usr/local/nvidia/lib64:/usr/local/cuda/compat:/usr/lib/wsl/lib";
         const char *given = getenv("LD_LIBRARY_PATH");
         char folders[8192], *save, *folder;
 
@@ -34,7 +35,8 @@ static int link_at(const char *dir, const char *name, const char *to)
         return symlink(whole, path) < 0 ? -errno : 0;
 }
 
-// A copy, not a link: the loader knows a library by its inode, and the shim finds its driver by the folder it lies in.
+// A copy, not a link: the loader knows a library by its inode, and the shim finds its driver by the folder it
+// lies in.
 static int copy_to(const char *dir, const char *name, const char *from)
 {
         char path[PATH_MAX], bytes[65536];

@@ -1,9 +1,10 @@
-// Admission by arrival curves (Liebeherr, Wrege, Ferrari 1996; Georgiadis, Guerin, Parekh 1997): under earliest
-// deadline first, every deadline is met if for every span t the demand that must be done within it, plus the longest
-// piece of later deadline that may be in the way, is at most t.
+// Admission by arrival curves (Liebeherr, Wrege, Ferrari 1996; Georgiadis, Guerin, Parekh 1997): under
+// earliest deadline first, every deadline is met if for every span t the demand that must be done within it,
+// plus the longest piece of later deadline that may be in the way, is at most t.
 //
-// Each curve is concave and linear by pieces, so demand(t) / t is largest at a joint: where a curve starts (its
-// deadline), just before (where its owner still counts as one that blocks), or where its two buckets cross.
+// Each curve is concave and linear by pieces, so demand(t) / t is largest at a joint: where a curve starts
+// (its deadline), just before (where its owner still counts as one that blocks), or where its two buckets
+// cross.
 #include <errno.h>
 #include "core/internal.h"
 
@@ -64,8 +65,8 @@ static void look_at(const struct promises *p, uint64_t t, uint64_t *fullest, str
                         ret->seat = i;
 }
 
-uint64_t core_admission_fullest(const struct core_contract *contracts, uint32_t n_contracts, uint64_t switch_ns,
-                                struct core_refusal *ret_refusal)
+uint64_t core_admission_fullest(const struct core_contract *contracts, uint32_t n_contracts,
+                                uint64_t switch_ns, struct core_refusal *ret_refusal)
 {
         struct promises p = {contracts, n_contracts, switch_ns, 0};
         struct core_refusal fullest_at = {.reason = CORE_REFUSAL_TIME};
@@ -82,7 +83,9 @@ uint64_t core_admission_fullest(const struct core_contract *contracts, uint32_t 
                 look_at(&p, c->first_ns, &fullest, &fullest_at);
                 look_at(&p, c->first_ns - 1, &fullest, &fullest_at);
                 if (c->peak_ppm > c->share_ppm)
-                        look_at(&p, c->first_ns + (c->depth_ns - c->burst_ns) * CORE_PPM / (c->peak_ppm - c->share_ppm),
+                        look_at(&p,
+                                c->first_ns +
+                                        (c->depth_ns - c->burst_ns) * CORE_PPM / (c->peak_ppm - c->share_ppm),
                                 &fullest, &fullest_at);
         }
         if (p.fair)
@@ -111,7 +114,8 @@ int admission_check(const struct core *core, const struct core_event *event, str
                 ret_refusal->reason = CORE_REFUSAL_INVALID;
                 return -EINVAL;
         }
-        FOR_EACH_SEAT(i, device->seats) {
+        FOR_EACH_SEAT(i, device->seats)
+        {
                 contracts[n] = core->seat[i].contract;
                 memory += contracts[n].memory_bytes;
                 seat_of[n++] = (uint32_t)i;

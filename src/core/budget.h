@@ -1,7 +1,8 @@
 // A token bucket as one number: the time at which it would be full again (GCRA, ITU-T I.371).
 //
-// Charging moves that time on by cost / rate; waiting needs no work at all. The bucket is in debt while that time lies
-// further ahead than it takes to fill the whole bucket, and has recovered from debt at `full - span`.
+// Charging moves that time on by cost / rate; waiting needs no work at all. The bucket is in debt while that
+// time lies further ahead than it takes to fill the whole bucket, and has recovered from debt at `full -
+// span`.
 #pragma once
 #include <stdint.h>
 #include "base/time.h"
@@ -13,16 +14,18 @@ struct core_budget {
         uint32_t rate_ppm; // 1 to CORE_PPM
 };
 
-static inline void core_budget_init(struct core_budget *budget, uint64_t depth_ns, uint32_t rate_ppm, uint64_t now_ns)
+static inline void core_budget_init(struct core_budget *budget, uint64_t depth_ns, uint32_t rate_ppm,
+                                    uint64_t now_ns)
 {
         budget->rate_ppm = rate_ppm;
         budget->span_ns = depth_ns * CORE_PPM / rate_ppm;
         budget->full_ns = now_ns;
 }
 
-// Takes cost_ns of device time out. Debt is forgiven past `debt_ns` of waiting, so that no one starves for hours of
-// spare time that was used when nobody else wanted it.
-static inline void core_budget_charge(struct core_budget *budget, uint64_t cost_ns, uint64_t now_ns, uint64_t debt_ns)
+// Takes cost_ns of device time out. Debt is forgiven past `debt_ns` of waiting, so that no one starves for
+// hours of spare time that was used when nobody else wanted it.
+static inline void core_budget_charge(struct core_budget *budget, uint64_t cost_ns, uint64_t now_ns,
+                                      uint64_t debt_ns)
 {
         budget->full_ns = takt_time_max(budget->full_ns, now_ns) + cost_ns * CORE_PPM / budget->rate_ppm;
         budget->full_ns = takt_time_min(budget->full_ns, now_ns + budget->span_ns + debt_ns);

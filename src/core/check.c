@@ -29,13 +29,15 @@ static void check_device(const struct core *core, uint32_t d)
         assert((device->phase == PHASE_FREE) == (device->holder == NO_SEAT));
         assert(device->holder == NO_SEAT || core->seat[device->holder].used); // no grant to the unknown
         assert(device->holder == NO_SEAT || core->seat[device->holder].device == d);
-        assert((device->phase == PHASE_HELD) == (device->holder != NO_SEAT && core->seat[device->holder].open));
-        assert(device->phase != PHASE_FREE || !device->wanting); // work conserving
+        assert((device->phase == PHASE_HELD) ==
+               (device->holder != NO_SEAT && core->seat[device->holder].open));
+        assert(device->phase != PHASE_FREE || !device->wanting);    // work conserving
         assert(!device->wanting || device->timer_ns != TAKT_NEVER); // every wait is bounded
         assert(!(device->wanting & ~device->seats));
         assert(a->granted_ns + a->idle_ns + a->switch_ns == a->elapsed_ns);
         assert(device->accounted_ns <= core->now_ns);
-        FOR_EACH_SEAT(i, device->seats) {
+        FOR_EACH_SEAT(i, device->seats)
+        {
                 assert(core->seat[i].used);
                 memory += core->seat[i].contract.memory_bytes;
         }

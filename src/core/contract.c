@@ -2,7 +2,8 @@
 #include <errno.h>
 #include "base/time.h"
 
-// Part of a time-to-first-token objective that is not the device's: 30 %, but at most 200 ms, is left for the host.
+// Part of a time-to-first-token objective that is not the device's: 30 %, but at most 200 ms, is left for the
+// host.
 static uint64_t first_of(uint64_t ttft_ns)
 {
         return ttft_ns - takt_time_min(ttft_ns * 3 / 10, 200 * TAKT_MS);
@@ -12,7 +13,8 @@ static int complete_deadline(struct core_contract *c)
 {
         if (!c->share_ppm || (!c->slo_ns && !(c->ttft_ns && c->itl_ns)))
                 return -EINVAL;
-        // A short answer is one prefill and a few tokens: a fifth of the objective for the first, a twentieth for each.
+        // A short answer is one prefill and a few tokens: a fifth of the objective for the first, a twentieth
+        // for each.
         if (!c->first_ns)
                 c->first_ns = c->ttft_ns ? first_of(c->ttft_ns) : c->slo_ns / 5;
         if (!c->pace_ns)

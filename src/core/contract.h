@@ -33,6 +33,7 @@ struct core_contract {
         uint64_t memory_bytes; // device memory; 0: no quota
 };
 
-// Fills in what is 0 by the rules in docs/SCHEDULER.md. Returns 0, or -EINVAL when the contract says too little or
-// contradicts itself (a deadline class without objective or share, peak below share, a share above the device).
+// Fills in what is 0 by the rules in docs/SCHEDULER.md. Returns 0, or -EINVAL when the contract says too
+// little or contradicts itself (a deadline class without objective or share, peak below share, a share above
+// the device).
 int core_contract_complete(struct core_contract *contract);

@@ -8,7 +8,8 @@ uint64_t core_size(void)
         return sizeof(struct core);
 }
 
-struct core *core_init(void *storage, uint32_t n_devices, const struct core_device_config *devices, uint64_t now_ns)
+struct core *core_init(void *storage, uint32_t n_devices, const struct core_device_config *devices,
+                       uint64_t now_ns)
 {
         struct core *core = storage;
 
@@ -45,8 +46,10 @@ static void join(struct core *core, const struct core_event *event, struct core_
         core_contract_complete(&seat->contract);
         pace_init(seat, event->now_ns);
         if (seat->contract.class == CORE_CLASS_DEADLINE) {
-                core_budget_init(&seat->sustained, seat->contract.depth_ns, seat->contract.share_ppm, event->now_ns);
-                core_budget_init(&seat->peak, seat->contract.burst_ns, seat->contract.peak_ppm, event->now_ns);
+                core_budget_init(&seat->sustained, seat->contract.depth_ns, seat->contract.share_ppm,
+                                 event->now_ns);
+                core_budget_init(&seat->peak, seat->contract.burst_ns, seat->contract.peak_ppm,
+                                 event->now_ns);
         }
         device->seats |= UINT64_C(1) << event->seat;
         effect_add(effects, CORE_EFFECT_ADMIT, event->seat, event->device);

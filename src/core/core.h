@@ -1,11 +1,12 @@
 // The device scheduler as a pure function: events go in, effects come out, and nothing else happens.
 //
-// A *seat* is one tenant on one device. The caller numbers seats and devices from 0; a tenant with several processes on
-// a device has one seat there, and the caller tells only when the first becomes busy and the last becomes idle.
-// core_step() reads no clock and allocates nothing; time comes with the event and never goes back.
+// A *seat* is one tenant on one device. The caller numbers seats and devices from 0; a tenant with several
+// processes on a device has one seat there, and the caller tells only when the first becomes busy and the
+// last becomes idle. core_step() reads no clock and allocates nothing; time comes with the event and never
+// goes back.
 //
-// Decisions are made on what is known of the holder. So before each event of a device the caller looks at its holder's
-// page (and the event's own seat's) and tells BUSY or IDLE first if they have news.
+// Decisions are made on what is known of the holder. So before each event of a device the caller looks at its
+// holder's page (and the event's own seat's) and tells BUSY or IDLE first if they have news.
 #pragma once
 #include <stdint.h>
 #include "core/contract.h"
@@ -16,13 +17,15 @@
 #define CORE_EFFECTS_MAX (CORE_SEATS_MAX * 2 + 8)
 
 enum core_event_kind {
-        CORE_EVENT_JOIN = 1,    // seat asks for a place on `device` with `contract`
-        CORE_EVENT_LEAVE,       // seat is gone; whatever it held is free
-        CORE_EVENT_WANT,        // seat waits at a closed gate
-        CORE_EVENT_UNWANT,      // seat waits no more (a waiting process died)
-        CORE_EVENT_BUSY,        // seat has work in flight since `at_ns`; bursts that ended before used `busy_ns`
-        CORE_EVENT_IDLE,        // seat has had none since `at_ns`; `steps` steps ended, `busy_ns` of GPU time were used
-        CORE_EVENT_ARRIVED,     // request `request` reached the seat's engine; `deadline_ns` is its own, 0: the contract's
+        CORE_EVENT_JOIN = 1, // seat asks for a place on `device` with `contract`
+        CORE_EVENT_LEAVE,    // seat is gone; whatever it held is free
+        CORE_EVENT_WANT,     // seat waits at a closed gate
+        CORE_EVENT_UNWANT,   // seat waits no more (a waiting process died)
+        CORE_EVENT_BUSY,     // seat has work in flight since `at_ns`; bursts that ended before used `busy_ns`
+        CORE_EVENT_IDLE, // seat has had none since `at_ns`; `steps` steps ended, `busy_ns` of GPU time were
+                         // used
+        CORE_EVENT_ARRIVED, // request `request` reached the seat's engine; `deadline_ns` is its own, 0: the
+                            // contract's
         CORE_EVENT_FIRST_TOKEN, // the request's first token is out
         CORE_EVENT_FINISHED,    // the request is done, served or not
         CORE_EVENT_TIMER,       // the time asked for has come
@@ -41,7 +44,7 @@ struct core_event {
                         uint32_t steps;
                 };
                 struct {
-                        uint64_t request; // ARRIVED, FIRST_TOKEN, FINISHED
+                        uint64_t request;     // ARRIVED, FIRST_TOKEN, FINISHED
                         uint64_t deadline_ns; // ARRIVED: from now
                 };
         };
@@ -52,19 +55,21 @@ enum core_effect_kind {
         CORE_EFFECT_REFUSE,    // JOIN is not: `refusal`
         CORE_EFFECT_OPEN,      // open the seat's gate; `free`: nobody else has a seat on the device
         CORE_EFFECT_CLOSE,     // close the seat's gate; then tell BUSY or IDLE, as it is found
-        CORE_EFFECT_WATCH,     // `on`: others wait for what this seat holds, so learn at once when a step of it ends
-        CORE_EFFECT_NUDGE,     // the seat's drain takes long: have its process look at its work in flight
-        CORE_EFFECT_OVERRUN,   // the seat drained past its bound by `ns`
-        CORE_EFFECT_BYPASS,    // `on`: the watchdog bit, `device` is first come first served from now on
+        CORE_EFFECT_WATCH,   // `on`: others wait for what this seat holds, so learn at once when a step of it
+                             // ends
+        CORE_EFFECT_NUDGE,   // the seat's drain takes long: have its process look at its work in flight
+        CORE_EFFECT_OVERRUN, // the seat drained past its bound by `ns`
+        CORE_EFFECT_BYPASS,  // `on`: the watchdog bit, `device` is first come first served from now on
 };
 
 // The promise that would break, and by how much.
 struct core_refusal {
         enum core_refusal_reason {
                 CORE_REFUSAL_NONE = 0,
-                CORE_REFUSAL_TIME,   // in some span of `span_ns`, `demand_ns` of device time would be due: over it
-                CORE_REFUSAL_MEMORY, // the memory promised would be `demand_bytes` of `capacity_bytes`
-                CORE_REFUSAL_FULL,   // no seat is left
+                CORE_REFUSAL_TIME, // in some span of `span_ns`, `demand_ns` of device time would be due: over
+                                   // it
+                CORE_REFUSAL_MEMORY,  // the memory promised would be `demand_bytes` of `capacity_bytes`
+                CORE_REFUSAL_FULL,    // no seat is left
                 CORE_REFUSAL_INVALID, // the contract contradicts itself
         } reason;
         uint32_t seat; // whose promise breaks first: the seat with the nearest deadline in that span
@@ -102,7 +107,8 @@ struct core_device_config {
         uint64_t slice_ns;    // fair and idle class: longest hold while somebody waits
 };
 
-// Accounts of one seat, for status and tests. All times in ns since JOIN; granted + idle + switch = elapsed per device.
+// Accounts of one seat, for status and tests. All times in ns since JOIN; granted + idle + switch = elapsed
+// per device.
 struct core_account {
         uint64_t granted_ns, busy_ns, wait_ns, wait_max_ns, overrun_ns;
         uint64_t grants, steps, requests, overruns;
@@ -123,20 +129,21 @@ struct core;
 // Bytes of caller's storage that a core needs (aligned to 64).
 uint64_t core_size(void);
 // Makes a core in `storage`. n_devices: 1 to CORE_DEVICES_MAX.
-struct core *core_init(void *storage, uint32_t n_devices, const struct core_device_config *devices, uint64_t now_ns);
-// The scheduler. The event must be well formed (a known kind, numbers in range); what it says may be untrue, late or
-// doubled: an event that does not fit the state changes nothing. `effects` is overwritten.
+struct core *core_init(void *storage, uint32_t n_devices, const struct core_device_config *devices,
+                       uint64_t now_ns);
+// The scheduler. The event must be well formed (a known kind, numbers in range); what it says may be untrue,
+// late or doubled: an event that does not fit the state changes nothing. `effects` is overwritten.
 void core_step(struct core *core, const struct core_event *event, struct core_effects *effects);
 
 // Accounts as of the last event. Return 0, or -ENOENT for a seat or device that is not there.
 int core_account(const struct core *core, uint32_t seat, struct core_account *ret_account);
 int core_device_account(const struct core *core, uint32_t device, struct core_device_account *ret_account);
 
-// The fullest span: the largest ratio, in ppm, of what the contracts may ask for within a span to the span itself,
-// blocking included (Liebeherr, Wrege, Ferrari 1996). At most CORE_PPM means that every promise holds.
-// ret_refusal (may be NULL) gets the span and the demand there.
-uint64_t core_admission_fullest(const struct core_contract *contracts, uint32_t n_contracts, uint64_t switch_ns,
-                                struct core_refusal *ret_refusal);
+// The fullest span: the largest ratio, in ppm, of what the contracts may ask for within a span to the span
+// itself, blocking included (Liebeherr, Wrege, Ferrari 1996). At most CORE_PPM means that every promise
+// holds. ret_refusal (may be NULL) gets the span and the demand there.
+uint64_t core_admission_fullest(const struct core_contract *contracts, uint32_t n_contracts,
+                                uint64_t switch_ns, struct core_refusal *ret_refusal);
 
 // Checks every invariant; the first that fails trips the assertion. Called by core_step in all builds with
 // CORE_CHECK defined, and by the tests.

@@ -9,16 +9,18 @@
 #define NO_SEAT (-1)
 
 // Numbers of the policy that no contract states. docs/SCHEDULER.md says why each is what it is.
-#define GAP_START_NS (1 * TAKT_MS)      // a gap is this long until it is learned
-#define GAP_LONGEST_NS (20 * TAKT_MS)   // longer pauses are idleness, not gaps between steps
-#define LINGER_SHORTEST_NS (2 * TAKT_MS) // tried 0.9 to 3 ms: the router's p99 against alone is 1.13, 1.09, 1.06, 1.08
+#define GAP_START_NS (1 * TAKT_MS)    // a gap is this long until it is learned
+#define GAP_LONGEST_NS (20 * TAKT_MS) // longer pauses are idleness, not gaps between steps
+#define LINGER_SHORTEST_NS                                                                                   \
+        (2 * TAKT_MS) // tried 0.9 to 3 ms: the router's p99 against alone is 1.13, 1.09, 1.06, 1.08
 #define LINGER_LONGEST_NS (4 * TAKT_MS) // never hold an idle device longer than this for somebody's next step
 #define DEBT_NS (2 * TAKT_S)            // longest wait that past use can cost
-#define FAIR_GUARANTEE_PPM 50000        // the fair class gets this much of the device whatever is promised to others
-#define FAIR_WAIT_NS (1 * TAKT_S)       // and its first in line gets it within this time
-#define NUDGE_BOUNDS 2                  // a drain of this many bounds is looked into
-#define HANG_NS (2 * TAKT_S)            // a drain this long is a hang: the device passes on all the same
-#define STRIKES_MAX 8                   // overruns in as many seconds before the class is lowered
+#define FAIR_GUARANTEE_PPM 50000 // the fair class gets this much of the device whatever is promised to others
+#define FAIR_WAIT_NS (1 * TAKT_S) // and its first in line gets it within this time
+#define WAKE_NS TAKT_MS           // a grant is not taken back before its process had time to wake
+#define NUDGE_BOUNDS 2            // a drain of this many bounds is looked into
+#define HANG_NS (2 * TAKT_S)      // a drain this long is a hang: the device passes on all the same
+#define STRIKES_MAX 8             // overruns in as many seconds before the class is lowered
 
 struct request {
         uint64_t id;
@@ -61,15 +63,16 @@ struct device {
         struct core_device_config config;
         enum phase phase;
         int32_t holder, last_holder;
-        int32_t overlap; // a former holder whose work may still run beside the holder's (soft hand-over, hang)
+        int32_t overlap; // a former holder whose work may still run beside the holder's (soft hand-over,
+                         // hang)
         uint8_t watched, bypass, nudged;
-        uint8_t asked; // the gate was closed, and the answer (busy or idle?) is not here yet
-        uint64_t closed_ns; // when the drain began
+        uint8_t asked;         // the gate was closed, and the answer (busy or idle?) is not here yet
+        uint64_t closed_ns;    // when the drain began
         uint64_t contended_ns; // since when somebody waits
         uint64_t accounted_ns, switch_until_ns;
         uint64_t timer_ns;
-        uint64_t wanting; // seats at the gate, one bit each
-        uint64_t seats;   // seats on this device
+        uint64_t wanting;        // seats at the gate, one bit each
+        uint64_t seats;          // seats on this device
         struct core_budget fair; // the fair class's guarantee
         struct core_device_account account;
 };
@@ -82,11 +85,12 @@ struct core {
 };
 
 // Iterates over the seats in a mask, lowest first.
-#define FOR_EACH_SEAT(i, mask)                                                                                         \
-        for (uint64_t rest_ = (mask), i; rest_ && (i = (uint64_t)__builtin_ctzll(rest_), 1); rest_ &= rest_ - 1)
+#define FOR_EACH_SEAT(i, mask)                                                                               \
+        for (uint64_t rest_ = (mask), i; rest_ && (i = (uint64_t)__builtin_ctzll(rest_), 1);                 \
+             rest_ &= rest_ - 1)
 
-static inline struct core_effect *effect_add(struct core_effects *effects, enum core_effect_kind kind, uint32_t seat,
-                                             uint32_t device)
+static inline struct core_effect *effect_add(struct core_effects *effects, enum core_effect_kind kind,
+                                             uint32_t seat, uint32_t device)
 {
         struct core_effect *effect;
 
@@ -97,7 +101,8 @@ static inline struct core_effect *effect_add(struct core_effects *effects, enum 
 }
 
 // admission.c
-int admission_check(const struct core *core, const struct core_event *event, struct core_refusal *ret_refusal);
+int admission_check(const struct core *core, const struct core_event *event,
+                    struct core_refusal *ret_refusal);
 
 // requests.c
 void request_arrived(struct seat *seat, uint64_t id, uint64_t deadline_ns, uint64_t now_ns);

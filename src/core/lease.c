@@ -6,8 +6,8 @@
 //    └───────────────────────────┘ └────────────────────────────────────┘
 //          the holder leaves             its work is done: the next one's gate opens
 //
-// A lease is not taken from a decode step (its work is one piece), and not for a gap between two steps while the
-// holder's next step would still be the earliest.
+// A lease is not taken from a decode step (its work is one piece), and not for a gap between two steps while
+// the holder's next step would still be the earliest.
 #include "core/internal.h"
 
 static uint64_t bit(int32_t seat)
@@ -33,8 +33,9 @@ void lease_account(struct core *core, struct device *device, uint64_t now_ns)
         device->accounted_ns = now_ns;
 }
 
-// Time that nobody else wanted costs half: using it harms nobody, but whoever lives on it must not come with full
-// buckets when the others return. (Tried: full price makes the chat late, 0.03 %; no price the router, 0.004 %.)
+// Time that nobody else wanted costs half: using it harms nobody, but whoever lives on it must not come with
+// full buckets when the others return. (Tried: full price makes the chat late, 0.03 %; no price the router,
+// 0.004 %.)
 void lease_charge(struct device *device, struct seat *seat, uint64_t cost_ns, uint64_t now_ns)
 {
         if (!device->wanting)
@@ -87,7 +88,8 @@ static void open_gate(struct core *core, uint32_t d, int32_t next, int soft, str
         effect->free = device->seats == bit(next);
         effect->soft = (uint8_t)soft;
         if (device->last_holder != next) {
-                device->switch_until_ns = core->now_ns + (device->last_holder == NO_SEAT ? 0 : device->config.switch_ns);
+                device->switch_until_ns =
+                        core->now_ns + (device->last_holder == NO_SEAT ? 0 : device->config.switch_ns);
                 device->account.switches += device->last_holder != NO_SEAT;
         }
         device->phase = PHASE_HELD;
@@ -132,8 +134,8 @@ static void watch(struct core *core, uint32_t d, int on, struct core_effects *ef
         effect_add(effects, CORE_EFFECT_WATCH, (uint32_t)device->holder, d)->on = (uint8_t)on;
 }
 
-// A step is kept whole, unless it serves a new request (a prefill may be left between two submissions), belongs to no
-// deadline, or has gone on for much longer than its like.
+// A step is kept whole, unless it serves a new request (a prefill may be left between two submissions),
+// belongs to no deadline, or has gone on for much longer than its like.
 static uint64_t whole_until(const struct core *core, const struct seat *holder)
 {
         uint64_t began = takt_time_max(holder->step_began_ns, holder->opened_ns);
@@ -143,8 +145,8 @@ static uint64_t whole_until(const struct core *core, const struct seat *holder)
         return began + takt_time_max(2 * holder->step_ns, holder->contract.step_ns);
 }
 
-// Soft: the waiter's gate opens while the holder's last piece still runs. Worth it where the waiter would be late
-// otherwise, and the two sharing the device get it done sooner.
+// Soft: the waiter's gate opens while the holder's last piece still runs. Worth it where the waiter would be
+// late otherwise, and the two sharing the device get it done sooner.
 static int soft_is_better(const struct core *core, const struct device *device, int32_t best)
 {
         const struct seat *h = &core->seat[device->holder], *w = &core->seat[best];
@@ -186,9 +188,13 @@ static void decide_idle(struct core *core, uint32_t d, int32_t best, struct core
         struct device *device = &core->device[d];
         const struct seat *h = &core->seat[device->holder];
         uint64_t until = takt_time_max(h->idle_since_ns, h->opened_ns) + pace_linger(h);
+        uint64_t awake = h->opened_ns + WAKE_NS;
 
         if (core->now_ns < until && pace_expects_step(h) && !order_before(core, device, best, device->holder))
                 device->timer_ns = until;
+        else if (h->idle_since_ns == h->opened_ns && core->now_ns < awake)
+                device->timer_ns =
+                        awake; // or two could be let in and shut out in turns, before either has moved
         else
                 close_gate(core, d, effects);
 }
@@ -242,7 +248,8 @@ static void watchdog(struct core *core, uint32_t d, struct core_effects *effects
         struct device *device = &core->device[d];
         int bites = 0;
 
-        FOR_EACH_SEAT(i, device->wanting) {
+        FOR_EACH_SEAT(i, device->wanting)
+        {
                 const struct seat *seat = &core->seat[i];
 
                 bites |= order_class(seat, core->now_ns) != CORE_CLASS_IDLE &&
@@ -261,8 +268,8 @@ static uint64_t watchdog_ns(const struct core *core, const struct device *device
         if (device->bypass)
                 return next;
         FOR_EACH_SEAT(i, device->wanting)
-                if (order_class(&core->seat[i], core->now_ns) != CORE_CLASS_IDLE)
-                        next = takt_time_min(next, core->seat[i].want_since_ns + device->config.watchdog_ns);
+        if (order_class(&core->seat[i], core->now_ns) != CORE_CLASS_IDLE)
+                next = takt_time_min(next, core->seat[i].want_since_ns + device->config.watchdog_ns);
         return next;
 }
 

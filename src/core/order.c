@@ -17,7 +17,8 @@ static uint64_t no_earlier_than_budget(const struct seat *seat, uint64_t deadlin
                                                         core_budget_recovered(&seat->peak)));
 }
 
-// The deadline of the step at hand. A queued step that holds up a new request inherits the request's deadline.
+// The deadline of the step at hand. A queued step that holds up a new request inherits the request's
+// deadline.
 uint64_t order_key(const struct seat *seat)
 {
         return no_earlier_than_budget(seat, takt_time_min(seat->step_deadline_ns, seat->pending_deadline_ns));
@@ -47,11 +48,12 @@ static uint64_t virtual_time(const struct core *core, const struct device *devic
         if (device->holder != NO_SEAT)
                 active |= UINT64_C(1) << device->holder;
         FOR_EACH_SEAT(i, active)
-                if (order_class(&core->seat[i], core->now_ns) == CORE_CLASS_FAIR)
-                        least = takt_time_min(least, core->seat[i].vruntime);
+        if (order_class(&core->seat[i], core->now_ns) == CORE_CLASS_FAIR)
+                least = takt_time_min(least, core->seat[i].vruntime);
         if (least == UINT64_MAX)
                 return 0;
-        FOR_EACH_SEAT(i, active) {
+        FOR_EACH_SEAT(i, active)
+        {
                 const struct seat *seat = &core->seat[i];
 
                 if (order_class(seat, core->now_ns) != CORE_CLASS_FAIR)
@@ -100,7 +102,8 @@ static void consider(const struct core *core, const struct device *device, uint6
                 break;
         case CORE_CLASS_FAIR: // whoever is not owed any time comes behind all who are
                 consider_one(&best[CORE_CLASS_FAIR], i,
-                             virtual_deadline(device, seat) + (seat->vruntime > fair_now ? UINT64_MAX / 2 : 0));
+                             virtual_deadline(device, seat) +
+                                     (seat->vruntime > fair_now ? UINT64_MAX / 2 : 0));
                 break;
         case CORE_CLASS_IDLE:
                 consider_one(&best[CORE_CLASS_IDLE], i, seat->want_since_ns);
@@ -119,8 +122,8 @@ static int32_t first_come(const struct core *core, const struct device *device)
         int32_t first = NO_SEAT;
 
         FOR_EACH_SEAT(i, device->wanting)
-                if (first == NO_SEAT || core->seat[i].want_since_ns < core->seat[first].want_since_ns)
-                        first = (int32_t)i;
+        if (first == NO_SEAT || core->seat[i].want_since_ns < core->seat[first].want_since_ns)
+                first = (int32_t)i;
         return first;
 }
 
@@ -134,7 +137,7 @@ int32_t order_best(const struct core *core, const struct device *device)
                 return first_come(core, device);
         fair_now = virtual_time(core, device);
         FOR_EACH_SEAT(i, device->wanting)
-                consider(core, device, i, fair_now, best);
+        consider(core, device, i, fair_now, best);
         if (deadline->seat != NO_SEAT && fair->seat != NO_SEAT &&
             guarantee(device, &core->seat[fair->seat]) < deadline->key)
                 return fair->seat;
@@ -165,7 +168,8 @@ int order_before(const struct core *core, const struct device *device, int32_t w
         if (wc == CORE_CLASS_FAIR && hc == CORE_CLASS_DEADLINE)
                 return guarantee(device, w) < (h->busy ? order_key(h) : order_next_key(h, core->now_ns));
         if (wc == CORE_CLASS_DEADLINE && hc == CORE_CLASS_FAIR) // the guarantee is a whole slice
-                return core_budget_recovered(&device->fair) > core->now_ns || slice_is_over(core, device, h) ||
+                return core_budget_recovered(&device->fair) > core->now_ns ||
+                       slice_is_over(core, device, h) ||
                        takt_time_since(h->opened_ns, h->want_since_ns) < FAIR_WAIT_NS;
         if (wc == hc)
                 return slice_is_over(core, device, h);

@@ -1,5 +1,6 @@
-// Steps and the pace clock: each step moves the clock on by the token objective and is due when the clock says so. An
-// agent that runs ahead of its pace has a late clock, and so lends its slack to whoever is in a hurry.
+// Steps and the pace clock: each step moves the clock on by the token objective and is due when the clock
+// says so. An agent that runs ahead of its pace has a late clock, and so lends its slack to whoever is in a
+// hurry.
 #include "core/internal.h"
 
 void pace_init(struct seat *seat, uint64_t now_ns)
@@ -48,7 +49,8 @@ void pace_step_begin(struct seat *seat, uint64_t at_ns)
         }
         learn_gap(seat, takt_time_since(at_ns, seat->idle_since_ns));
         seat->clock_ns = takt_time_max(seat->clock_ns, at_ns) + c->pace_ns;
-        // Blind to requests, a step may carry somebody's first token: it is never due later than that would be.
+        // Blind to requests, a step may carry somebody's first token: it is never due later than that would
+        // be.
         if (!seat->seen)
                 seat->clock_ns = takt_time_min(seat->clock_ns, at_ns + c->first_ns);
         seat->step_deadline_ns = seat->clock_ns;
@@ -71,7 +73,8 @@ void pace_step_end(struct seat *seat, uint64_t at_ns, uint32_t steps, uint64_t b
         seat->step_deadline_ns = TAKT_NEVER;
 }
 
-// Giving up too early costs the holder a whole step of somebody else's, lingering on costs the gap: so in doubt longer.
+// Giving up too early costs the holder a whole step of somebody else's, lingering on costs the gap: so in
+// doubt longer.
 uint64_t pace_linger(const struct seat *seat)
 {
         uint64_t likely = seat->gap_ns + 4 * seat->gap_deviation_ns;

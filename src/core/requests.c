@@ -1,4 +1,5 @@
-// Requests that were seen: each brings the deadline of its first token, and its end says that no step will follow.
+// Requests that were seen: each brings the deadline of its first token, and its end says that no step will
+// follow.
 #include "core/internal.h"
 
 static struct request *find(struct seat *seat, uint64_t id)

@@ -19,7 +19,8 @@ static void answer(const struct stream *stream, json_t *object)
         if (!text)
                 return;
         text[size] = '\n'; // in place of the end: what is sent is counted
-        // Nothing here waits: whose buffer an answer does not fit is cut off, as half of one is worse than none.
+        // Nothing here waits: whose buffer an answer does not fit is cut off, as half of one is worse than
+        // none.
         if (send(stream->watch.fd, text, size + 1, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)size + 1)
                 shutdown(stream->watch.fd, SHUT_RDWR);
         free(text);
@@ -67,12 +68,15 @@ static struct core_contract contract_of(json_t *object)
 
 static void explain(const struct node *node, const struct core_refusal *r, char *text, size_t size)
 {
-        const char *whose = r->seat < NODE_TENANTS_MAX && node->tenant[r->seat].used ? node->tenant[r->seat].name : "this one";
+        const char *whose = r->seat < NODE_TENANTS_MAX && node->tenant[r->seat].used
+                                    ? node->tenant[r->seat].name
+                                    : "this one";
 
         switch (r->reason) {
         case CORE_REFUSAL_TIME:
                 snprintf(text, size,
-                         "the promise of %s would break: within %.1f ms, %.1f ms of device time would be due (%.0f %% too much)",
+                         "the promise of %s would break: within %.1f ms, %.1f ms of device time would be due "
+                         "(%.0f %% too much)",
                          whose, (double)r->span_ns / 1e6, (double)r->demand_ns / 1e6,
                          100 * ((double)r->demand_ns / (double)r->span_ns - 1));
                 break;
@@ -84,11 +88,14 @@ static void explain(const struct node *node, const struct core_refusal *r, char 
                 snprintf(text, size, "no seat is left on the device");
                 break;
         default:
-                snprintf(text, size, "the contract contradicts itself: objectives need a share, and a peak is at least the share");
+                snprintf(text, size,
+                         "the contract contradicts itself: objectives need a share, and a peak is at least "
+                         "the share");
         }
 }
 
-// Cuts a name to what a tenant keeps of it, between two characters: half of one is no text that JSON can carry.
+// Cuts a name to what a tenant keeps of it, between two characters: half of one is no text that JSON can
+// carry.
 static void cut_name(char *to, size_t size, const char *name)
 {
         size_t n = strnlen(name, size - 1);
@@ -150,8 +157,9 @@ static json_t *used(const struct usage *usage)
 {
         uint64_t seen_ns = usage->since_ns ? takt_time_since(takt_clock_now(), usage->since_ns) : 0;
 
-        return json_pack("{s:I,s:I,s:I,s:o}", "seen_ns", (json_int_t)seen_ns, "total_ns", (json_int_t)usage->total_ns,
-                         "memory_max", (json_int_t)usage->memory_max, "curve", curve_of(usage));
+        return json_pack("{s:I,s:I,s:I,s:o}", "seen_ns", (json_int_t)seen_ns, "total_ns",
+                         (json_int_t)usage->total_ns, "memory_max", (json_int_t)usage->memory_max, "curve",
+                         curve_of(usage));
 }
 
 static json_t *tenant_status(const struct node *node, uint32_t i)
@@ -161,16 +169,19 @@ static json_t *tenant_status(const struct node *node, uint32_t i)
         struct core_account a = {0};
 
         core_account(node->core, i, &a);
-        return json_pack("{s:i,s:s,s:i,s:s,s:i,s:i,s:b,s:b,s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o}",
-                         "tenant", (int)i, "name", t->name, "device", (int)t->device, "class", classes[a.class],
-                         "processes", (int)t->n_sessions, "uid", (int)t->uid, "holds", a.holds, "wants", a.wants, "busy", a.busy,
-                         "granted_ns", (json_int_t)a.granted_ns, "busy_ns", (json_int_t)a.busy_ns, "grants",
-                         (json_int_t)a.grants, "steps", (json_int_t)a.steps, "requests", (json_int_t)a.requests,
-                         "overruns", (json_int_t)a.overruns, "gap_ns", (json_int_t)a.gap_ns, "step_ns",
+        return json_pack("{s:i,s:s,s:i,s:s,s:i,s:i,s:b,s:b,s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:"
+                         "I,s:I,s:o}",
+                         "tenant", (int)i, "name", t->name, "device", (int)t->device, "class",
+                         classes[a.class], "processes", (int)t->n_sessions, "uid", (int)t->uid, "holds",
+                         a.holds, "wants", a.wants, "busy", a.busy, "granted_ns", (json_int_t)a.granted_ns,
+                         "busy_ns", (json_int_t)a.busy_ns, "grants", (json_int_t)a.grants, "steps",
+                         (json_int_t)a.steps, "requests", (json_int_t)a.requests, "overruns",
+                         (json_int_t)a.overruns, "gap_ns", (json_int_t)a.gap_ns, "step_ns",
                          (json_int_t)a.step_ns, "wait_p50_ns", (json_int_t)takt_histogram_at(&t->waits, 500),
                          "wait_p99_ns", (json_int_t)takt_histogram_at(&t->waits, 990), "wait_max_ns",
-                         (json_int_t)a.wait_max_ns, "memory_used", (json_int_t)t->page->lane[t->device].memory_used,
-                         "memory_quota", (json_int_t)t->contract.memory_bytes, "used", used(&t->usage));
+                         (json_int_t)a.wait_max_ns, "memory_used",
+                         (json_int_t)t->page->lane[t->device].memory_used, "memory_quota",
+                         (json_int_t)t->contract.memory_bytes, "used", used(&t->usage));
 }
 
 static json_t *device_status(const struct node *node, uint32_t d)
@@ -178,11 +189,11 @@ static json_t *device_status(const struct node *node, uint32_t d)
         struct core_device_account a = {0};
 
         core_device_account(node->core, d, &a);
-        return json_pack("{s:i,s:s,s:I,s:i,s:I,s:I,s:I,s:I,s:I,s:b}", "device", (int)d, "name", node->device[d].name,
-                         "memory", (json_int_t)node->device[d].memory_bytes, "holder", (int)a.holder, "elapsed_ns",
-                         (json_int_t)a.elapsed_ns, "granted_ns", (json_int_t)a.granted_ns, "idle_ns",
-                         (json_int_t)a.idle_ns, "switch_ns", (json_int_t)a.switch_ns, "switches",
-                         (json_int_t)a.switches, "bypass", a.bypass);
+        return json_pack("{s:i,s:s,s:I,s:i,s:I,s:I,s:I,s:I,s:I,s:b}", "device", (int)d, "name",
+                         node->device[d].name, "memory", (json_int_t)node->device[d].memory_bytes, "holder",
+                         (int)a.holder, "elapsed_ns", (json_int_t)a.elapsed_ns, "granted_ns",
+                         (json_int_t)a.granted_ns, "idle_ns", (json_int_t)a.idle_ns, "switch_ns",
+                         (json_int_t)a.switch_ns, "switches", (json_int_t)a.switches, "bypass", a.bypass);
 }
 
 static void do_status(struct node *node, const struct stream *stream)
@@ -194,8 +205,9 @@ static void do_status(struct node *node, const struct stream *stream)
         for (uint32_t i = 0; i < NODE_TENANTS_MAX; i++)
                 if (node->tenant[i].used && (stream->uid == 0 || stream->uid == node->tenant[i].uid))
                         json_array_append_new(tenants, tenant_status(node, i));
-        answer(stream, json_pack("{s:b,s:s,s:i,s:I,s:o,s:o}", "ok", 1, "version", TAKT_VERSION, "pid", (int)getpid(),
-                                 "events", (json_int_t)node->n_events, "devices", devices, "tenants", tenants));
+        answer(stream,
+               json_pack("{s:b,s:s,s:i,s:I,s:o,s:o}", "ok", 1, "version", TAKT_VERSION, "pid", (int)getpid(),
+                         "events", (json_int_t)node->n_events, "devices", devices, "tenants", tenants));
 }
 
 static void control_line(struct node *node, struct stream *stream, const char *line, size_t size)
@@ -216,13 +228,16 @@ static void control_line(struct node *node, struct stream *stream, const char *l
 
 static void request_line(struct node *node, const struct stream *stream, const char *line, size_t size)
 {
-        static const enum core_event_kind kinds[] = {0, CORE_EVENT_ARRIVED, CORE_EVENT_FIRST_TOKEN, CORE_EVENT_FINISHED};
+        static const enum core_event_kind kinds[] = {0, CORE_EVENT_ARRIVED, CORE_EVENT_FIRST_TOKEN,
+                                                     CORE_EVENT_FINISHED};
         struct takt_request_line request;
 
         if (takt_request_parse(line, size, &request) < 0 || !node->tenant[stream->tenant].seated)
                 return;
         grant_tell(node,
-                   (struct core_event){.kind = kinds[request.event], .seat = stream->tenant, .request = request.id,
+                   (struct core_event){.kind = kinds[request.event],
+                                       .seat = stream->tenant,
+                                       .request = request.id,
                                        .deadline_ns = request.deadline_ns},
                    NULL);
 }
@@ -266,15 +281,16 @@ static void readable(struct node *node, struct watch *watch, uint32_t events)
         take_lines(node, stream);
 }
 
-// Nobody has more connections than are free: so however many one asks for, there is some left for the next. Control
-// connections are a user's, request connections a tenant's.
+// Nobody has more connections than are free: so however many one asks for, there is some left for the next.
+// Control connections are a user's, request connections a tenant's.
 static int may_have_more(const struct node *node, enum stream_kind kind, uint32_t tenant, uid_t uid)
 {
         uint32_t n_free = 0, n_own = 0;
 
         for (const struct stream *s = node->stream; s < node->stream + NODE_STREAMS_MAX; s++) {
                 n_free += !s->used;
-                n_own += s->used && s->kind == kind && (kind == STREAM_CONTROL ? s->uid == uid : s->tenant == tenant);
+                n_own += s->used && s->kind == kind &&
+                         (kind == STREAM_CONTROL ? s->uid == uid : s->tenant == tenant);
         }
         return n_own < n_free;
 }
@@ -291,7 +307,8 @@ void stream_accept(struct node *node, struct watch *watch, uint32_t events)
                 return;
         while (stream < node->stream + NODE_STREAMS_MAX && stream->used)
                 stream++;
-        if (peer_of(fd, &uid, NULL) < 0 || (!is_control && uid != node->tenant[watch->index].uid && uid != 0) ||
+        if (peer_of(fd, &uid, NULL) < 0 ||
+            (!is_control && uid != node->tenant[watch->index].uid && uid != 0) ||
             !may_have_more(node, is_control ? STREAM_CONTROL : STREAM_REQUESTS, watch->index, uid)) {
                 close(fd);
                 return;

@@ -16,7 +16,9 @@ static int parse_uuid(const char *text, uint8_t uuid[16])
         if (!strncmp(text, "GPU-", 4))
                 text += 4;
         for (; *text && *text != ':' && *text != ' ' && n < 32; text++) {
-                int digit = *text >= '0' && *text <= '9' ? *text - '0' : *text >= 'a' && *text <= 'f' ? *text - 'a' + 10 : -1;
+                int digit = *text >= '0' && *text <= '9'   ? *text - '0'
+                            : *text >= 'a' && *text <= 'f' ? *text - 'a' + 10
+                                                           : -1;
 
                 if (*text == '-')
                         continue;

@@ -15,8 +15,8 @@ static int is_session_of(const struct session *s, uint32_t tenant)
         return s->used && s->client && s->tenant == tenant;
 }
 
-#define FOR_EACH_SESSION(node, s, t)                                                                                   \
-        for (struct session *s = (node)->session; s < (node)->session + NODE_SESSIONS_MAX; s++)                        \
+#define FOR_EACH_SESSION(node, s, t)                                                                         \
+        for (struct session *s = (node)->session; s < (node)->session + NODE_SESSIONS_MAX; s++)              \
                 if (is_session_of(s, t))
 
 // Writes what the tenant's gate is into one session's page, and wakes who waits there.
@@ -46,7 +46,7 @@ void grant_show(struct node *node, uint32_t session)
 static void show_all(struct node *node, uint32_t tenant)
 {
         FOR_EACH_SESSION(node, s, tenant)
-                show(node, s);
+        show(node, s);
 }
 
 // Puts the sessions' lanes together: busy while any is, wanting while any does.
@@ -60,7 +60,8 @@ static struct sum sum_of(struct node *node, uint32_t tenant, uint64_t now_ns)
 {
         struct sum sum = {.busy_since_ns = TAKT_NEVER};
 
-        FOR_EACH_SESSION(node, s, tenant) {
+        FOR_EACH_SESSION(node, s, tenant)
+        {
                 struct takt_lane_view view;
 
                 takt_page_read_lane(s->client, node->tenant[tenant].device, now_ns, &view);
@@ -98,8 +99,11 @@ static void tell_pages(struct node *node, uint32_t i, int answer)
                 tell_one(node, event, NULL);
         }
         if (sum.busy && (!t->busy || answer || sum.busy_since_ns != t->busy_since_ns)) {
-                event = (struct core_event){.kind = CORE_EVENT_BUSY, .seat = i, .now_ns = now,
-                                            .at_ns = sum.busy_since_ns, .busy_ns = t->untold_ns};
+                event = (struct core_event){.kind = CORE_EVENT_BUSY,
+                                            .seat = i,
+                                            .now_ns = now,
+                                            .at_ns = sum.busy_since_ns,
+                                            .busy_ns = t->untold_ns};
                 t->busy = 1;
                 t->busy_since_ns = sum.busy_since_ns;
                 t->untold_ns = 0;
@@ -109,8 +113,8 @@ static void tell_pages(struct node *node, uint32_t i, int answer)
                 t->wants = sum.want > 0;
                 if (t->wants)
                         t->want_since_ns = now;
-                event = (struct core_event){.kind = sum.want ? CORE_EVENT_WANT : CORE_EVENT_UNWANT, .seat = i,
-                                            .now_ns = now};
+                event = (struct core_event){
+                        .kind = sum.want ? CORE_EVENT_WANT : CORE_EVENT_UNWANT, .seat = i, .now_ns = now};
                 tell_one(node, event, NULL);
         }
 }
@@ -119,16 +123,18 @@ static void close_gate(struct node *node, uint32_t tenant)
 {
         node->tenant[tenant].holds = node->tenant[tenant].watched = 0;
         show_all(node, tenant);
-        // Orders our store before our look at the pages, in every thread that runs now: the launch path has no fence.
+        // Orders our store before our look at the pages, in every thread that runs now: the launch path has
+        // no fence.
         syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0);
-        tell_pages(node, tenant, 1);
+        node->owing |= UINT64_C(1) << tenant;
 }
 
 static void nudge(struct node *node, uint32_t tenant)
 {
         uint64_t one = 1;
 
-        FOR_EACH_SESSION(node, s, tenant) {
+        FOR_EACH_SESSION(node, s, tenant)
+        {
                 ssize_t n = write(s->wake, &one, sizeof one);
 
                 (void)n;
@@ -185,6 +191,22 @@ static void arm(struct node *node, uint64_t when_ns)
         timerfd_settime(node->timer.fd, TFD_TIMER_ABSTIME, &spec, NULL);
 }
 
+// What a closed gate's pages say is told once all effects of the step are done. Telling may close another
+// gate: that one's turn comes in the same loop, not inside it.
+static void answer(struct node *node)
+{
+        if (node->answering)
+                return;
+        node->answering = 1;
+        while (node->owing) {
+                uint32_t tenant = (uint32_t)__builtin_ctzll(node->owing);
+
+                node->owing &= node->owing - 1;
+                tell_pages(node, tenant, 1);
+        }
+        node->answering = 0;
+}
+
 static void tell_one(struct node *node, struct core_event event, struct core_refusal *ret_refusal)
 {
         struct core_effects effects;
@@ -195,6 +217,7 @@ static void tell_one(struct node *node, struct core_event event, struct core_ref
         arm(node, effects.timer_ns);
         for (uint32_t i = 0; i < effects.n; i++)
                 apply(node, &effects.effect[i], ret_refusal);
+        answer(node);
 }
 
 // Before a decision the core hears what the holders' pages say now.

@@ -4,10 +4,11 @@
 
 #define NODE_TENANTS_MAX CORE_SEATS_MAX
 #define NODE_SESSIONS_MAX 256
-#define NODE_STREAMS_MAX 256           // open request and control connections
-#define NODE_LINES_A_TURN 64           // request lines read of one connection before the others get their turn
-#define NODE_BOUND_NS (2 * TAKT_MS)    // most work in flight while others have a seat
-#define NODE_SWITCH_NS (100 * TAKT_US) // what a change of holder costs until it is measured (`script/gpu-check`)
+#define NODE_STREAMS_MAX 256        // open request and control connections
+#define NODE_LINES_A_TURN 64        // request lines read of one connection before the others get their turn
+#define NODE_BOUND_NS (2 * TAKT_MS) // most work in flight while others have a seat
+#define NODE_SWITCH_NS                                                                                       \
+        (100 * TAKT_US) // what a change of holder costs until it is measured (`script/gpu-check`)
 #define NODE_SLICE_NS (2 * TAKT_MS)
-#define NODE_SAMPLE_NS (20 * TAKT_MS)  // how often what sessions used is read for the account
+#define NODE_SAMPLE_NS (20 * TAKT_MS) // how often what sessions used is read for the account
 #define NODE_WATCHDOG_NS (10 * TAKT_S)

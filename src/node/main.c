@@ -17,13 +17,12 @@
 #include "base/clock.h"
 #include "node/node.h"
 
-static const char usage[] =
-        "usage: taktd [--dir DIR] [--user] [--device UUID:BYTES]... [--ready FD]\n"
-        "  --dir DIR           where the sockets are (default: /run/takt)\n"
-        "  --user              a user's own daemon: ends with its last tenant\n"
-        "  --device UUID:BYTES use this GPU instead of asking NVML; may be repeated\n"
-        "  --ready FD          write a byte there once tenants can come\n"
-        "  --version, --help\n";
+static const char usage[] = "usage: taktd [--dir DIR] [--user] [--device UUID:BYTES]... [--ready FD]\n"
+                            "  --dir DIR           where the sockets are (default: /run/takt)\n"
+                            "  --user              a user's own daemon: ends with its last tenant\n"
+                            "  --device UUID:BYTES use this GPU instead of asking NVML; may be repeated\n"
+                            "  --ready FD          write a byte there once tenants can come\n"
+                            "  --version, --help\n";
 
 static struct node node;
 
@@ -67,8 +66,8 @@ static int start(void)
         int fd;
 
         for (uint32_t d = 0; d < node.n_devices; d++)
-                config[d] = (struct core_device_config){node.device[d].memory_bytes, NODE_SWITCH_NS, NODE_BOUND_NS,
-                                                        NODE_WATCHDOG_NS, NODE_SLICE_NS};
+                config[d] = (struct core_device_config){node.device[d].memory_bytes, NODE_SWITCH_NS,
+                                                        NODE_BOUND_NS, NODE_WATCHDOG_NS, NODE_SLICE_NS};
         node.started_ns = takt_clock_now();
         node.timer_ns = TAKT_NEVER;
         if (node.n_devices)
@@ -83,7 +82,8 @@ static int start(void)
         sigprocmask(SIG_BLOCK, &signals, NULL);
         signal(SIGPIPE, SIG_IGN);
         watch_add(&node, &node.stop, signalfd(-1, &signals, SFD_CLOEXEC), 0, stop);
-        watch_add(&node, &node.timer, timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), 0, grant_timer);
+        watch_add(&node, &node.timer, timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), 0,
+                  grant_timer);
         sample_start(&node);
         snprintf(path, sizeof path, "%s/control", node.dir);
         fd = listen_at(path, SOCK_STREAM, getuid());
@@ -123,8 +123,13 @@ static void end(void)
 
 int main(int argc, char **argv)
 {
-        static const struct option options[] = {{"dir", 1, 0, 'd'},   {"user", 0, 0, 'u'},    {"device", 1, 0, 'g'},
-                                                {"ready", 1, 0, 'r'}, {"version", 0, 0, 'v'}, {"help", 0, 0, 'h'}, {0}};
+        static const struct option options[] = {{"dir", 1, 0, 'd'},
+                                                {"user", 0, 0, 'u'},
+                                                {"device", 1, 0, 'g'},
+                                                {"ready", 1, 0, 'r'},
+                                                {"version", 0, 0, 'v'},
+                                                {"help", 0, 0, 'h'},
+                                                {0}};
         int option, ready = -1, error;
 
         snprintf(node.dir, sizeof node.dir, "/run/takt");

@@ -76,13 +76,14 @@ struct node {
         struct watch timer, control, stop, sample;
         uint64_t started_ns, timer_ns;
         char dir[80];
-        uint8_t user_mode, quit, sampling;
+        uint8_t user_mode, quit, sampling, answering;
         struct core *core;
         uint32_t n_devices;
         struct device device[CORE_DEVICES_MAX];
         struct tenant tenant[NODE_TENANTS_MAX];
         struct session session[NODE_SESSIONS_MAX];
         struct stream stream[NODE_STREAMS_MAX];
+        uint64_t owing; // bits of tenants whose gates closed: the core waits to hear what their pages say
         uint64_t n_events, n_bypasses;
 };
 
@@ -117,8 +118,9 @@ void sample_wake(struct node *node);
 void sample_session(struct node *node, struct session *session);
 
 // tenant.c
-int tenant_register(struct node *node, const char *name, const struct core_contract *contract, uint32_t device,
-                    int32_t reclaim, uid_t uid, uint32_t control, struct core_refusal *ret_refusal);
+int tenant_register(struct node *node, const char *name, const struct core_contract *contract,
+                    uint32_t device, int32_t reclaim, uid_t uid, uint32_t control,
+                    struct core_refusal *ret_refusal);
 void tenant_unused(struct node *node, uint32_t tenant);
 void tenant_drop(struct node *node, uint32_t tenant);
 void node_rest(struct node *node);

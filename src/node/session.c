@@ -18,8 +18,8 @@
 #define F_SEAL_FUTURE_WRITE 0x0010
 #endif
 
-// A page in a file of its own. Sealed: nobody can shrink it under us, and a read-only one nobody can map for writing
-// after us.
+// A page in a file of its own. Sealed: nobody can shrink it under us, and a read-only one nobody can map for
+// writing after us.
 static int page_make(int read_only, void **ret_page)
 {
         int fd = memfd_create("takt-page", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -65,7 +65,8 @@ static struct session *session_free(struct node *node, uint32_t tenant)
         return n_own < n_free ? free : NULL;
 }
 
-// The count is never read: whether a read blocks is a flag that the client shares, and so can change at any time.
+// The count is never read: whether a read blocks is a flag that the client shares, and so can change at any
+// time.
 static void kicked(struct node *node, struct watch *watch, uint32_t events)
 {
         (void)events;
@@ -99,8 +100,8 @@ static int send_welcome(const struct node *node, int fd, const struct takt_frame
         union takt_frame frame;
         struct iovec data = {&frame, takt_frame_init(&frame, TAKT_FRAME_WELCOME)};
         char control[CMSG_SPACE(TAKT_N_FDS * sizeof(int))] = {0};
-        struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1, .msg_control = control,
-                                 .msg_controllen = sizeof control};
+        struct msghdr message = {
+                .msg_iov = &data, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
         struct cmsghdr *head = CMSG_FIRSTHDR(&message);
 
         head->cmsg_level = SOL_SOCKET;
@@ -147,8 +148,8 @@ static void close_all(int *fds, int n)
                         close(fds[i]);
 }
 
-// Pages and descriptors, or nothing at all. The client reads a pipe where the daemon writes: unlike an eventfd's, the two
-// ends have flags of their own, so that no client can make our end block.
+// Pages and descriptors, or nothing at all. The client reads a pipe where the daemon writes: unlike an
+// eventfd's, the two ends have flags of their own, so that no client can make our end block.
 static int session_make(struct node *node, struct session *s, int fds[TAKT_N_FDS])
 {
         int wake[2] = {-1, -1};
@@ -169,7 +170,8 @@ static int session_make(struct node *node, struct session *s, int fds[TAKT_N_FDS
         return -EMFILE;
 }
 
-static int session_open(struct node *node, struct session *s, int fd, const struct takt_frame_join *join, pid_t pid)
+static int session_open(struct node *node, struct session *s, int fd, const struct takt_frame_join *join,
+                        pid_t pid)
 {
         uint32_t index = (uint32_t)(s - node->session), tenant = s->tenant;
         int fds[TAKT_N_FDS], error = session_make(node, s, fds), process;

@@ -23,8 +23,9 @@ static int page_open(struct tenant *t)
         return 0;
 }
 
-// The folder may be one that another user had, or a daemon before this one. While it is ours alone nobody can put a link
-// where we are about to change an owner. It stays the same folder: a container may have it mounted.
+// The folder may be one that another user had, or a daemon before this one. While it is ours alone nobody can
+// put a link where we are about to change an owner. It stays the same folder: a container may have it
+// mounted.
 static int take_dir(const char *dir)
 {
         int fd, error = 0;
@@ -82,8 +83,9 @@ static int place(const struct node *node, int32_t reclaim)
 }
 
 // Returns the tenant's number; -EDQUOT with the refusal filled in; or another negative errno.
-int tenant_register(struct node *node, const char *name, const struct core_contract *contract, uint32_t device,
-                    int32_t reclaim, uid_t uid, uint32_t control, struct core_refusal *ret_refusal)
+int tenant_register(struct node *node, const char *name, const struct core_contract *contract,
+                    uint32_t device, int32_t reclaim, uid_t uid, uint32_t control,
+                    struct core_refusal *ret_refusal)
 {
         int index = place(node, reclaim), error;
         struct tenant *t;
@@ -130,7 +132,8 @@ void tenant_drop(struct node *node, uint32_t index)
                 if (node->session[i].used && node->session[i].tenant == index)
                         session_drop(node, i);
         for (uint32_t i = 0; i < NODE_STREAMS_MAX; i++)
-                if (node->stream[i].used && node->stream[i].kind == STREAM_REQUESTS && node->stream[i].tenant == index)
+                if (node->stream[i].used && node->stream[i].kind == STREAM_REQUESTS &&
+                    node->stream[i].tenant == index)
                         stream_drop(node, i);
         watch_remove(node, &t->join);
         watch_remove(node, &t->requests);

@@ -60,8 +60,8 @@ int listen_at(const char *path, int type, uid_t owner)
         return fd;
 }
 
-// Out of descriptors, whoever connects would wait for ever, and the loop would never sleep. So one is kept in reserve, to
-// accept whom there is no room for.
+// Out of descriptors, whoever connects would wait for ever, and the loop would never sleep. So one is kept in
+// reserve, to accept whom there is no room for.
 int accept_at(struct node *node, int fd)
 {
         int peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);

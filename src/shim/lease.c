@@ -1,5 +1,6 @@
 #include "shim/lease.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <linux/membarrier.h>
 #include <pthread.h>
@@ -7,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -14,10 +16,13 @@
 #include "base/time.h"
 #include "wire/frame.h"
 
+#define AWAY_FD 512 // most programs have fewer of their own
+
 struct lease lease = {.socket = -1, .kick = -1, .wake = -1};
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static uint64_t tried_ns;
+static struct stat kick_then, socket_then; // what our descriptors were when we got them
 
 int lease_wanted(void)
 {
@@ -57,8 +62,8 @@ static int receive(int fd, union takt_frame *frame, int fds[TAKT_N_FDS])
         char control[CMSG_SPACE(TAKT_N_FDS * sizeof(int))];
         union takt_frame raw;
         struct iovec data = {&raw, sizeof raw};
-        struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1, .msg_control = control,
-                                 .msg_controllen = sizeof control};
+        struct msghdr message = {
+                .msg_iov = &data, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
         ssize_t n = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
         struct cmsghdr *head = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
 
@@ -80,6 +85,27 @@ static void *map(int fd, int protection)
         return page == MAP_FAILED ? NULL : page;
 }
 
+// Our descriptors out of the way of the host's: programs that count on the lowest numbers, or close a range
+// of them.
+static int put_away(int fd)
+{
+        int away = fcntl(fd, F_DUPFD_CLOEXEC, AWAY_FD);
+
+        if (away >= 0)
+                close(fd);
+        return away >= 0 ? away : fd;
+}
+
+// A host may close descriptors that it did not open, and get our numbers for files of its own: those must be
+// left alone.
+static int is_ours(int fd, const struct stat *then)
+{
+        struct stat now;
+
+        return fd >= 0 && fstat(fd, &now) == 0 && now.st_dev == then->st_dev && now.st_ino == then->st_ino &&
+               (now.st_mode & S_IFMT) == (then->st_mode & S_IFMT);
+}
+
 static int take_session(int fd, const union takt_frame *frame, const int fds[TAKT_N_FDS])
 {
         const struct takt_page_daemon *daemon = map(fds[TAKT_FD_DAEMON_PAGE], PROT_READ);
@@ -87,9 +113,11 @@ static int take_session(int fd, const union takt_frame *frame, const int fds[TAK
 
         lease.client = map(fds[TAKT_FD_CLIENT_PAGE], PROT_READ | PROT_WRITE);
         lease.tenant = map(fds[TAKT_FD_TENANT_PAGE], PROT_READ | PROT_WRITE);
-        lease.kick = fds[TAKT_FD_KICK];
-        lease.wake = fds[TAKT_FD_WAKE];
-        lease.socket = fd;
+        lease.kick = put_away(fds[TAKT_FD_KICK]);
+        lease.wake = put_away(fds[TAKT_FD_WAKE]);
+        lease.socket = put_away(fd);
+        fstat(lease.kick, &kick_then);
+        fstat(lease.socket, &socket_then);
         lease.refuse_on_loss = on_loss && !strcmp(on_loss, "refuse");
         memcpy(lease.lane_of, frame->welcome.lane, sizeof lease.lane_of);
         if (!daemon || !lease.client || !lease.tenant || daemon->magic != TAKT_PAGE_DAEMON_MAGIC)
@@ -121,19 +149,25 @@ static int join(const uint8_t *uuids, uint32_t n_devices)
                 error = -EPIPE;
         else
                 error = receive(fd, &frame, fds);
-        if (!error)
-                error = take_session(fd, &frame, fds);
-        if (error)
+        if (error) {
                 close(fd);
+                return error;
+        }
+        error = take_session(fd, &frame, fds);
+        if (error) {
+                close(lease.socket);
+                lease.socket = -1;
+        }
         return error;
 }
 
-// The pages stay mapped and the descriptors of kicks open: another thread may be using them. They are few a lost daemon,
-// and daemons are lost rarely.
+// The pages stay mapped and the descriptors of kicks open: another thread may be using them. They are few a
+// lost daemon, and daemons are lost rarely.
 static void drop(void)
 {
         atomic_store_explicit(&lease.daemon, NULL, memory_order_release);
-        close(lease.socket);
+        if (is_ours(lease.socket, &socket_then))
+                close(lease.socket);
         lease.socket = -1;
 }
 
@@ -171,10 +205,11 @@ static int is_gone(void)
 {
         char byte;
 
-        return recv(lease.socket, &byte, 1, MSG_DONTWAIT | MSG_PEEK) == 0;
+        return !is_ours(lease.socket, &socket_then) ||
+               recv(lease.socket, &byte, 1, MSG_DONTWAIT | MSG_PEEK) == 0;
 }
 
-static void look(void)
+void lease_look(void)
 {
         pthread_mutex_lock(&lock);
         if (atomic_load(&lease.daemon) && is_gone())
@@ -187,20 +222,21 @@ void lease_check(uint64_t now_ns)
         uint64_t last = atomic_load_explicit(&lease.checked_ns, memory_order_relaxed);
 
         if (now_ns - last > TAKT_S && atomic_compare_exchange_strong(&lease.checked_ns, &last, now_ns))
-                look();
+                lease_look();
 }
 
 void lease_kick(void)
 {
         uint64_t one = 1;
-        ssize_t n = write(lease.kick, &one, sizeof one);
+        ssize_t n = is_ours(lease.kick, &kick_then) ? write(lease.kick, &one, sizeof one) : 0;
 
         (void)n; // a full counter has been told already
 }
 
 int lease_wait(unsigned lane)
 {
-        const struct timespec patience = {.tv_nsec = 100000000}; // then look whether the daemon is still there
+        const struct timespec patience = {.tv_nsec =
+                                                  100000000}; // then look whether the daemon is still there
         const struct takt_page_daemon *page = atomic_load(&lease.daemon);
         _Atomic uint32_t *want = page ? &lease.client->lane[lane].want : NULL;
         uint32_t word;
@@ -212,7 +248,7 @@ int lease_wait(unsigned lane)
         lease_kick();
         while (TAKT_GATE_STATE(word = atomic_load(&page->lane[lane].gate)) == TAKT_GATE_CLOSED) {
                 syscall(SYS_futex, &page->lane[lane].gate, FUTEX_WAIT, word, &patience, NULL, 0);
-                look();
+                lease_look();
                 if ((gone = atomic_load(&lease.daemon) != page))
                         break;
         }

@@ -12,7 +12,7 @@ struct lease {
         int8_t lane_of[TAKT_PAGE_LANES]; // CUDA ordinal to lane; -1: not Takt's
         int refuse_on_loss;
         _Atomic uint64_t memory_held[TAKT_PAGE_LANES]; // bytes, whatever daemon they were told to
-        _Atomic uint64_t checked_ns; // when the socket was last looked at
+        _Atomic uint64_t checked_ns;                   // when the socket was last looked at
 };
 
 extern struct lease lease;
@@ -25,13 +25,16 @@ static inline uint32_t lease_attention(void)
         return page ? atomic_load_explicit(&page->attention, memory_order_relaxed) : 1;
 }
 
-// Asks for a session at the socket named in TAKT_SOCKET. uuids: n_devices times 16 bytes, in the order of the CUDA
-// ordinals. At most one try a second. Returns 0, or a negative errno (the process then runs without Takt).
+// Asks for a session at the socket named in TAKT_SOCKET. uuids: n_devices times 16 bytes, in the order of the
+// CUDA ordinals. At most one try a second. Returns 0, or a negative errno (the process then runs without
+// Takt).
 int lease_join(const uint8_t *uuids, uint32_t n_devices, uint64_t now_ns);
 // Whether this process was told of a daemon at all.
 int lease_wanted(void);
 // Looks at most once a second whether the daemon is still there; drops the session if not.
 void lease_check(uint64_t now_ns);
+// The same, now.
+void lease_look(void);
 // Tells the daemon that the page has news.
 void lease_kick(void);
 // Waits while the lane's gate is closed. Returns 0 when it is open, 1 when the daemon has gone.

@@ -137,14 +137,17 @@ API cuDeviceComputeCapability(int *major, int *minor, int device)
 
 // CUdevice_attribute of an A100 SXM4 40 GB; what is not listed is 0.
 static const int attribute[160] = {
-        [1] = 1024, [2] = 1024, [3] = 1024, [4] = 64, [5] = 2147483647, [6] = 65535, [7] = 65535, [8] = 49152,
-        [9] = 65536, [10] = 32, [11] = 2147483647, [12] = 65536, [13] = 1410000, [14] = 512, [15] = 1, [16] = 108,
-        [19] = 1, [21] = 131072, [22] = 131072, [23] = 65536, [24] = 16384, [25] = 16384, [26] = 16384,
-        [27] = 32768, [28] = 32768, [29] = 2048, [30] = 512, [31] = 1, [32] = 1, [33] = 7, [34] = 0, [36] = 1215000,
-        [37] = 5120, [38] = 41943040, [39] = 2048, [40] = 3, [41] = 1, [42] = 32768, [43] = 2048, [51] = 32,
-        [75] = 8, [76] = 0, [78] = 1, [79] = 1, [80] = 1, [81] = 167936, [82] = 65536, [83] = 1, [87] = 2, [89] = 1,
-        [90] = 1, [91] = 1, [95] = 1, [97] = 166912, [99] = 1, [102] = 1, [103] = 1, [106] = 32, [108] = 26214400,
-        [109] = 134213632, [111] = 1024, [113] = 1, [115] = 1, [119] = 1, [121] = 1,
+        [1] = 1024,     [2] = 1024,     [3] = 1024,   [4] = 64,        [5] = 2147483647,  [6] = 65535,
+        [7] = 65535,    [8] = 49152,    [9] = 65536,  [10] = 32,       [11] = 2147483647, [12] = 65536,
+        [13] = 1410000, [14] = 512,     [15] = 1,     [16] = 108,      [19] = 1,          [21] = 131072,
+        [22] = 131072,  [23] = 65536,   [24] = 16384, [25] = 16384,    [26] = 16384,      [27] = 32768,
+        [28] = 32768,   [29] = 2048,    [30] = 512,   [31] = 1,        [32] = 1,          [33] = 7,
+        [34] = 0,       [36] = 1215000, [37] = 5120,  [38] = 41943040, [39] = 2048,       [40] = 3,
+        [41] = 1,       [42] = 32768,   [43] = 2048,  [51] = 32,       [75] = 8,          [76] = 0,
+        [78] = 1,       [79] = 1,       [80] = 1,     [81] = 167936,   [82] = 65536,      [83] = 1,
+        [87] = 2,       [89] = 1,       [90] = 1,     [91] = 1,        [95] = 1,          [97] = 166912,
+        [99] = 1,       [102] = 1,      [103] = 1,    [106] = 32,      [108] = 26214400,  [109] = 134213632,
+        [111] = 1024,   [113] = 1,      [115] = 1,    [119] = 1,       [121] = 1,
 };
 
 API cuDeviceGetAttribute(int *value, int which, int device)
@@ -478,12 +481,19 @@ API cuGetErrorName(int error, const char **text)
         static const struct {
                 int error;
                 const char *name;
-        } names[] = {{0, "CUDA_SUCCESS"}, {1, "CUDA_ERROR_INVALID_VALUE"}, {2, "CUDA_ERROR_OUT_OF_MEMORY"},
-                     {3, "CUDA_ERROR_NOT_INITIALIZED"}, {100, "CUDA_ERROR_NO_DEVICE"},
-                     {201, "CUDA_ERROR_INVALID_CONTEXT"}, {400, "CUDA_ERROR_INVALID_HANDLE"},
-                     {500, "CUDA_ERROR_NOT_FOUND"}, {600, "CUDA_ERROR_NOT_READY"},
-                     {719, "CUDA_ERROR_LAUNCH_FAILED"}, {801, "CUDA_ERROR_NOT_SUPPORTED"},
-                     {900, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"}, {999, "CUDA_ERROR_UNKNOWN"}};
+        } names[] = {{0, "CUDA_SUCCESS"},
+                     {1, "CUDA_ERROR_INVALID_VALUE"},
+                     {2, "CUDA_ERROR_OUT_OF_MEMORY"},
+                     {3, "CUDA_ERROR_NOT_INITIALIZED"},
+                     {100, "CUDA_ERROR_NO_DEVICE"},
+                     {201, "CUDA_ERROR_INVALID_CONTEXT"},
+                     {400, "CUDA_ERROR_INVALID_HANDLE"},
+                     {500, "CUDA_ERROR_NOT_FOUND"},
+                     {600, "CUDA_ERROR_NOT_READY"},
+                     {719, "CUDA_ERROR_LAUNCH_FAILED"},
+                     {801, "CUDA_ERROR_NOT_SUPPORTED"},
+                     {900, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"},
+                     {999, "CUDA_ERROR_UNKNOWN"}};
 
         for (size_t i = 0; i < sizeof names / sizeof *names; i++)
                 if (names[i].error == error)

@@ -1,17 +1,18 @@
 // How long work takes, from the profile in the environment.
 //
-// SIMGPU_LLM="decode_us=4000 extra_percent=3 prefill_us=100 norms=9" lets a tiny model stand for a large one: the
-// normalisation kernels, of which an LLM has a fixed number a step (two a layer and one), carry the time of the step.
-// One with up to 8 rows belongs to a decode step of so many sessions, one with more to a prefill of so many tokens.
-// Other kernels take SIMGPU_KERNEL_US (default 1), or their blocks over the device's parallelism if that is more.
+// SIMGPU_LLM="decode_us=4000 extra_percent=3 prefill_us=100 norms=9" lets a tiny model stand for a large one:
+// the normalisation kernels, of which an LLM has a fixed number a step (two a layer and one), carry the time
+// of the step. One with up to 8 rows belongs to a decode step of so many sessions, one with more to a prefill
+// of so many tokens. Other kernels take SIMGPU_KERNEL_US (default 1), or their blocks over the device's
+// parallelism if that is more.
 #include <stdlib.h>
 #include <string.h>
 #include "simgpu/driver.h"
 
 #define DECODE_ROWS_MAX 8
-#define SM 108         // A100 SXM4 40 GB (NVIDIA A100 datasheet)
+#define SM 108 // A100 SXM4 40 GB (NVIDIA A100 datasheet)
 #define BLOCKS_PER_SM 8
-#define WAVE_NS 2000   // one wave of blocks of an unknown kernel
+#define WAVE_NS 2000            // one wave of blocks of an unknown kernel
 #define PCIE_BYTES_PER_US 22000 // PCIe 4.0 x16, what is left after overhead
 #define HBM_BYTES_PER_US 700000 // 1,555 GB/s read and written
 #define COPY_START_NS 1500
@@ -59,7 +60,8 @@ uint64_t cost_of_kernel(const struct function *f, const unsigned grid[3], const 
                 return f->cost_ns;
         if (profile.norms && f->is_llm_row) {
                 if (rows <= DECODE_ROWS_MAX)
-                        return profile.decode_ns * (100 + profile.extra_percent * (rows - 1)) / 100 / profile.norms;
+                        return profile.decode_ns * (100 + profile.extra_percent * (rows - 1)) / 100 /
+                               profile.norms;
                 return profile.prefill_ns * rows / profile.norms;
         }
         if (profile.norms)

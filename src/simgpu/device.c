@@ -22,7 +22,8 @@ static uint32_t count_runnable(const struct sim_device *d)
         return n;
 }
 
-// Round robin: the owner keeps the device while it has work and its slice is not over (or nobody else has work).
+// Round robin: the owner keeps the device while it has work and its slice is not over (or nobody else has
+// work).
 static void choose_owner(struct sim_device *d, uint32_t n_runnable)
 {
         int32_t from = d->owner < 0 ? SIM_CONTEXTS_MAX - 1 : d->owner;
@@ -50,8 +51,10 @@ static void choose_owner(struct sim_device *d, uint32_t n_runnable)
 static void note(const struct sim_device *d, uint64_t span_ns, enum sim_log_kind kind, int32_t context,
                  uint32_t n_runnable, sim_log_fn log, void *arg)
 {
-        struct sim_log_entry e = {.start_ns = d->now_ns, .end_ns = d->now_ns + span_ns,
-                                  .context = (uint16_t)context, .kind = (uint8_t)kind,
+        struct sim_log_entry e = {.start_ns = d->now_ns,
+                                  .end_ns = d->now_ns + span_ns,
+                                  .context = (uint16_t)context,
+                                  .kind = (uint8_t)kind,
                                   .n_runnable = (uint8_t)n_runnable};
 
         if (log)

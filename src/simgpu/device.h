@@ -1,8 +1,9 @@
-// The device as a pure model: contexts with work, a clock, and the hardware's way of sharing itself among them.
+// The device as a pure model: contexts with work, a clock, and the hardware's way of sharing itself among
+// them.
 //
-// Work is counted in ns of device time. A context's queue is two numbers, what was submitted and what is done: work of
-// one context runs in the order of submission, and a stream or event is a position in that order. Nothing happens by
-// itself: whoever looks moves the device's clock on.
+// Work is counted in ns of device time. A context's queue is two numbers, what was submitted and what is
+// done: work of one context runs in the order of submission, and a stream or event is a position in that
+// order. Nothing happens by itself: whoever looks moves the device's clock on.
 #pragma once
 #include <stdint.h>
 
@@ -43,6 +44,6 @@ typedef void (*sim_log_fn)(void *arg, const struct sim_log_entry *entry);
 
 // Moves the device's clock on to `to_ns` (a time past changes nothing).
 void sim_device_advance(struct sim_device *device, uint64_t to_ns, sim_log_fn log, void *arg);
-// When the context will have done `position_ns` of work, if nobody submits more; UINT64_MAX for never (hung) and for
-// more than a minute ahead.
+// When the context will have done `position_ns` of work, if nobody submits more; UINT64_MAX for never (hung)
+// and for more than a minute ahead.
 uint64_t sim_device_when(const struct sim_device *device, uint32_t context, uint64_t position_ns);

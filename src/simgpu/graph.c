@@ -188,7 +188,8 @@ struct kernel_params {
         void *context;
 };
 
-API cuGraphAddKernelNode_v2(void **ret, struct graph *graph, const void *after, size_t n, const struct kernel_params *p)
+API cuGraphAddKernelNode_v2(void **ret, struct graph *graph, const void *after, size_t n,
+                            const struct kernel_params *p)
 {
         struct graph_node *node = graph_add(graph, 0);
 
@@ -202,7 +203,8 @@ API cuGraphAddKernelNode_v2(void **ret, struct graph *graph, const void *after, 
         return SUCCESS;
 }
 
-API cuGraphAddKernelNode(void **ret, struct graph *graph, const void *after, size_t n, const struct kernel_params *p)
+API cuGraphAddKernelNode(void **ret, struct graph *graph, const void *after, size_t n,
+                         const struct kernel_params *p)
 {
         return cuGraphAddKernelNode_v2(ret, graph, after, n, p);
 }
@@ -230,13 +232,15 @@ API cuGraphKernelNodeGetParams(struct graph_node *node, struct kernel_params *p)
         return cuGraphKernelNodeGetParams_v2(node, p);
 }
 
-API cuGraphExecKernelNodeSetParams_v2(struct graph_exec *exec, struct graph_node *node, const struct kernel_params *p)
+API cuGraphExecKernelNodeSetParams_v2(struct graph_exec *exec, struct graph_node *node,
+                                      const struct kernel_params *p)
 {
         (void)exec, (void)node, (void)p;
         return SUCCESS;
 }
 
-API cuGraphExecKernelNodeSetParams(struct graph_exec *exec, struct graph_node *node, const struct kernel_params *p)
+API cuGraphExecKernelNodeSetParams(struct graph_exec *exec, struct graph_node *node,
+                                   const struct kernel_params *p)
 {
         return cuGraphExecKernelNodeSetParams_v2(exec, node, p);
 }

@@ -1,4 +1,5 @@
-// The runtime asks the driver to prove itself: an HMAC (RFC 2104) with MD2 (RFC 1319), as documented by ZLUDA.
+// The runtime asks the driver to prove itself: an HMAC (RFC 2104) with MD2 (RFC 1319), as documented by
+// ZLUDA.
 #include <stdint.h>
 #include <string.h>
 #include <unistd.h>
@@ -6,7 +7,8 @@
 
 #define BLOCK 16
 
-// MD2's substitution table: pi's digits shuffle the numbers 0 to 255 (RFC 1319, 3.2; the generator below makes it).
+// MD2's substitution table: pi's digits shuffle the numbers 0 to 255 (RFC 1319, 3.2; the generator below
+// makes it).
 static unsigned char pi_table[256];
 
 // The digits of pi by the spigot of Rabinowitz and Wagon (1995), as the table's generator consumes them.
@@ -134,14 +136,24 @@ int integrity_check(unsigned version, uint64_t seconds, uint64_t ret_answer[2])
                 uint64_t interface, integrity, check, seconds;
                 unsigned char uuid[16];
                 int32_t domain, bus, device;
-        } message = {(uint32_t)driver_version(), version, (uint32_t)getpid(), (uint32_t)pthread_self(),
-                     (uintptr_t)tables_interface(), (uintptr_t)tables_integrity(),
-                     ((const uintptr_t *)tables_integrity())[1], seconds, {0}, 0, 7, 0};
+        } message = {(uint32_t)driver_version(),
+                     version,
+                     (uint32_t)getpid(),
+                     (uint32_t)pthread_self(),
+                     (uintptr_t)tables_interface(),
+                     (uintptr_t)tables_integrity(),
+                     ((const uintptr_t *)tables_integrity())[1],
+                     seconds,
+                     {0},
+                     0,
+                     7,
+                     0};
         unsigned char out[16];
 
         ret_answer[1] = UINT64_C(0x8ED383AA1F4CD1E8);
         if (version % 10 < 2) {
-                ret_answer[0] = version % 10 == 0 ? UINT64_C(0x3341181C03CB675C) : UINT64_C(0x1841181C03CB675C);
+                ret_answer[0] =
+                        version % 10 == 0 ? UINT64_C(0x3341181C03CB675C) : UINT64_C(0x1841181C03CB675C);
                 return SUCCESS;
         }
         pthread_once(&once, make_table);

@@ -1,5 +1,6 @@
-// Submissions: kernels, copies and memsets. Copies and memsets are done at once in host memory, and take their time on
-// the device: kernels compute nothing, so nothing that the device does later could change what they read.
+// Submissions: kernels, copies and memsets. Copies and memsets are done at once in host memory, and take
+// their time on the device: kernels compute nothing, so nothing that the device does later could change what
+// they read.
 #include <string.h>
 #include "simgpu/driver.h"
 
@@ -26,24 +27,24 @@ static int launch(const struct function *f, const unsigned grid[3], const unsign
         return SUCCESS;
 }
 
-#define LAUNCH(name, stream_expression)                                                                                \
-        API name(const struct function *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,            \
-                 unsigned bz, unsigned shared, struct stream *stream, void **params, void **extra)                     \
-        {                                                                                                              \
-                (void)extra;                                                                                           \
-                return launch(f, (unsigned[]){gx, gy, gz}, (unsigned[]){bx, by, bz}, shared,                           \
-                              stream_of(stream_expression), params);                                                   \
+#define LAUNCH(name, stream_expression)                                                                      \
+        API name(const struct function *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,  \
+                 unsigned bz, unsigned shared, struct stream *stream, void **params, void **extra)           \
+        {                                                                                                    \
+                (void)extra;                                                                                 \
+                return launch(f, (unsigned[]){gx, gy, gz}, (unsigned[]){bx, by, bz}, shared,                 \
+                              stream_of(stream_expression), params);                                         \
         }
 
 LAUNCH(cuLaunchKernel, stream)
 LAUNCH(cuLaunchKernel_ptsz, stream ? stream : STREAM_PER_THREAD)
 
-#define LAUNCH_COOPERATIVE(name, stream_expression)                                                                    \
-        API name(const struct function *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,            \
-                 unsigned bz, unsigned shared, struct stream *stream, void **params)                                   \
-        {                                                                                                              \
-                return launch(f, (unsigned[]){gx, gy, gz}, (unsigned[]){bx, by, bz}, shared,                           \
-                              stream_of(stream_expression), params);                                                   \
+#define LAUNCH_COOPERATIVE(name, stream_expression)                                                          \
+        API name(const struct function *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,  \
+                 unsigned bz, unsigned shared, struct stream *stream, void **params)                         \
+        {                                                                                                    \
+                return launch(f, (unsigned[]){gx, gy, gz}, (unsigned[]){bx, by, bz}, shared,                 \
+                              stream_of(stream_expression), params);                                         \
         }
 
 LAUNCH_COOPERATIVE(cuLaunchCooperativeKernel, stream)
@@ -63,10 +64,12 @@ API cuLaunchKernelEx(const struct launch_config *c, const struct function *f, vo
         return launch(f, c->grid, c->block, c->shared, stream_of(c->stream), params);
 }
 
-API cuLaunchKernelEx_ptsz(const struct launch_config *c, const struct function *f, void **params, void **extra)
+API cuLaunchKernelEx_ptsz(const struct launch_config *c, const struct function *f, void **params,
+                          void **extra)
 {
         (void)extra;
-        return launch(f, c->grid, c->block, c->shared, stream_of(c->stream ? c->stream : STREAM_PER_THREAD), params);
+        return launch(f, c->grid, c->block, c->shared, stream_of(c->stream ? c->stream : STREAM_PER_THREAD),
+                      params);
 }
 
 static int copy(void *to, const void *from, size_t size, struct stream *stream, int on_device, int wait)
@@ -90,22 +93,22 @@ static int copy(void *to, const void *from, size_t size, struct stream *stream, 
         return error || !wait ? error : stream_wait(stream);
 }
 
-#define COPY(name, to_type, from_type, on_device)                                                                      \
-        API name##_v2(to_type to, from_type from, size_t size)                                                         \
-        {                                                                                                              \
-                return copy(to, from, size, stream_of(NULL), on_device, 1);                                            \
-        }                                                                                                              \
-        API name##_v2_ptds(to_type to, from_type from, size_t size)                                                    \
-        {                                                                                                              \
-                return copy(to, from, size, stream_of(STREAM_PER_THREAD), on_device, 1);                               \
-        }                                                                                                              \
-        API name##Async_v2(to_type to, from_type from, size_t size, struct stream *stream)                             \
-        {                                                                                                              \
-                return copy(to, from, size, stream_of(stream), on_device, 0);                                          \
-        }                                                                                                              \
-        API name##Async_v2_ptsz(to_type to, from_type from, size_t size, struct stream *stream)                        \
-        {                                                                                                              \
-                return copy(to, from, size, stream_of(stream ? stream : STREAM_PER_THREAD), on_device, 0);             \
+#define COPY(name, to_type, from_type, on_device)                                                            \
+        API name##_v2(to_type to, from_type from, size_t size)                                               \
+        {                                                                                                    \
+                return copy(to, from, size, stream_of(NULL), on_device, 1);                                  \
+        }                                                                                                    \
+        API name##_v2_ptds(to_type to, from_type from, size_t size)                                          \
+        {                                                                                                    \
+                return copy(to, from, size, stream_of(STREAM_PER_THREAD), on_device, 1);                     \
+        }                                                                                                    \
+        API name##Async_v2(to_type to, from_type from, size_t size, struct stream *stream)                   \
+        {                                                                                                    \
+                return copy(to, from, size, stream_of(stream), on_device, 0);                                \
+        }                                                                                                    \
+        API name##Async_v2_ptsz(to_type to, from_type from, size_t size, struct stream *stream)              \
+        {                                                                                                    \
+                return copy(to, from, size, stream_of(stream ? stream : STREAM_PER_THREAD), on_device, 0);   \
         }
 
 COPY(cuMemcpyHtoD, void *, const void *, 0)
@@ -134,7 +137,8 @@ API cuMemcpyAsync(void *to, const void *from, size_t size, struct stream *stream
 
 API cuMemcpyAsync_ptsz(void *to, const void *from, size_t size, struct stream *stream)
 {
-        return copy(to, from, size, stream_of(stream ? stream : STREAM_PER_THREAD), both_on_device(to, from), 0);
+        return copy(to, from, size, stream_of(stream ? stream : STREAM_PER_THREAD), both_on_device(to, from),
+                    0);
 }
 
 API cuMemcpyPeerAsync(void *to, void *a, const void *from, void *b, size_t size, struct stream *stream)
@@ -223,33 +227,33 @@ static int fill(void *to, uint64_t value, unsigned width, size_t n, struct strea
         return stream_copy(stream, cost_of_copy(n * width, 1));
 }
 
-#define FILL(bits, type)                                                                                               \
-        API cuMemsetD##bits##_v2(void *to, type value, size_t n)                                                       \
-        {                                                                                                              \
-                return fill(to, value, bits / 8, n, stream_of(NULL));                                                  \
-        }                                                                                                              \
-        API cuMemsetD##bits##_v2_ptds(void *to, type value, size_t n)                                                  \
-        {                                                                                                              \
-                return fill(to, value, bits / 8, n, stream_of(STREAM_PER_THREAD));                                     \
-        }                                                                                                              \
-        API cuMemsetD##bits##Async(void *to, type value, size_t n, struct stream *stream)                              \
-        {                                                                                                              \
-                return fill(to, value, bits / 8, n, stream_of(stream));                                                \
-        }                                                                                                              \
-        API cuMemsetD##bits##Async_ptsz(void *to, type value, size_t n, struct stream *stream)                         \
-        {                                                                                                              \
-                return fill(to, value, bits / 8, n, stream_of(stream ? stream : STREAM_PER_THREAD));                   \
+#define FILL(bits, type)                                                                                     \
+        API cuMemsetD##bits##_v2(void *to, type value, size_t n)                                             \
+        {                                                                                                    \
+                return fill(to, value, bits / 8, n, stream_of(NULL));                                        \
+        }                                                                                                    \
+        API cuMemsetD##bits##_v2_ptds(void *to, type value, size_t n)                                        \
+        {                                                                                                    \
+                return fill(to, value, bits / 8, n, stream_of(STREAM_PER_THREAD));                           \
+        }                                                                                                    \
+        API cuMemsetD##bits##Async(void *to, type value, size_t n, struct stream *stream)                    \
+        {                                                                                                    \
+                return fill(to, value, bits / 8, n, stream_of(stream));                                      \
+        }                                                                                                    \
+        API cuMemsetD##bits##Async_ptsz(void *to, type value, size_t n, struct stream *stream)               \
+        {                                                                                                    \
+                return fill(to, value, bits / 8, n, stream_of(stream ? stream : STREAM_PER_THREAD));         \
         }
 
 FILL(8, unsigned char)
 FILL(16, unsigned short)
 FILL(32, unsigned)
 
-#define PREFETCH(name)                                                                                                 \
-        API name(void *pointer, size_t size, int device, struct stream *stream)                                        \
-        {                                                                                                              \
-                (void)pointer, (void)size, (void)device;                                                               \
-                return stream_of(stream) ? SUCCESS : INVALID_CONTEXT;                                                  \
+#define PREFETCH(name)                                                                                       \
+        API name(void *pointer, size_t size, int device, struct stream *stream)                              \
+        {                                                                                                    \
+                (void)pointer, (void)size, (void)device;                                                     \
+                return stream_of(stream) ? SUCCESS : INVALID_CONTEXT;                                        \
         }
 
 PREFETCH(cuMemPrefetchAsync)

@@ -71,7 +71,8 @@ int memory_charge(int64_t bytes)
         } else if (bytes > 0 && sim->fail_allocations) {
                 sim->fail_allocations--;
                 error = OUT_OF_MEMORY;
-        } else if (process < 0 || (bytes > 0 && sim->memory_used_bytes + (uint64_t)bytes > sim->memory_bytes)) {
+        } else if (process < 0 ||
+                   (bytes > 0 && sim->memory_used_bytes + (uint64_t)bytes > sim->memory_bytes)) {
                 error = OUT_OF_MEMORY;
         } else {
                 sim->memory_used_bytes += (uint64_t)bytes;
@@ -341,7 +342,8 @@ API cuMemGetAllocationGranularity(size_t *granularity, const void *props, int op
         return SUCCESS;
 }
 
-API cuMemAddressReserve(void **pointer, size_t size, size_t alignment, void *address, unsigned long long flags)
+API cuMemAddressReserve(void **pointer, size_t size, size_t alignment, void *address,
+                        unsigned long long flags)
 {
         (void)alignment, (void)address, (void)flags;
         return add(pointer, size, 0, OWNER_ADDRESS);
@@ -374,8 +376,10 @@ API cuMemRelease(struct allocation *allocation)
         return SUCCESS;
 }
 
-// A mapping keeps its memory alive, as a handle does; unmapping by address finds neither, so the handle decides alone.
-API cuMemMap(void *pointer, size_t size, size_t offset, struct allocation *allocation, unsigned long long flags)
+// A mapping keeps its memory alive, as a handle does; unmapping by address finds neither, so the handle
+// decides alone.
+API cuMemMap(void *pointer, size_t size, size_t offset, struct allocation *allocation,
+             unsigned long long flags)
 {
         struct range range;
 
@@ -395,8 +399,8 @@ API cuMemSetAccess(void *pointer, size_t size, const void *descriptions, size_t 
         return SUCCESS;
 }
 
-// CUpointer_attribute: 1 context, 2 memory type, 3 device pointer, 4 host pointer, 7 buffer id, 8 managed, 9 ordinal,
-// 11 range start, 12 range size, 13 mapped
+// CUpointer_attribute: 1 context, 2 memory type, 3 device pointer, 4 host pointer, 7 buffer id, 8 managed, 9
+// ordinal, 11 range start, 12 range size, 13 mapped
 static int pointer_attribute(void *data, int attribute, const struct range *range, void *pointer)
 {
         switch (attribute) {

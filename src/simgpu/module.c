@@ -1,4 +1,5 @@
-// Modules, libraries, kernels and functions: an image is never looked into; any name that is asked for is there.
+// Modules, libraries, kernels and functions: an image is never looked into; any name that is asked for is
+// there.
 #include <search.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,7 +113,8 @@ API cuModuleGetLoadingMode(int *mode)
         return SUCCESS;
 }
 
-API cuLibraryLoadData(struct module **ret, const void *code, void *a, void *b, unsigned n, void *c, void *d, unsigned m)
+API cuLibraryLoadData(struct module **ret, const void *code, void *a, void *b, unsigned n, void *c, void *d,
+                      unsigned m)
 {
         (void)code, (void)a, (void)b, (void)n, (void)c, (void)d, (void)m;
         return load(ret);
@@ -259,7 +261,8 @@ API cuOccupancyMaxActiveClusters(int *n, struct function *f, const void *config)
         return SUCCESS;
 }
 
-API cuOccupancyMaxPotentialBlockSize(int *grid, int *block, struct function *f, void *size_of, size_t shared, int limit)
+API cuOccupancyMaxPotentialBlockSize(int *grid, int *block, struct function *f, void *size_of, size_t shared,
+                                     int limit)
 {
         (void)f, (void)size_of, (void)shared;
         *block = limit > 0 && limit < 256 ? limit : 256;

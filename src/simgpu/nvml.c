@@ -11,8 +11,16 @@
 
 #define API __attribute__((visibility("default")))
 
-enum { SUCCESS = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7,
-       TIMEOUT = 10, GPU_IS_LOST = 15 };
+enum {
+        SUCCESS = 0,
+        UNINITIALIZED = 1,
+        INVALID_ARGUMENT = 2,
+        NOT_SUPPORTED = 3,
+        NOT_FOUND = 6,
+        INSUFFICIENT_SIZE = 7,
+        TIMEOUT = 10,
+        GPU_IS_LOST = 15
+};
 
 static struct sim_segment *sim;
 static char device;
@@ -133,8 +141,8 @@ static void uuid_text(char *to)
 
         for (int i = 0; name[i]; i++)
                 u[10 + i % 6] = (unsigned char)(u[10 + i % 6] * 31 + name[i]);
-        sprintf(to, "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2], u[3],
-                u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+        sprintf(to, "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1],
+                u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
 }
 
 API int nvmlDeviceGetUUID(void *of, char *uuid, unsigned size)
@@ -237,7 +245,8 @@ static int processes(unsigned *n, struct process_info *infos)
                 if (!sim->process[p].pid)
                         continue;
                 if (*n < room && infos)
-                        infos[*n] = (struct process_info){sim->process[p].pid, sim->process[p].memory_bytes, ~0u, ~0u};
+                        infos[*n] = (struct process_info){sim->process[p].pid, sim->process[p].memory_bytes,
+                                                          ~0u, ~0u};
                 ++*n;
         }
         sim_segment_unlock(sim);

@@ -12,7 +12,7 @@
 
 #define MAGIC 0x53494d47u // "SIMG"
 #define VERSION 1u
-#define SHORTEST_SLEEP_NS UINT64_C(20000)  // going to sleep and waking up takes as long
+#define SHORTEST_SLEEP_NS UINT64_C(20000)   // going to sleep and waking up takes as long
 #define LONGEST_SLEEP_NS UINT64_C(20000000) // others may die and so finish us sooner than thought
 
 static uint64_t now_ns(void)
@@ -208,7 +208,8 @@ int sim_segment_context(struct sim_segment *s)
 
 static void sleep_until(uint64_t when_ns)
 {
-        struct timespec t = {.tv_sec = (time_t)(when_ns / 1000000000u), .tv_nsec = (long)(when_ns % 1000000000u)};
+        struct timespec t = {.tv_sec = (time_t)(when_ns / 1000000000u),
+                             .tv_nsec = (long)(when_ns % 1000000000u)};
 
         clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
 }

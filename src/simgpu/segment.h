@@ -18,9 +18,9 @@ struct sim_segment {
         uint32_t magic, version;
         pthread_mutex_t lock; // robust: a process that dies with it does not take the device along
         uint64_t memory_bytes, memory_used_bytes;
-        uint32_t lost;     // the device has fallen off the bus
-        uint32_t xid;      // the last error event
-        uint64_t n_xids;   // how many there were
+        uint32_t lost;             // the device has fallen off the bus
+        uint32_t xid;              // the last error event
+        uint64_t n_xids;           // how many there were
         uint64_t fail_allocations; // so many of the next allocations fail
         uint64_t copy_slowdown;    // copies take this many times as long; 0 and 1: as usual
         struct sim_process process[SIM_PROCESSES_MAX];
@@ -29,8 +29,8 @@ struct sim_segment {
         struct sim_log_entry log[SIM_LOG_MAX];
 };
 
-// Maps the segment named by SIMGPU_NAME (default "simgpu0"), making it with the configuration in the environment if it
-// is not there. Returns NULL with errno set.
+// Maps the segment named by SIMGPU_NAME (default "simgpu0"), making it with the configuration in the
+// environment if it is not there. Returns NULL with errno set.
 struct sim_segment *sim_segment_open(void);
 // Name of the segment as shm_open takes it; static storage of at least 64 bytes is filled.
 const char *sim_segment_name(void);

@@ -36,8 +36,8 @@ int stream_submit(struct stream *stream, uint64_t cost_ns)
         return lost ? UNKNOWN : SUCCESS;
 }
 
-// A copy takes its time beside the compute engine: it neither waits for other contexts nor keeps them waiting. It begins
-// when the work before it is done (as far as that can be told now).
+// A copy takes its time beside the compute engine: it neither waits for other contexts nor keeps them
+// waiting. It begins when the work before it is done (as far as that can be told now).
 int stream_copy(struct stream *stream, uint64_t cost_ns)
 {
         const struct sim_context *context = &sim->device.context[stream->context->slot];
@@ -67,8 +67,8 @@ int context_wait(struct context *context)
 // The legacy stream waits for all blocking streams; here, for everything.
 int stream_wait(struct stream *stream)
 {
-        int error = wait(stream->context,
-                         stream == &stream->context->legacy ? stream->context->position_ns : stream->position_ns);
+        int error = wait(stream->context, stream == &stream->context->legacy ? stream->context->position_ns
+                                                                             : stream->position_ns);
 
         if (!error)
                 sim_sleep_until(stream->copied_ns);
@@ -263,8 +263,8 @@ static int capture_info(struct stream *stream, int *status, uint64_t *id)
         return SUCCESS;
 }
 
-static int capture_info_2(struct stream *stream, int *status, uint64_t *id, struct graph **graph, const void **nodes,
-                          size_t *n)
+static int capture_info_2(struct stream *stream, int *status, uint64_t *id, struct graph **graph,
+                          const void **nodes, size_t *n)
 {
         int error = capture_info(stream, status, id);
 
@@ -279,8 +279,8 @@ static int capture_info_2(struct stream *stream, int *status, uint64_t *id, stru
         return SUCCESS;
 }
 
-static int capture_info_3(struct stream *stream, int *status, uint64_t *id, struct graph **graph, const void **nodes,
-                          const void **edges, size_t *n)
+static int capture_info_3(struct stream *stream, int *status, uint64_t *id, struct graph **graph,
+                          const void **nodes, const void **edges, size_t *n)
 {
         if (edges)
                 *edges = NULL;
@@ -288,16 +288,16 @@ static int capture_info_3(struct stream *stream, int *status, uint64_t *id, stru
 }
 
 // Each function and its per-thread variant, for which stream 0 is the calling thread's own.
-#define BOTH(name, fn, params, args)                                                                                   \
-        API name params                                                                                                \
-        {                                                                                                              \
-                stream = stream_of(stream);                                                                            \
-                return fn args;                                                                                        \
-        }                                                                                                              \
-        API name##_ptsz params                                                                                         \
-        {                                                                                                              \
-                stream = stream_of(stream ? stream : STREAM_PER_THREAD);                                               \
-                return fn args;                                                                                        \
+#define BOTH(name, fn, params, args)                                                                         \
+        API name params                                                                                      \
+        {                                                                                                    \
+                stream = stream_of(stream);                                                                  \
+                return fn args;                                                                              \
+        }                                                                                                    \
+        API name##_ptsz params                                                                               \
+        {                                                                                                    \
+                stream = stream_of(stream ? stream : STREAM_PER_THREAD);                                     \
+                return fn args;                                                                              \
         }
 
 BOTH(cuStreamSynchronize, synchronize, (struct stream * stream), (stream))
@@ -309,18 +309,20 @@ BOTH(cuStreamGetPriority, get_priority, (struct stream * stream, int *ret), (str
 BOTH(cuStreamGetDevice, get_device, (struct stream * stream, int *ret), (stream, ret))
 BOTH(cuStreamWaitEvent, wait_event, (struct stream * stream, struct event *event, unsigned flags),
      (stream, event, flags))
-BOTH(cuLaunchHostFunc, host_function, (struct stream * stream, void (*fn)(void *), void *arg), (stream, fn, arg))
+BOTH(cuLaunchHostFunc, host_function, (struct stream * stream, void (*fn)(void *), void *arg),
+     (stream, fn, arg))
 BOTH(cuStreamBeginCapture, begin_capture, (struct stream * stream), (stream, 0))
 BOTH(cuStreamBeginCapture_v2, begin_capture, (struct stream * stream, int mode), (stream, mode))
 BOTH(cuStreamEndCapture, end_capture, (struct stream * stream, struct graph **ret), (stream, ret))
 BOTH(cuStreamIsCapturing, is_capturing, (struct stream * stream, int *ret), (stream, ret))
-BOTH(cuStreamGetCaptureInfo, capture_info, (struct stream * stream, int *status, uint64_t *id), (stream, status, id))
+BOTH(cuStreamGetCaptureInfo, capture_info, (struct stream * stream, int *status, uint64_t *id),
+     (stream, status, id))
 BOTH(cuStreamGetCaptureInfo_v2, capture_info_2,
      (struct stream * stream, int *status, uint64_t *id, struct graph **graph, const void **nodes, size_t *n),
      (stream, status, id, graph, nodes, n))
 BOTH(cuStreamGetCaptureInfo_v3, capture_info_3,
-     (struct stream * stream, int *status, uint64_t *id, struct graph **graph, const void **nodes, const void **edges,
-      size_t *n),
+     (struct stream * stream, int *status, uint64_t *id, struct graph **graph, const void **nodes,
+      const void **edges, size_t *n),
      (stream, status, id, graph, nodes, edges, n))
 
 API cuThreadExchangeStreamCaptureMode(int *mode)
@@ -362,21 +364,22 @@ static int record(struct event *event, struct stream *stream, unsigned flags)
         if (stream->capture)
                 return graph_add(stream->capture, 5), SUCCESS;
         event->context = stream->context;
-        event->position_ns = stream == &stream->context->legacy ? stream->context->position_ns : stream->position_ns;
+        event->position_ns =
+                stream == &stream->context->legacy ? stream->context->position_ns : stream->position_ns;
         event->recorded = 1;
         return SUCCESS;
 }
 
-#define BOTH_EVENT(name, params, args)                                                                                 \
-        API name params                                                                                                \
-        {                                                                                                              \
-                stream = stream_of(stream);                                                                            \
-                return record args;                                                                                    \
-        }                                                                                                              \
-        API name##_ptsz params                                                                                         \
-        {                                                                                                              \
-                stream = stream_of(stream ? stream : STREAM_PER_THREAD);                                               \
-                return record args;                                                                                    \
+#define BOTH_EVENT(name, params, args)                                                                       \
+        API name params                                                                                      \
+        {                                                                                                    \
+                stream = stream_of(stream);                                                                  \
+                return record args;                                                                          \
+        }                                                                                                    \
+        API name##_ptsz params                                                                               \
+        {                                                                                                    \
+                stream = stream_of(stream ? stream : STREAM_PER_THREAD);                                     \
+                return record args;                                                                          \
         }
 
 BOTH_EVENT(cuEventRecord, (struct event * event, struct stream *stream), (event, stream, 0))

@@ -11,11 +11,11 @@ static int unsupported(const char *name)
 }
 
 // Weak: where the function is built, that one is taken.
-#define SYMBOL(name, version, flag, export)                                                                            \
-        __attribute__((weak, visibility("default"))) int export(void);                                                 \
-        int export(void)                                                                                               \
-        {                                                                                                              \
-                return unsupported(#export);                                                                           \
+#define SYMBOL(name, version, flag, export)                                                                  \
+        __attribute__((weak, visibility("default"))) int export(void);                                       \
+        int export(void)                                                                                     \
+        {                                                                                                    \
+                return unsupported(#export);                                                                 \
         }
 #include "simgpu/symbols.inc"
 #undef SYMBOL

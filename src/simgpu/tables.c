@@ -155,16 +155,16 @@ static intptr_t integrity(intptr_t version, intptr_t seconds, intptr_t ret, intp
 #define SIZE(n) ((entry)(intptr_t)(n))
 #define Z zero
 
-static const entry cudart_interface[13] = {SIZE(13 * 8), module_from_cubin, primary_of_device, Z, Z, Z,
-                                           module_from_cubin, Z, Z, Z, Z, Z, Z};
+static const entry cudart_interface[13] = {
+        SIZE(13 * 8), module_from_cubin, primary_of_device, Z, Z, Z, module_from_cubin, Z, Z, Z, Z, Z, Z};
 static const entry tools_tls[4] = {SIZE(32), Z, current_context, Z};
 static const entry context_ids[5] = {SIZE(40), Z, Z, Z, context_id};
 static const entry callback_hooks[7] = {SIZE(56), Z, give_1024, Z, Z, Z, give_14};
 static const entry context_storage[4] = {storage_put, storage_delete, storage_get, Z};
 static const entry create_bypass[2] = {SIZE(16), Z};
 static const entry heap_access[3] = {SIZE(24), Z, Z};
-static const entry device_extended[26] = {SIZE(26 * 8), Z, Z, Z, Z, two_zeros, Z, Z, Z, Z, Z, Z, Z, zero_byte,
-                                          Z, Z, Z, Z, Z, Z, Z, Z, Z, Z, Z, Z};
+static const entry device_extended[26] = {SIZE(26 * 8), Z, Z, Z, Z, two_zeros, Z, Z, Z, Z, Z, Z, Z,
+                                          zero_byte,    Z, Z, Z, Z, Z,         Z, Z, Z, Z, Z, Z, Z};
 static const entry integrity_table[3] = {SIZE(24), integrity, Z};
 static const entry context_checks[4] = {SIZE(32), Z, zero_word, Z};
 

@@ -32,10 +32,11 @@ static void status(struct sim_segment *s, int json)
         const struct sim_device *d = &s->device;
         int first = 1;
 
-        printf(json ? "{\"simulated\":true,\"now_ns\":%" PRIu64 ",\"busy_ns\":%" PRIu64 ",\"switch_ns\":%" PRIu64
-                      ",\"switches\":%" PRIu64 ",\"memory_used\":%" PRIu64 ",\"memory\":%" PRIu64 ",\"processes\":["
-                    : "simulated device at %" PRIu64 " ns: busy %" PRIu64 " ns, switching %" PRIu64 " ns, %" PRIu64
-                      " switches, memory %" PRIu64 " of %" PRIu64 " bytes\n",
+        printf(json ? "{\"simulated\":true,\"now_ns\":%" PRIu64 ",\"busy_ns\":%" PRIu64
+                      ",\"switch_ns\":%" PRIu64 ",\"switches\":%" PRIu64 ",\"memory_used\":%" PRIu64
+                      ",\"memory\":%" PRIu64 ",\"processes\":["
+                    : "simulated device at %" PRIu64 " ns: busy %" PRIu64 " ns, switching %" PRIu64
+                      " ns, %" PRIu64 " switches, memory %" PRIu64 " of %" PRIu64 " bytes\n",
                d->now_ns, d->busy_ns, d->switching_ns, d->switches, s->memory_used_bytes, s->memory_bytes);
         for (uint32_t p = 0; p < SIM_PROCESSES_MAX; p++) {
                 if (!s->process[p].pid)

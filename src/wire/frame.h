@@ -2,11 +2,13 @@
 //
 //   client                                   daemon
 //     JOIN (versions, devices by UUID)  ──▶
-//                                       ◀──  WELCOME (versions, lane of each device) + 5 descriptors (enum takt_fd)
+//                                       ◀──  WELCOME (versions, lane of each device) + 5 descriptors (enum
+//                                       takt_fd)
 //                                            or REFUSED (why)
 //
-// After that the socket carries nothing; its end is the news that one of the two is gone. Numbers are in host order:
-// both ends run on one machine. Another major version is refused; the smaller minor and the common features are used.
+// After that the socket carries nothing; its end is the news that one of the two is gone. Numbers are in host
+// order: both ends run on one machine. Another major version is refused; the smaller minor and the common
+// features are used.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -26,7 +28,14 @@ enum takt_refusal {
 };
 
 // The descriptors that come with WELCOME, in this order.
-enum takt_fd { TAKT_FD_DAEMON_PAGE, TAKT_FD_CLIENT_PAGE, TAKT_FD_TENANT_PAGE, TAKT_FD_KICK, TAKT_FD_WAKE, TAKT_N_FDS };
+enum takt_fd {
+        TAKT_FD_DAEMON_PAGE,
+        TAKT_FD_CLIENT_PAGE,
+        TAKT_FD_TENANT_PAGE,
+        TAKT_FD_KICK,
+        TAKT_FD_WAKE,
+        TAKT_N_FDS
+};
 
 struct takt_frame_head {
         uint32_t magic;
@@ -62,10 +71,11 @@ union takt_frame {
         struct takt_frame_refused refused;
 };
 
-// Fills in the head of a frame of `type`; the rest is zeroed. Returns the size to send, 0 for an unknown type.
+// Fills in the head of a frame of `type`; the rest is zeroed. Returns the size to send, 0 for an unknown
+// type.
 size_t takt_frame_init(union takt_frame *frame, enum takt_frame_type type);
 
-// Checks and copies what came from a peer. Returns 0; -EBADMSG (not a whole frame of ours, or a count out of range);
-// -EPROTONOSUPPORT (another major version: answer REFUSED, do not read on). A longer frame of a later minor version
-// is accepted; what we do not know of it is left out.
+// Checks and copies what came from a peer. Returns 0; -EBADMSG (not a whole frame of ours, or a count out of
+// range); -EPROTONOSUPPORT (another major version: answer REFUSED, do not read on). A longer frame of a later
+// minor version is accepted; what we do not know of it is left out.
 int takt_frame_parse(const void *data, size_t size, union takt_frame *ret_frame);

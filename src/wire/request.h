@@ -16,7 +16,7 @@ struct takt_request_line {
         uint64_t deadline_ns; // from now to the first token; 0: the tenant's own objective
 };
 
-// Reads one line (without its newline). Unknown members with a string or number value are passed over, so that a later
-// version may add some. Returns 0, or -EBADMSG (not such an object, a member twice, a deadline that is no number from
-// 0 to 10^9 ms, or a line longer than TAKT_REQUEST_LINE_MAX).
+// Reads one line (without its newline). Unknown members with a string or number value are passed over, so
+// that a later version may add some. Returns 0, or -EBADMSG (not such an object, a member twice, a deadline
+// that is no number from 0 to 10^9 ms, or a line longer than TAKT_REQUEST_LINE_MAX).
 int takt_request_parse(const char *line, size_t size, struct takt_request_line *ret_line);

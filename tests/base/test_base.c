@@ -1,4 +1,5 @@
-// base: the random numbers are those of the published generator, and the histogram's percentiles stay within their bound.
+// base: the random numbers are those of the published generator, and the histogram's percentiles stay within
+// their bound.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

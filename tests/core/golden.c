@@ -1,6 +1,6 @@
-// Golden traces: the scheduler's specification as text. A file is a list of events; under each stand the effects that
-// the core must give, indented. The runner plays the events and compares. `test-golden --update FILE...` writes what
-// the core does now, to be read before it is committed.
+// Golden traces: the scheduler's specification as text. A file is a list of events; under each stand the
+// effects that the core must give, indented. The runner plays the events and compares. `test-golden --update
+// FILE...` writes what the core does now, to be read before it is committed.
 //
 //   device switch=100us bound=2ms slice=2ms watchdog=10s memory=40960   (MiB; first line, once)
 //   0 join 0 deadline slo=200ms share=20 burst=20ms          (times in ms; share in percent)
@@ -64,7 +64,9 @@ static uint64_t value(const char *line, const char *key, uint64_t otherwise)
 static struct core_contract contract_of(const char *line)
 {
         struct core_contract c = {
-                .class = strstr(line, " fair") ? CORE_CLASS_FAIR : strstr(line, " idle") ? CORE_CLASS_IDLE : 0,
+                .class = strstr(line, " fair")   ? CORE_CLASS_FAIR
+                         : strstr(line, " idle") ? CORE_CLASS_IDLE
+                                                 : 0,
                 .weight = (uint32_t)value(line, "weight", 0),
                 .slo_ns = value(line, "slo", 0),
                 .ttft_ns = value(line, "ttft", 0),
@@ -82,13 +84,16 @@ static struct core_contract contract_of(const char *line)
 
 static void say(struct player *p, const struct core_effect *e)
 {
-        static const char *const name[] = {"?", "admit", "refuse", "open", "close", "watch", "nudge", "overrun", "bypass"};
+        static const char *const name[] = {"?",     "admit", "refuse",  "open",  "close",
+                                           "watch", "nudge", "overrun", "bypass"};
         static const char *const reason[] = {"?", "time", "memory", "full", "invalid"};
         char line[256];
-        int n = snprintf(line, sizeof line, "  %s %u", name[e->kind], e->kind == CORE_EFFECT_BYPASS ? e->device : e->seat);
+        int n = snprintf(line, sizeof line, "  %s %u", name[e->kind],
+                         e->kind == CORE_EFFECT_BYPASS ? e->device : e->seat);
 
         if (e->kind == CORE_EFFECT_OPEN)
-                n += snprintf(line + n, sizeof line - n, "%s%s", e->free ? " free" : "", e->soft ? " soft" : "");
+                n += snprintf(line + n, sizeof line - n, "%s%s", e->free ? " free" : "",
+                              e->soft ? " soft" : "");
         if (e->kind == CORE_EFFECT_WATCH || e->kind == CORE_EFFECT_BYPASS)
                 n += snprintf(line + n, sizeof line - n, " %s", e->on ? "on" : "off");
         if (e->kind == CORE_EFFECT_OVERRUN)
@@ -96,8 +101,9 @@ static void say(struct player *p, const struct core_effect *e)
         if (e->kind == CORE_EFFECT_REFUSE)
                 n += snprintf(line + n, sizeof line - n, ": %s", reason[e->refusal.reason]);
         if (e->kind == CORE_EFFECT_REFUSE && e->refusal.reason == CORE_REFUSAL_TIME)
-                n += snprintf(line + n, sizeof line - n, ", of seat %u, %.1f ms due within %.1f ms", e->refusal.seat,
-                              (double)e->refusal.demand_ns / 1e6, (double)e->refusal.span_ns / 1e6);
+                n += snprintf(line + n, sizeof line - n, ", of seat %u, %.1f ms due within %.1f ms",
+                              e->refusal.seat, (double)e->refusal.demand_ns / 1e6,
+                              (double)e->refusal.span_ns / 1e6);
         if (e->kind == CORE_EFFECT_REFUSE && e->refusal.reason == CORE_REFUSAL_MEMORY)
                 n += snprintf(line + n, sizeof line - n, ", %lu of %lu MiB", e->refusal.demand_bytes >> 20,
                               e->refusal.capacity_bytes >> 20);
@@ -111,9 +117,10 @@ static struct core_event event_of(const char *line, struct core_contract *contra
         static const struct {
                 const char *name;
                 enum core_event_kind kind;
-        } kinds[] = {{"join", CORE_EVENT_JOIN},     {"leave", CORE_EVENT_LEAVE},     {"want", CORE_EVENT_WANT},
-                     {"unwant", CORE_EVENT_UNWANT}, {"busy", CORE_EVENT_BUSY},       {"idle", CORE_EVENT_IDLE},
-                     {"arrived", CORE_EVENT_ARRIVED}, {"token", CORE_EVENT_FIRST_TOKEN},
+        } kinds[] = {{"join", CORE_EVENT_JOIN},         {"leave", CORE_EVENT_LEAVE},
+                     {"want", CORE_EVENT_WANT},         {"unwant", CORE_EVENT_UNWANT},
+                     {"busy", CORE_EVENT_BUSY},         {"idle", CORE_EVENT_IDLE},
+                     {"arrived", CORE_EVENT_ARRIVED},   {"token", CORE_EVENT_FIRST_TOKEN},
                      {"finished", CORE_EVENT_FINISHED}, {"timer", CORE_EVENT_TIMER}};
         struct core_event event = {0};
         char when[32], kind[32];

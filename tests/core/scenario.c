@@ -21,9 +21,9 @@ struct agent {
         struct request waiting[WAITING_MAX], active[ACTIVE_MAX], current;
         uint32_t n_waiting, n_active;
         enum { STEP_NONE, STEP_PREFILL, STEP_DECODE } step;
-        uint64_t left_ns;     // of the step, not yet submitted
+        uint64_t left_ns;      // of the step, not yet submitted
         uint64_t in_flight_ns; // submitted, not yet done
-        uint64_t ready_ns;    // when the host is done between two steps
+        uint64_t ready_ns;     // when the host is done between two steps
         // What taktd and the shim would know.
         int open, wants, told_busy, watched;
         uint64_t open_at_ns, busy_since_ns, busy_sum_ns, idle_since_ns;
@@ -170,8 +170,9 @@ static void arrive(struct world *w, uint32_t i)
         if (a->n_waiting == WAITING_MAX)
                 abort();
         r = &a->waiting[a->n_waiting++];
-        *r = (struct request){a->next_id++, w->now_ns, uniform_ns(&a->random, a->what->prefill_ms),
-                              (unsigned)takt_random_range(&a->random, a->what->tokens[0], a->what->tokens[1])};
+        *r = (struct request){
+                a->next_id++, w->now_ns, uniform_ns(&a->random, a->what->prefill_ms),
+                (unsigned)takt_random_range(&a->random, a->what->tokens[0], a->what->tokens[1])};
         schedule_arrival(w, a);
         if (a->next_arrival_ns > w->end_ns)
                 a->next_arrival_ns = TAKT_NEVER;
@@ -258,7 +259,8 @@ static void piece_done(struct world *w, uint32_t i)
         }
         a->steps++;
         a->step = STEP_NONE;
-        a->ready_ns = w->now_ns + (uint64_t)((.4 + .37 * (a->n_active > 1 ? fmin(a->n_active, 4) - 1 : 0)) * MS);
+        a->ready_ns =
+                w->now_ns + (uint64_t)((.4 + .37 * (a->n_active > 1 ? fmin(a->n_active, 4) - 1 : 0)) * MS);
         if (gated(w) && (a->watched || !a->open))
                 read_page(w, i);
         if (was == STEP_PREFILL)
@@ -383,7 +385,8 @@ static void simulate(struct world *w)
         for (uint32_t i = w->first; i < w->first + w->n; i++)
                 schedule_arrival(w, &w->agent[i]);
         if (gated(w)) {
-                w->core = core_init(aligned_alloc(64, (core_size() + 63) / 64 * 64), 1, &w->scenario->device, 0);
+                w->core = core_init(aligned_alloc(64, (core_size() + 63) / 64 * 64), 1, &w->scenario->device,
+                                    0);
                 join_all(w);
         }
         while (!w->result->refused && next_ns(w) != TAKT_NEVER && w->now_ns < w->end_ns + 60 * TAKT_S)
@@ -410,8 +413,12 @@ void scenario_run(const struct scenario *scenario, enum scenario_policy policy, 
                   struct scenario_result *ret)
 {
         struct agent *agents = calloc(SCENARIO_AGENTS_MAX, sizeof *agents);
-        struct world w = {.scenario = scenario, .policy = policy, .agent = agents, .n = scenario->n_agents,
-                          .end_ns = (uint64_t)(scenario->minutes * 60e9), .result = ret};
+        struct world w = {.scenario = scenario,
+                          .policy = policy,
+                          .agent = agents,
+                          .n = scenario->n_agents,
+                          .end_ns = (uint64_t)(scenario->minutes * 60e9),
+                          .result = ret};
 
         memset(ret, 0, sizeof *ret);
         for (uint32_t i = 0; i < scenario->n_agents; i++) {
@@ -452,8 +459,8 @@ double scenario_mean(const struct scenario_samples *samples)
         return samples->n ? sum / samples->n : 0;
 }
 
-const struct scenario_samples *scenario_judged(const struct scenario *scenario, const struct scenario_result *result,
-                                               uint32_t agent)
+const struct scenario_samples *scenario_judged(const struct scenario *scenario,
+                                               const struct scenario_result *result, uint32_t agent)
 {
         return scenario->agent[agent].end_to_end ? &result->end_to_end[agent] : &result->ttft[agent];
 }
@@ -461,21 +468,55 @@ const struct scenario_samples *scenario_judged(const struct scenario *scenario, 
 void scenario_demo(struct scenario *s)
 {
         *s = (struct scenario){
-                .agent = {{"router", 4, {8, 12}, 4, {4, 8}, 200, 1,
-                           {.slo_ns = 200 * TAKT_MS, .share_ppm = 200000, .peak_ppm = 450000, .burst_ns = 20 * TAKT_MS,
-                            .depth_ns = 90 * TAKT_MS, .step_ns = 5 * TAKT_MS}},
-                          {"chat", 1.5, {20, 40}, 5, {20, 60}, 200, 0,
-                           {.ttft_ns = 200 * TAKT_MS, .itl_ns = 70 * TAKT_MS, .share_ppm = 400000, .peak_ppm = 420000,
-                            .burst_ns = 50 * TAKT_MS, .depth_ns = 400 * TAKT_MS, .step_ns = 5 * TAKT_MS}},
-                          {"summariser", .35, {300, 600}, 5, {60, 120}, 2000, 0,
-                           {.ttft_ns = 2000 * TAKT_MS, .itl_ns = 150 * TAKT_MS, .share_ppm = 360000,
-                            .peak_ppm = 400000, .burst_ns = 610 * TAKT_MS, .depth_ns = 610 * TAKT_MS,
+                .agent = {{"router",
+                           4,
+                           {8, 12},
+                           4,
+                           {4, 8},
+                           200,
+                           1,
+                           {.slo_ns = 200 * TAKT_MS,
+                            .share_ppm = 200000,
+                            .peak_ppm = 450000,
+                            .burst_ns = 20 * TAKT_MS,
+                            .depth_ns = 90 * TAKT_MS,
+                            .step_ns = 5 * TAKT_MS}},
+                          {"chat",
+                           1.5,
+                           {20, 40},
+                           5,
+                           {20, 60},
+                           200,
+                           0,
+                           {.ttft_ns = 200 * TAKT_MS,
+                            .itl_ns = 70 * TAKT_MS,
+                            .share_ppm = 400000,
+                            .peak_ppm = 420000,
+                            .burst_ns = 50 * TAKT_MS,
+                            .depth_ns = 400 * TAKT_MS,
+                            .step_ns = 5 * TAKT_MS}},
+                          {"summariser",
+                           .35,
+                           {300, 600},
+                           5,
+                           {60, 120},
+                           2000,
+                           0,
+                           {.ttft_ns = 2000 * TAKT_MS,
+                            .itl_ns = 150 * TAKT_MS,
+                            .share_ppm = 360000,
+                            .peak_ppm = 400000,
+                            .burst_ns = 610 * TAKT_MS,
+                            .depth_ns = 610 * TAKT_MS,
                             .step_ns = 5 * TAKT_MS}}},
                 .n_agents = 3,
                 .minutes = 20,
                 .load = 1,
                 .handover_ns = 60 * TAKT_US,
-                .device = {.memory_bytes = UINT64_C(40) << 30, .switch_ns = 100 * TAKT_US, .bound_ns = 2 * TAKT_MS,
-                           .watchdog_ns = 10 * TAKT_S, .slice_ns = 2 * TAKT_MS},
+                .device = {.memory_bytes = UINT64_C(40) << 30,
+                           .switch_ns = 100 * TAKT_US,
+                           .bound_ns = 2 * TAKT_MS,
+                           .watchdog_ns = 10 * TAKT_S,
+                           .slice_ns = 2 * TAKT_MS},
         };
 }

@@ -1,8 +1,10 @@
-// A scenario: continuous-batching agents, a GPU that slices as the hardware does, and either no scheduler or the core.
+// A scenario: continuous-batching agents, a GPU that slices as the hardware does, and either no scheduler or
+// the core.
 //
-// Everything happens in simulated time. The agents and the load are those of the demo; the device knows nothing of
-// Takt: it shares itself in round robin among whoever has submitted work. With the core, a closed gate keeps an agent
-// from submitting its next piece; the driver here does what taktd and the shim do, with the delay of a hand-over.
+// Everything happens in simulated time. The agents and the load are those of the demo; the device knows
+// nothing of Takt: it shares itself in round robin among whoever has submitted work. With the core, a closed
+// gate keeps an agent from submitting its next piece; the driver here does what taktd and the shim do, with
+// the delay of a hand-over.
 #pragma once
 #include <stdint.h>
 #include "core/core.h"
@@ -19,12 +21,12 @@ enum scenario_policy {
 
 struct scenario_agent {
         const char *name;
-        double rate;                // requests a second
-        double prefill_ms[2];       // uniform
-        double decode_ms;           // one step of one session; 3 % more for each further one
-        unsigned tokens[2];         // uniform
-        double objective_ms;        // on the first token, or end to end
-        int end_to_end;             // whether the objective is end to end
+        double rate;          // requests a second
+        double prefill_ms[2]; // uniform
+        double decode_ms;     // one step of one session; 3 % more for each further one
+        unsigned tokens[2];   // uniform
+        double objective_ms;  // on the first token, or end to end
+        int end_to_end;       // whether the objective is end to end
         struct core_contract contract;
 };
 
@@ -61,5 +63,5 @@ void scenario_run(const struct scenario *scenario, enum scenario_policy policy, 
 double scenario_at(const struct scenario_samples *samples, double part);
 double scenario_mean(const struct scenario_samples *samples);
 // The samples that the agent's objective is about.
-const struct scenario_samples *scenario_judged(const struct scenario *scenario, const struct scenario_result *result,
-                                               uint32_t agent);
+const struct scenario_samples *scenario_judged(const struct scenario *scenario,
+                                               const struct scenario_result *result, uint32_t agent);

@@ -1,5 +1,6 @@
-// All orders of events for three tenants, to a depth, and long random ones by seed; every invariant is checked after each
-// step (the core is built with CORE_CHECK). The world here obeys the protocol: it answers each CLOSE.
+// All orders of events for three tenants, to a depth, and long random ones by seed; every invariant is
+// checked after each step (the core is built with CORE_CHECK). The world here obeys the protocol: it answers
+// each CLOSE.
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,7 +27,10 @@ static struct core_contract contract_of(unsigned seat)
 {
         static const struct core_contract contracts[SEATS] = {
                 {.class = CORE_CLASS_DEADLINE, .slo_ns = 200 * TAKT_MS, .share_ppm = 200000},
-                {.class = CORE_CLASS_DEADLINE, .ttft_ns = 2 * TAKT_S, .itl_ns = 100 * TAKT_MS, .share_ppm = 300000},
+                {.class = CORE_CLASS_DEADLINE,
+                 .ttft_ns = 2 * TAKT_S,
+                 .itl_ns = 100 * TAKT_MS,
+                 .share_ppm = 300000},
                 {.class = CORE_CLASS_FAIR},
         };
 
@@ -137,7 +141,8 @@ static void explore(const struct core *core, const struct world *w, int depth)
 
 static struct core *fresh(struct world *w)
 {
-        struct core_device_config config = {UINT64_C(40) << 30, 100 * TAKT_US, 2 * TAKT_MS, TAKT_S, 2 * TAKT_MS};
+        struct core_device_config config = {UINT64_C(40) << 30, 100 * TAKT_US, 2 * TAKT_MS, TAKT_S,
+                                            2 * TAKT_MS};
 
         *w = (struct world){.timer_ns = TAKT_NEVER};
         return core_init(aligned_alloc(64, (core_size() + 63) / 64 * 64), 1, &config, 0);
@@ -186,6 +191,7 @@ int main(void)
                         return printf("seed %lu: somebody waits for ever\n", seed), 1;
                 free(core);
         }
-        printf("%d random runs of %d steps hold every invariant, and all are served\n", RANDOM_RUNS, RANDOM_STEPS);
+        printf("%d random runs of %d steps hold every invariant, and all are served\n", RANDOM_RUNS,
+               RANDOM_STEPS);
         return 0;
 }

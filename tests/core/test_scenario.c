@@ -21,7 +21,8 @@ static void objectives_are_kept(void **state)
                 assert_int_equal(takt.end_to_end[ROUTER].late, 0);
                 assert_int_equal(takt.ttft[CHAT].late, 0);
                 assert_true(2 * takt.ttft[SUMMARISER].late <= stock.ttft[SUMMARISER].late);
-                assert_true(scenario_at(&takt.end_to_end[ROUTER], .99) <= 1.15 * scenario_at(&alone.end_to_end[ROUTER], .99));
+                assert_true(scenario_at(&takt.end_to_end[ROUTER], .99) <=
+                            1.15 * scenario_at(&alone.end_to_end[ROUTER], .99));
                 assert_true(stock.end_to_end[ROUTER].late > 0);
                 assert_int_equal(takt.bypasses, 0);
                 assert_int_equal(takt.end_to_end[ROUTER].n, stock.end_to_end[ROUTER].n);

@@ -1,5 +1,6 @@
-// The door: every row of cudaTypedefs.h, asked by dlsym and by cuGetProcAddress, must give our entry exactly where the
-// driver's entry is one that we hook, and the driver's own everywhere else. Also the link-time rule: we export no more.
+// The door: every row of cudaTypedefs.h, asked by dlsym and by cuGetProcAddress, must give our entry exactly
+// where the driver's entry is one that we hook, and the driver's own everywhere else. Also the link-time
+// rule: we export no more.
 #include <dlfcn.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -16,7 +17,9 @@ static const struct {
 
 static const char *const hooked[] = {
 #define SUBMIT(name, n, stream) #name,
+#define SUBMIT_GRAPH(name, n, stream) #name,
 #define SUBMIT_SYNC(name, n, stream) #name,
+#define SUBMIT_SOON(name, n, stream) #name,
 #define SYNC(name, n, stream) #name,
 #define OTHER(name) #name,
 #include "shim/cuda/hooks.inc"
@@ -38,13 +41,16 @@ static void *symbol_of(void *library, const char *name)
 int main(void)
 {
         void *ours = dlopen("libcuda.so.1", RTLD_NOW), *driver = dlopen("libcuda-driver.so.1", RTLD_NOW);
-        int (*ask_ours)(const char *, void **, int, uint64_t, int *), (*ask_driver)(const char *, void **, int, uint64_t, int *);
+        int (*ask_ours)(const char *, void **, int, uint64_t, int *),
+                (*ask_driver)(const char *, void **, int, uint64_t, int *);
         int wrong = 0, n = 0, hooks = 0;
 
         if (!ours || !driver)
                 return printf("%s\n", dlerror()), 1;
-        ask_ours = (int (*)(const char *, void **, int, uint64_t, int *))symbol_of(ours, "cuGetProcAddress_v2");
-        ask_driver = (int (*)(const char *, void **, int, uint64_t, int *))symbol_of(driver, "cuGetProcAddress_v2");
+        ask_ours =
+                (int (*)(const char *, void **, int, uint64_t, int *))symbol_of(ours, "cuGetProcAddress_v2");
+        ask_driver = (int (*)(const char *, void **, int, uint64_t, int *))symbol_of(driver,
+                                                                                     "cuGetProcAddress_v2");
         if (!ask_ours || ask_ours == ask_driver)
                 return printf("the shim's door is not in front\n"), 1;
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -52,8 +58,10 @@ int main(void)
                 void *asked_ours = NULL, *asked_driver = NULL;
                 int status, ours_answer, driver_answer, ok;
 
-                ours_answer = ask_ours(rows[i].name, &asked_ours, rows[i].version, (uint64_t)rows[i].flag, &status);
-                driver_answer = ask_driver(rows[i].name, &asked_driver, rows[i].version, (uint64_t)rows[i].flag, &status);
+                ours_answer =
+                        ask_ours(rows[i].name, &asked_ours, rows[i].version, (uint64_t)rows[i].flag, &status);
+                driver_answer = ask_driver(rows[i].name, &asked_driver, rows[i].version,
+                                           (uint64_t)rows[i].flag, &status);
                 ok = ours_answer == driver_answer && asked_driver == theirs;
                 if (is_hooked(rows[i].export))
                         ok &= by_name && by_name != theirs && asked_ours == by_name;
@@ -63,7 +71,8 @@ int main(void)
                 n++;
                 if (!ok) {
                         wrong++;
-                        printf("wrong: %s version %d flag %d (%s)\n", rows[i].name, rows[i].version, rows[i].flag, rows[i].export);
+                        printf("wrong: %s version %d flag %d (%s)\n", rows[i].name, rows[i].version,
+                               rows[i].flag, rows[i].export);
                 }
         }
         printf("%d wrong of %d rows, %d of them hooked\n", wrong, n, hooks);

@@ -1,4 +1,5 @@
-// The device's model in simulated time: exact times of round robin, switches, work conservation, sharing side by side.
+// The device's model in simulated time: exact times of round robin, switches, work conservation, sharing side
+// by side.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

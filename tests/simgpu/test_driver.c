@@ -1,4 +1,5 @@
-// The simulated driver through the door that programs use: dlopen and dlsym. The library is the first argument.
+// The simulated driver through the door that programs use: dlopen and dlsym. The library is the first
+// argument.
 #include <dlfcn.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -10,12 +11,12 @@
 static void *library;
 static int failed, passed;
 
-#define CHECK(what)                                                                                                    \
-        do {                                                                                                           \
-                if (what)                                                                                              \
-                        passed++;                                                                                      \
-                else                                                                                                   \
-                        failed++, printf("line %d: not so: %s\n", __LINE__, #what);                                    \
+#define CHECK(what)                                                                                          \
+        do {                                                                                                 \
+                if (what)                                                                                    \
+                        passed++;                                                                            \
+                else                                                                                         \
+                        failed++, printf("line %d: not so: %s\n", __LINE__, #what);                          \
         } while (0)
 #define CALL(name, ...) ((int (*)())dlsym(library, #name))(__VA_ARGS__)
 
@@ -106,8 +107,8 @@ static void lookups(void)
               entry == dlsym(library, "cuMemAlloc"));
         CHECK(CALL(cuGetProcAddress_v2, "cuLaunchKernel", &entry, 13000, (uint64_t)2, &status) == 0 &&
               entry == dlsym(library, "cuLaunchKernel_ptsz"));
-        CHECK(CALL(cuGetProcAddress_v2, "cuLaunchKernelEx", &entry, 11000, (uint64_t)0, &status) == 500 && status == 2 &&
-              !entry);
+        CHECK(CALL(cuGetProcAddress_v2, "cuLaunchKernelEx", &entry, 11000, (uint64_t)0, &status) == 500 &&
+              status == 2 && !entry);
         CHECK(CALL(cuSignalExternalSemaphoresAsync, 0, 0, 0, 0) == 801);
 }
 

@@ -1,5 +1,5 @@
-// The real CUDA runtime on the libcuda.so.1 that the loader finds: allocates, copies, asks. Arguments: runtime libraries.
-// Exit 77 (skipped) when none is there.
+// The real CUDA runtime on the libcuda.so.1 that the loader finds: allocates, copies, asks. Arguments:
+// runtime libraries. Exit 77 (skipped) when none is there.
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +9,8 @@
 static int run(const char *path)
 {
         void *runtime = dlopen(path, RTLD_NOW), *pointer = NULL;
-        int (*count)(int *), (*allocate)(void **, size_t), (*copy)(void *, const void *, size_t, int), (*release)(void *);
+        int (*count)(int *), (*allocate)(void **, size_t), (*copy)(void *, const void *, size_t, int),
+                (*release)(void *);
         int (*synchronize)(void), n = 0;
         char in[] = "there and back", out[sizeof in] = "";
 

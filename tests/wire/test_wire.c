@@ -135,7 +135,10 @@ static void request_lines_are_read(void **state)
         assert_int_equal(parse("{\"event\":\"arrived\",\"id\":\"42\"}", &a), 0);
         assert_int_equal(a.event, TAKT_REQUEST_ARRIVED);
         assert_int_equal(a.deadline_ns, 0);
-        assert_int_equal(parse(" { \"id\" : \"42\" , \"event\" : \"first_token\" , \"model\":\"x\", \"n\": 3 } \r", &b), 0);
+        assert_int_equal(
+                parse(" { \"id\" : \"42\" , \"event\" : \"first_token\" , \"model\":\"x\", \"n\": 3 } \r",
+                      &b),
+                0);
         assert_int_equal(b.event, TAKT_REQUEST_FIRST_TOKEN);
         assert_true(a.id == b.id);
         assert_int_equal(parse("{\"event\":\"arrived\",\"id\":\"43\",\"deadline_ms\":1.5}", &b), 0);

@@ -14,15 +14,17 @@ static const struct {
 } hooks[N_HOOKS] = {
 #define DECLARED(name) [HOOK_##name] = {#name, NULL},
 #define SUBMIT(name, n, stream) DECLARED(name)
+#define SUBMIT_GRAPH(name, n, stream) DECLARED(name)
 #define SUBMIT_SYNC(name, n, stream) DECLARED(name)
+#define SUBMIT_SOON(name, n, stream) DECLARED(name)
 #define SYNC(name, n, stream) DECLARED(name)
 #define OTHER(name) DECLARED(name)
 #include "shim/cuda/hooks.inc"
 };
 static void *ours[N_HOOKS];
 
-// The driver is loaded already: we need it by name. Our own entries are found through our own handle, in which a search
-// begins with us.
+// The driver is loaded already: we need it by name. Our own entries are found through our own handle, in
+// which a search begins with us.
 static void open_driver(void)
 {
         Dl_info self;

@@ -5,19 +5,23 @@
 // One number for each hooked export.
 enum hook {
 #define SUBMIT(name, n, stream) HOOK_##name,
+#define SUBMIT_GRAPH(name, n, stream) HOOK_##name,
 #define SUBMIT_SYNC(name, n, stream) HOOK_##name,
+#define SUBMIT_SOON(name, n, stream) HOOK_##name,
 #define SYNC(name, n, stream) HOOK_##name,
 #define OTHER(name) HOOK_##name,
 #include "shim/cuda/hooks.inc"
 #undef SUBMIT
+#undef SUBMIT_GRAPH
 #undef SUBMIT_SYNC
+#undef SUBMIT_SOON
 #undef SYNC
 #undef OTHER
         N_HOOKS
 };
 
-typedef uintptr_t (*driver_fn)(uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t,
-                               uintptr_t, uintptr_t, uintptr_t);
+typedef uintptr_t (*driver_fn)(uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t,
+                               uintptr_t, uintptr_t, uintptr_t, uintptr_t);
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -37,4 +41,4 @@ void door_open(void);
 void *door_driver(const char *name);
 
 // Calls the driver's own entry of a hooked export with the arguments that it has.
-#define REAL(name, ...) ((uintptr_t (*)())door_real[HOOK_##name])(__VA_ARGS__)
+#define REAL(name, ...) ((uintptr_t(*)())door_real[HOOK_##name])(__VA_ARGS__)

@@ -5,30 +5,51 @@
 #include "shim/cuda/door.h"
 #include "shim/lease.h"
 
-// A stream, told apart from all others of the process: its handle, or for a thread's own default stream an address of
-// the thread.
+// A stream, told apart from all others of the process: its handle, or for a thread's own default stream an
+// address of the thread. Odd: a default stream, one in each context.
 typedef uintptr_t stream_key;
 
-#define KEY_NONE ((stream_key)-1) // no burst is running
-#define KEY_ANY ((stream_key)-2)  // an event: look which streams are done
-#define KEY_ALL ((stream_key)-3)  // the whole context is done
+#define KEY_NONE ((stream_key)-1)    // no stream
+#define KEY_ANY ((stream_key)-2)     // an event: look which streams are done
+#define KEY_REST ((stream_key)-3)    // streams beyond those that are told apart
+#define KEY_CONTEXT ((stream_key)-4) // all streams of the current context
 #define HANDLE_LEGACY 1
 #define HANDLE_PER_THREAD 2
 
 // The stream handle of the running burst's last tracked submission, if a further one on it needs no note.
 extern _Atomic stream_key gate_last;
 
-// Before a submission on a stream: joins, waits at a closed gate, keeps the work in flight bounded. Returns 0, or the
-// CUDA error to give. `tracked` says whether gate_leave has to be called after it.
-int gate_enter(enum hook hook, uintptr_t handle, stream_key key, int *ret_tracked);
-// After it.
-void gate_leave(enum hook hook, uintptr_t handle, int error);
+// What a submission that was let in is counted on.
+struct passage {
+        int lane; // -1: not counted
+        void *context;
+};
+
+// Before a submission on a stream: joins, waits at a closed gate, keeps the work in flight bounded. graph:
+// the executable graph that is launched, 0 for all else. Returns 0, or the CUDA error to give.
+int gate_enter(uintptr_t graph, uintptr_t handle, stream_key key, struct passage *ret_passage);
+// After it, if it was counted.
+void gate_leave(const struct passage *passage, uintptr_t handle, uintptr_t graph);
 // After a call of the host's that waited for a stream, or asked whether it is done and heard yes.
 void gate_done(stream_key key);
-// Captures that run in this process: `by` is 1 or -1.
-void gate_capture(int by);
-// A stream is no more.
-void gate_forget(stream_key key);
+// A whole context was waited for, or is about to go.
+void gate_done_context(void *context);
+void gate_forget_context(void *context);
+// A stream is no more. Before that is said to the driver.
+void gate_forget(uintptr_t handle);
+// A context was made: device's primary one, or (-1) another. With two, a default stream's handle names none.
+void gate_context(int device);
 stream_key gate_key(uintptr_t handle);
 // The lane of the current context's device; joins if need be. -1: not Takt's, or no daemon.
 int gate_lane(void);
+
+// In a forked child.
+void gate_in_child(void);
+
+static inline uint32_t gate_state(int lane)
+{
+        const struct takt_page_daemon *page = atomic_load_explicit(&lease.daemon, memory_order_acquire);
+
+        return page ? TAKT_GATE_STATE(atomic_load_explicit(&page->lane[lane].gate, memory_order_acquire))
+                    : TAKT_GATE_FREE;
+}

@@ -1,173 +1,69 @@
-// The tenant's memory: every allocation is charged against the quota before the driver sees it.
+// The hooked allocations: charged against the tenant's quota before the driver sees them, with its own error
+// for what does not fit; and the questions how much there is, answered with the tenant's view.
 //
-// A hash table from address (or handle) to size; unknown ones pass through with the driver's own answer.
-#include <pthread.h>
+// Not counted: what modules, contexts and local memory take, and what a graph's own pool keeps after its
+// frees.
 #include <stdlib.h>
+#include <string.h>
 #include "shim/cuda/gate.h"
+#include "shim/cuda/ledger.h"
 
-struct entry {
-        uintptr_t key; // 0: free, 1: was one
-        uint64_t size;
-        int lane;
-};
-
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct entry *table;
-static size_t room, n_used, n_filled; // filled: with what was removed
-
-static size_t slot_of(uintptr_t key)
-{
-        return (size_t)((key >> 8) * UINT64_C(0x9e3779b97f4a7c15)) & (room - 1);
-}
-
-static struct entry *find(uintptr_t key)
-{
-        for (size_t i = room ? slot_of(key) : 0; room && table[i].key; i = (i + 1) & (room - 1))
-                if (table[i].key == key)
-                        return &table[i];
-        return NULL;
-}
-
-static void put(struct entry entry)
-{
-        size_t i = slot_of(entry.key);
-
-        while (table[i].key > 1)
-                i = (i + 1) & (room - 1);
-        n_filled += table[i].key == 0;
-        table[i] = entry;
-        n_used++;
-}
-
-static int grow(void)
-{
-        struct entry *old = table;
-        size_t n = room, wanted = n_used * 4 > 1024 ? n_used * 4 : 1024, size = 1;
-
-        if (room && n_filled * 2 < room)
-                return 1;
-        while (size < wanted)
-                size *= 2;
-        table = calloc(size, sizeof *table);
-        if (!table)
-                return table = old, 0;
-        room = size;
-        n_used = n_filled = 0;
-        for (size_t i = 0; i < n; i++)
-                if (old[i].key > 1)
-                        put(old[i]);
-        free(old);
-        return 1;
-}
-
-static void count(int lane, int64_t bytes)
-{
-        const struct takt_page_daemon *page = atomic_load(&lease.daemon);
-
-        atomic_fetch_add(&lease.memory_held[lane], (uint64_t)bytes);
-        if (!page)
-                return;
-        atomic_fetch_add(&lease.tenant->lane[lane].memory_used, (uint64_t)bytes);
-        atomic_fetch_add(&lease.client->lane[lane].memory_used, (uint64_t)bytes);
-}
-
-static uint64_t quota_of(int lane)
-{
-        const struct takt_page_daemon *page = atomic_load(&lease.daemon);
-
-        return page && lane >= 0 ? atomic_load_explicit(&page->lane[lane].memory_quota, memory_order_relaxed) : 0;
-}
-
-// Takes the bytes off the quota, or says that they are not there.
-static int charge(int lane, uint64_t bytes)
-{
-        uint64_t quota = quota_of(lane), used;
-
-        if (lane < 0)
-                return CUDA_SUCCESS;
-        used = atomic_load(&lease.tenant->lane[lane].memory_used);
-        if (quota && (bytes > quota || used > quota - bytes))
-                return CUDA_OUT_OF_MEMORY;
-        count(lane, (int64_t)bytes);
-        if (quota && atomic_load(&lease.tenant->lane[lane].memory_used) > quota) { // another thread was faster
-                count(lane, -(int64_t)bytes);
-                return CUDA_OUT_OF_MEMORY;
-        }
-        return CUDA_SUCCESS;
-}
-
-static void note(int lane, uintptr_t key, uint64_t bytes)
-{
-        if (lane < 0)
-                return;
-        pthread_mutex_lock(&lock);
-        if (grow())
-                put((struct entry){key, bytes, lane});
-        pthread_mutex_unlock(&lock);
-}
-
-static struct entry forget(uintptr_t key)
-{
-        struct entry *at, found = {.lane = -1};
-
-        pthread_mutex_lock(&lock);
-        at = find(key);
-        if (at) {
-                found = *at;
-                at->key = 1;
-                n_used--;
-        }
-        pthread_mutex_unlock(&lock);
-        return found;
-}
+#define NODE_TYPE_ALLOC 10 // CU_GRAPH_NODE_TYPE_MEM_ALLOC
 
 // Around an allocation that puts its address or handle into *ret.
-#define ALLOCATE(name, params, args, bytes)                                                                            \
-        EXPORT int name params;                                                                                        \
-        int name params                                                                                                \
-        {                                                                                                              \
-                int lane = gate_lane(), error = charge(lane, bytes);                                                   \
-                                                                                                                       \
-                door_open();                                                                                           \
-                if (!door_real[HOOK_##name])                                                                           \
-                        return CUDA_NOT_SUPPORTED;                                                                     \
-                if (error)                                                                                             \
-                        return error;                                                                                  \
-                error = ((int(*) params)door_real[HOOK_##name])args;                                                   \
-                if (error == CUDA_SUCCESS)                                                                             \
-                        note(lane, *ret, bytes);                                                                       \
-                else if (lane >= 0)                                                                                    \
-                        count(lane, -(int64_t)(bytes));                                                                \
-                return error;                                                                                          \
+#define ALLOCATE(kind, name, params, args, bytes)                                                            \
+        EXPORT int name params;                                                                              \
+        int name params                                                                                      \
+        {                                                                                                    \
+                uint64_t size = bytes;                                                                       \
+                int lane = gate_lane(), error;                                                               \
+                                                                                                             \
+                door_open();                                                                                 \
+                if (!door_real[HOOK_##name])                                                                 \
+                        return CUDA_NOT_SUPPORTED;                                                           \
+                error = ledger_charge(lane, size);                                                           \
+                if (error)                                                                                   \
+                        return error;                                                                        \
+                error = ((int(*) params)door_real[HOOK_##name])args;                                         \
+                if (error == CUDA_SUCCESS)                                                                   \
+                        ledger_note(kind, *ret, lane, size);                                                 \
+                else                                                                                         \
+                        ledger_uncharge(lane, size);                                                         \
+                return error;                                                                                \
         }
 
 // Around a free: what the driver refuses to free stays charged.
-#define RELEASE(name, params, args, address)                                                                               \
-        EXPORT int name params;                                                                                        \
-        int name params                                                                                                \
-        {                                                                                                              \
-                struct entry entry = forget(address);                                                                    \
-                int error;                                                                                             \
-                                                                                                                       \
-                door_open();                                                                                           \
-                if (!door_real[HOOK_##name])                                                                           \
-                        return CUDA_NOT_SUPPORTED;                                                                     \
-                error = ((int(*) params)door_real[HOOK_##name])args;                                                   \
-                if (entry.lane >= 0 && error == CUDA_SUCCESS)                                                          \
-                        count(entry.lane, -(int64_t)entry.size);                                                       \
-                else if (entry.lane >= 0)                                                                              \
-                        note(entry.lane, entry.key, entry.size);                                                       \
-                return error;                                                                                          \
+#define RELEASE(kind, name, params, args, key)                                                               \
+        EXPORT int name params;                                                                              \
+        int name params                                                                                      \
+        {                                                                                                    \
+                struct ledger_entry entry;                                                                   \
+                int error;                                                                                   \
+                                                                                                             \
+                door_open();                                                                                 \
+                if (!door_real[HOOK_##name])                                                                 \
+                        return CUDA_NOT_SUPPORTED;                                                           \
+                entry = ledger_take(kind, key);                                                              \
+                error = ((int(*) params)door_real[HOOK_##name])args;                                         \
+                ledger_freed(&entry, error);                                                                 \
+                return error;                                                                                \
         }
 
-ALLOCATE(cuMemAlloc_v2, (uintptr_t * ret, size_t size), (ret, size), size)
-ALLOCATE(cuMemAllocManaged, (uintptr_t * ret, size_t size, unsigned flags), (ret, size, flags), size)
-ALLOCATE(cuMemAllocAsync, (uintptr_t * ret, size_t size, uintptr_t stream), (ret, size, stream), size)
-ALLOCATE(cuMemAllocAsync_ptsz, (uintptr_t * ret, size_t size, uintptr_t stream), (ret, size, stream), size)
-ALLOCATE(cuMemAllocFromPoolAsync, (uintptr_t * ret, size_t size, void *pool, uintptr_t stream),
-         (ret, size, pool, stream), size)
-ALLOCATE(cuMemAllocFromPoolAsync_ptsz, (uintptr_t * ret, size_t size, void *pool, uintptr_t stream),
-         (ret, size, pool, stream), size)
+// A call that goes on as it came; `after` if it went well.
+#define FORWARD(name, params, args, after)                                                                   \
+        EXPORT int name params;                                                                              \
+        int name params                                                                                      \
+        {                                                                                                    \
+                int error;                                                                                   \
+                                                                                                             \
+                door_open();                                                                                 \
+                if (!door_real[HOOK_##name])                                                                 \
+                        return CUDA_NOT_SUPPORTED;                                                           \
+                error = ((int(*) params)door_real[HOOK_##name])args;                                         \
+                if (error == CUDA_SUCCESS)                                                                   \
+                        after;                                                                               \
+                return error;                                                                                \
+        }
 
 // The pitch is the driver's to choose: 512 bytes is what devices of today align rows to.
 static uint64_t pitched(size_t width, size_t height)
@@ -175,75 +71,231 @@ static uint64_t pitched(size_t width, size_t height)
         return (width + 511) / 512 * 512 * height;
 }
 
-ALLOCATE(cuMemAllocPitch_v2, (uintptr_t * ret, size_t *pitch, size_t width, size_t height, unsigned element),
-         (ret, pitch, width, height, element), pitched(width, height))
-
 // CUmemAllocationProp: type, handle types, then where: 1 is a device. Memory on the host is not the device's.
 static uint64_t on_device(const int *prop, size_t size)
 {
-        return prop[2] == 1 ? size : 0;
+        return prop && prop[2] == 1 ? size : 0;
 }
 
-ALLOCATE(cuMemCreate, (uintptr_t * ret, size_t size, const int *prop, unsigned long long flags),
-         (ret, size, prop, flags), on_device(prop, size))
+// CUDA_ARRAY_DESCRIPTOR and its 3D form, as far as a size needs them.
+struct array {
+        size_t width, height, depth; // 0: one
+        unsigned format, channels;
+};
 
-RELEASE(cuMemFree_v2, (uintptr_t pointer), (pointer), pointer)
-RELEASE(cuMemFreeAsync, (uintptr_t pointer, uintptr_t stream), (pointer, stream), pointer)
-RELEASE(cuMemFreeAsync_ptsz, (uintptr_t pointer, uintptr_t stream), (pointer, stream), pointer)
-RELEASE(cuMemRelease, (uintptr_t handle), (handle), handle)
-
-// The forms of CUDA 2.0, with 32-bit addresses: no program of today calls them with success.
-#define PLAIN(name, params, args)                                                                                      \
-        EXPORT int name params;                                                                                        \
-        int name params                                                                                                \
-        {                                                                                                              \
-                door_open();                                                                                           \
-                return door_real[HOOK_##name] ? ((int(*) params)door_real[HOOK_##name])args : CUDA_NOT_SUPPORTED;      \
-        }
-
-PLAIN(cuMemAlloc, (uintptr_t a, uintptr_t b), (a, b))
-PLAIN(cuMemAllocPitch, (uintptr_t a, uintptr_t b, uintptr_t c, uintptr_t d, uintptr_t e), (a, b, c, d, e))
-PLAIN(cuMemFree, (uintptr_t a), (a))
-
-EXPORT int cuMemGetInfo_v2(size_t *free_bytes, size_t *total);
-int cuMemGetInfo_v2(size_t *free_bytes, size_t *total)
+static uint64_t array_bytes(struct array a)
 {
-        int lane = gate_lane();
-        uint64_t quota = quota_of(lane), used;
-        size_t real_free, real_total;
-        int error;
+        // CUarray_format: 8, 16 and 32 bits, signed and not, half and float. What is newer is at most 4 bytes
+        // a texel.
+        uint64_t texel = a.format == 0x01 || a.format == 0x08                       ? 1
+                         : a.format == 0x02 || a.format == 0x09 || a.format == 0x10 ? 2
+                                                                                    : 4;
+
+        return a.width * (a.height ? a.height : 1) * (a.depth ? a.depth : 1) * texel *
+               (a.channels ? a.channels : 1);
+}
+
+static uint64_t flat_bytes(const size_t *descriptor)
+{
+        const unsigned *rest = (const unsigned *)(descriptor + 2);
+
+        return descriptor ? array_bytes((struct array){descriptor[0], descriptor[1], 0, rest[0], rest[1]})
+                          : 0;
+}
+
+static uint64_t deep_bytes(const size_t *descriptor)
+{
+        const unsigned *rest = (const unsigned *)(descriptor + 3);
+
+        return descriptor ? array_bytes((struct array){descriptor[0], descriptor[1], descriptor[2], rest[0],
+                                                       rest[1]})
+                          : 0;
+}
+
+// All levels below the first are a third of it at most.
+static uint64_t mipmapped_bytes(const size_t *descriptor, unsigned levels)
+{
+        uint64_t bytes = deep_bytes(descriptor);
+
+        return levels > 1 ? bytes + bytes / 2 : bytes;
+}
+
+ALLOCATE(LEDGER_POINTER, cuMemAlloc_v2, (uintptr_t * ret, size_t size_), (ret, size_), size_)
+ALLOCATE(LEDGER_POINTER, cuMemAllocManaged, (uintptr_t * ret, size_t size_, unsigned flags),
+         (ret, size_, flags), size_)
+ALLOCATE(LEDGER_POINTER, cuMemAllocPitch_v2,
+         (uintptr_t * ret, size_t *pitch, size_t width, size_t height, unsigned element),
+         (ret, pitch, width, height, element), pitched(width, height))
+ALLOCATE(LEDGER_POINTER, cuMemAllocAsync, (uintptr_t * ret, size_t size_, uintptr_t stream),
+         (ret, size_, stream), size_)
+ALLOCATE(LEDGER_POINTER, cuMemAllocAsync_ptsz, (uintptr_t * ret, size_t size_, uintptr_t stream),
+         (ret, size_, stream), size_)
+ALLOCATE(LEDGER_POINTER, cuMemAllocFromPoolAsync,
+         (uintptr_t * ret, size_t size_, void *pool, uintptr_t stream), (ret, size_, pool, stream), size_)
+ALLOCATE(LEDGER_POINTER, cuMemAllocFromPoolAsync_ptsz,
+         (uintptr_t * ret, size_t size_, void *pool, uintptr_t stream), (ret, size_, pool, stream), size_)
+RELEASE(LEDGER_POINTER, cuMemFree_v2, (uintptr_t pointer), (pointer), pointer)
+RELEASE(LEDGER_POINTER, cuMemFreeAsync, (uintptr_t pointer, uintptr_t stream), (pointer, stream), pointer)
+RELEASE(LEDGER_POINTER, cuMemFreeAsync_ptsz, (uintptr_t pointer, uintptr_t stream), (pointer, stream),
+        pointer)
+
+ALLOCATE(LEDGER_HANDLE, cuMemCreate,
+         (uintptr_t * ret, size_t size_, const int *prop, unsigned long long flags),
+         (ret, size_, prop, flags), on_device(prop, size_))
+RELEASE(LEDGER_HANDLE, cuMemRelease, (uintptr_t handle), (handle), handle)
+FORWARD(cuMemRetainAllocationHandle, (uintptr_t * handle, void *address), (handle, address),
+        ledger_retain(*handle))
+FORWARD(cuMemMap, (uintptr_t address, size_t size, size_t offset, uintptr_t handle, unsigned long long flags),
+        (address, size, offset, handle, flags), ledger_map(address, size, handle))
+FORWARD(cuMemUnmap, (uintptr_t address, size_t size), (address, size), ledger_unmap(address, size))
+
+ALLOCATE(LEDGER_ARRAY, cuArrayCreate_v2, (uintptr_t * ret, const size_t *descriptor), (ret, descriptor),
+         flat_bytes(descriptor))
+ALLOCATE(LEDGER_ARRAY, cuArray3DCreate_v2, (uintptr_t * ret, const size_t *descriptor), (ret, descriptor),
+         deep_bytes(descriptor))
+ALLOCATE(LEDGER_ARRAY, cuMipmappedArrayCreate, (uintptr_t * ret, const size_t *descriptor, unsigned levels),
+         (ret, descriptor, levels), mipmapped_bytes(descriptor, levels))
+RELEASE(LEDGER_ARRAY, cuArrayDestroy, (uintptr_t array), (array), array)
+RELEASE(LEDGER_ARRAY, cuMipmappedArrayDestroy, (uintptr_t array), (array), array)
+
+// CUDA_MEM_ALLOC_NODE_PARAMS: the pool's properties take 88 bytes, then the access list; the size, and the
+// address that the driver gives, come last.
+struct alloc_node {
+        uint8_t pool[88];
+        const void *access;
+        size_t n_access, bytes;
+        uintptr_t address;
+};
+
+static int charge_node(const struct alloc_node *node, int *ret_lane)
+{
+        *ret_lane = gate_lane();
+        return ledger_charge(*ret_lane, node->bytes);
+}
+
+static int node_added(const struct alloc_node *node, int lane, int error)
+{
+        if (error)
+                ledger_uncharge(lane, node->bytes);
+        else
+                ledger_note(LEDGER_POINTER, node->address, lane, node->bytes);
+        return error;
+}
+
+// Memory that a graph allocates for itself counts from when its node is added until its address is freed.
+EXPORT int cuGraphAddMemAllocNode(void **ret, void *graph, const void *after, size_t n,
+                                  struct alloc_node *node);
+int cuGraphAddMemAllocNode(void **ret, void *graph, const void *after, size_t n, struct alloc_node *node)
+{
+        int lane, error;
 
         door_open();
-        if (!door_real[HOOK_cuMemGetInfo_v2])
+        if (!door_real[HOOK_cuGraphAddMemAllocNode])
                 return CUDA_NOT_SUPPORTED;
-        error = ((int (*)(size_t *, size_t *))door_real[HOOK_cuMemGetInfo_v2])(&real_free, &real_total);
-        if (error)
-                return error;
-        if (quota && quota < real_total) {
-                used = atomic_load(&lease.tenant->lane[lane].memory_used);
-                real_total = quota;
-                if (real_free > (used < quota ? quota - used : 0))
-                        real_free = used < quota ? quota - used : 0;
-        }
-        if (free_bytes)
-                *free_bytes = real_free;
-        if (total)
-                *total = real_total;
-        return CUDA_SUCCESS;
+        error = charge_node(node, &lane);
+        return error ? error
+                     : node_added(node, lane, (int)REAL(cuGraphAddMemAllocNode, ret, graph, after, n, node));
 }
 
-EXPORT int cuDeviceTotalMem_v2(size_t *bytes, int device);
-int cuDeviceTotalMem_v2(size_t *bytes, int device)
+// CUgraphNodeParams: the type, three words, then what that type needs; allocations as above.
+static struct alloc_node *alloc_of(int *params)
+{
+        return params && params[0] == NODE_TYPE_ALLOC ? (struct alloc_node *)(params + 4) : NULL;
+}
+
+#define ADD_NODE(name, params, args)                                                                         \
+        EXPORT int name params;                                                                              \
+        int name params                                                                                      \
+        {                                                                                                    \
+                struct alloc_node *node = alloc_of(what);                                                    \
+                int lane = -1, error;                                                                        \
+                                                                                                             \
+                door_open();                                                                                 \
+                if (!door_real[HOOK_##name])                                                                 \
+                        return CUDA_NOT_SUPPORTED;                                                           \
+                error = node ? charge_node(node, &lane) : CUDA_SUCCESS;                                      \
+                if (error)                                                                                   \
+                        return error;                                                                        \
+                error = ((int(*) params)door_real[HOOK_##name])args;                                         \
+                return node ? node_added(node, lane, error) : error;                                         \
+        }
+
+ADD_NODE(cuGraphAddNode, (void **ret, void *graph, const void *after, size_t n, int *what),
+         (ret, graph, after, n, what))
+ADD_NODE(cuGraphAddNode_v2,
+         (void **ret, void *graph, const void *after, const void *edges, size_t n, int *what),
+         (ret, graph, after, edges, n, what))
+
+// The forms of CUDA 2.0, with 32-bit addresses and sizes.
+ALLOCATE(LEDGER_POINTER, cuMemAlloc, (unsigned *ret, unsigned size_), (ret, size_), size_)
+ALLOCATE(LEDGER_POINTER, cuMemAllocPitch,
+         (unsigned *ret, unsigned *pitch, unsigned w, unsigned h, unsigned element),
+         (ret, pitch, w, h, element), pitched(w, h))
+RELEASE(LEDGER_POINTER, cuMemFree, (unsigned pointer), (pointer), pointer)
+
+// What the tenant has of this device, and what is left of it.
+static void own_view(uint64_t *free_bytes, uint64_t *total)
+{
+        int lane = gate_lane();
+        uint64_t quota = ledger_quota(lane), used = ledger_used(lane), left = used < quota ? quota - used : 0;
+
+        if (!quota || quota >= *total)
+                return;
+        *total = quota;
+        *free_bytes = *free_bytes > left ? left : *free_bytes;
+}
+
+// A device's memory is asked for before there is a context, so before this process has a page: the quota
+// comes with the environment.
+static uint64_t own_total(uint64_t total)
 {
         const char *text = getenv("TAKT_MEMORY_QUOTA");
         uint64_t quota = text ? strtoull(text, NULL, 10) : 0;
-        int error;
 
-        door_open();
-        if (!door_real[HOOK_cuDeviceTotalMem_v2])
-                return CUDA_NOT_SUPPORTED;
-        error = ((int (*)(size_t *, int))door_real[HOOK_cuDeviceTotalMem_v2])(bytes, device);
-        if (!error && bytes && quota && quota < *bytes)
-                *bytes = quota;
-        return error;
+        return quota && quota < total ? quota : total;
 }
+
+// The same two questions, in 64 bits and in the 32 bits of CUDA 2.0.
+#define GET_INFO(name, type)                                                                                 \
+        EXPORT int name(type *free_bytes, type *total);                                                      \
+        int name(type *free_bytes, type *total)                                                              \
+        {                                                                                                    \
+                type real_free, real_total;                                                                  \
+                uint64_t own_free, own;                                                                      \
+                int error;                                                                                   \
+                                                                                                             \
+                door_open();                                                                                 \
+                if (!door_real[HOOK_##name])                                                                 \
+                        return CUDA_NOT_SUPPORTED;                                                           \
+                error = ((int (*)(type *, type *))door_real[HOOK_##name])(&real_free, &real_total);          \
+                if (error)                                                                                   \
+                        return error;                                                                        \
+                own_free = real_free;                                                                        \
+                own = real_total;                                                                            \
+                own_view(&own_free, &own);                                                                   \
+                if (free_bytes)                                                                              \
+                        *free_bytes = (type)own_free;                                                        \
+                if (total)                                                                                   \
+                        *total = (type)own;                                                                  \
+                return CUDA_SUCCESS;                                                                         \
+        }
+
+#define TOTAL_MEM(name, type)                                                                                \
+        EXPORT int name(type *bytes, int device);                                                            \
+        int name(type *bytes, int device)                                                                    \
+        {                                                                                                    \
+                int error;                                                                                   \
+                                                                                                             \
+                door_open();                                                                                 \
+                if (!door_real[HOOK_##name])                                                                 \
+                        return CUDA_NOT_SUPPORTED;                                                           \
+                error = ((int (*)(type *, int))door_real[HOOK_##name])(bytes, device);                       \
+                if (!error && bytes)                                                                         \
+                        *bytes = (type)own_total(*bytes);                                                    \
+                return error;                                                                                \
+        }
+
+GET_INFO(cuMemGetInfo_v2, size_t)
+GET_INFO(cuMemGetInfo, unsigned)
+TOTAL_MEM(cuDeviceTotalMem_v2, size_t)
+TOTAL_MEM(cuDeviceTotalMem, unsigned)

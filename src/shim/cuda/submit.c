@@ -47,92 +47,75 @@ static inline uintptr_t or_thread(uintptr_t handle)
 
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 
-#define SLOW(name, n, stream, after)                                                                                   \
-        static __attribute__((noinline)) int slow_##name(P##n)                                                         \
-        {                                                                                                              \
-                uintptr_t handle = stream;                                                                             \
-                stream_key key = gate_key(handle);                                                                     \
-                int tracked, error = gate_enter(HOOK_##name, handle, key, &tracked);                                   \
-                                                                                                                       \
-                if (error)                                                                                             \
-                        return error;                                                                                  \
-                if (!door_real[HOOK_##name])                                                                           \
-                        return CUDA_NOT_SUPPORTED;                                                                     \
-                error = ((int (*)(P##n))door_real[HOOK_##name])(A##n);                                                 \
-                if (tracked)                                                                                           \
-                        after;                                                                                         \
-                return error;                                                                                          \
+#define SLOW(name, n, graph, stream, after)                                                                  \
+        static __attribute__((noinline)) int slow_##name(P##n)                                               \
+        {                                                                                                    \
+                uintptr_t handle = stream;                                                                   \
+                stream_key key = gate_key(handle);                                                           \
+                struct passage passage;                                                                      \
+                int error = gate_enter(graph, handle, key, &passage);                                        \
+                                                                                                             \
+                if (error)                                                                                   \
+                        return error;                                                                        \
+                if (!door_real[HOOK_##name])                                                                 \
+                        return CUDA_NOT_SUPPORTED;                                                           \
+                error = ((int (*)(P##n))door_real[HOOK_##name])(A##n);                                       \
+                if (passage.lane >= 0)                                                                       \
+                        after;                                                                               \
+                return error;                                                                                \
         }
 
-#define SUBMIT(name, n, stream)                                                                                        \
-        SLOW(name, n, stream, gate_leave(HOOK_##name, handle, tracked))                                                \
-        EXPORT int name(P##n);                                                                                         \
-        int name(P##n)                                                                                                 \
-        {                                                                                                              \
-                if (LIKELY(lease_attention() == 0 &&                                                                   \
-                           atomic_load_explicit(&gate_last, memory_order_relaxed) == (stream)))                        \
-                        return ((int (*)(P##n))door_real[HOOK_##name])(A##n);                                          \
-                return slow_##name(A##n);                                                                              \
+#define FAST(name, n, stream)                                                                                \
+        EXPORT int name(P##n);                                                                               \
+        int name(P##n)                                                                                       \
+        {                                                                                                    \
+                if (LIKELY(lease_attention() == 0 &&                                                         \
+                           atomic_load_explicit(&gate_last, memory_order_relaxed) == (stream)))              \
+                        return ((int (*)(P##n))door_real[HOOK_##name])(A##n);                                \
+                return slow_##name(A##n);                                                                    \
         }
 
-#define SUBMIT_SYNC(name, n, stream)                                                                                   \
-        SLOW(name, n, stream, gate_done(key))                                                                          \
-        EXPORT int name(P##n);                                                                                         \
-        int name(P##n)                                                                                                 \
-        {                                                                                                              \
-                return slow_##name(A##n);                                                                              \
+#define NEVER_FAST(name, n)                                                                                  \
+        EXPORT int name(P##n);                                                                               \
+        int name(P##n)                                                                                       \
+        {                                                                                                    \
+                return slow_##name(A##n);                                                                    \
         }
 
-#define DONE_AT(k) gate_key(a##k)
-#define DONE_THREAD_AT(k) gate_key(or_thread(a##k))
-#define DONE_ANY KEY_ANY
-#define DONE_ALL KEY_ALL
+#define SUBMIT(name, n, stream)                                                                              \
+        SLOW(name, n, 0, stream, gate_leave(&passage, handle, 0))                                            \
+        FAST(name, n, stream)
+#define SUBMIT_GRAPH(name, n, stream)                                                                        \
+        SLOW(name, n, a0, stream, gate_leave(&passage, handle, a0))                                          \
+        FAST(name, n, stream)
+#define SUBMIT_SYNC(name, n, stream)                                                                         \
+        SLOW(name, n, 0, stream, gate_done(key))                                                             \
+        NEVER_FAST(name, n)
+#define SUBMIT_SOON(name, n, stream)                                                                         \
+        SLOW(name, n, 0, stream, gate_done(KEY_ANY))                                                         \
+        NEVER_FAST(name, n)
 
-#define SYNC(name, n, stream)                                                                                          \
-        EXPORT int name(P##n);                                                                                         \
-        int name(P##n)                                                                                                 \
-        {                                                                                                              \
-                int error;                                                                                             \
-                                                                                                                       \
-                door_open();                                                                                           \
-                if (!door_real[HOOK_##name])                                                                           \
-                        return CUDA_NOT_SUPPORTED;                                                                     \
-                error = ((int (*)(P##n))door_real[HOOK_##name])(A##n);                                                 \
-                if (error == CUDA_SUCCESS)                                                                             \
-                        gate_done(DONE_##stream);                                                                      \
-                return error;                                                                                          \
+#define DONE_AT(k) gate_done(gate_key(a##k))
+#define DONE_THREAD_AT(k) gate_done(gate_key(or_thread(a##k)))
+#define DONE_ANY gate_done(KEY_ANY)
+#define DONE_CONTEXT gate_done_context(NULL)
+#define DONE_CONTEXT_AT(k) gate_done_context((void *)a##k)
+
+#define SYNC(name, n, stream)                                                                                \
+        EXPORT int name(P##n);                                                                               \
+        int name(P##n)                                                                                       \
+        {                                                                                                    \
+                int error;                                                                                   \
+                                                                                                             \
+                door_open();                                                                                 \
+                if (!door_real[HOOK_##name])                                                                 \
+                        return CUDA_NOT_SUPPORTED;                                                           \
+                error = ((int (*)(P##n))door_real[HOOK_##name])(A##n);                                       \
+                if (error == CUDA_SUCCESS)                                                                   \
+                        DONE_##stream;                                                                       \
+                return error;                                                                                \
         }
 
 #define OTHER(name)
 
 #include "shim/cuda/hooks.inc"
-
-// Streams and captures: only noted.
-#define FORWARD(name, params, args, before, after)                                                                     \
-        EXPORT int name params;                                                                                        \
-        int name params                                                                                                \
-        {                                                                                                              \
-                int error;                                                                                             \
-                                                                                                                       \
-                door_open();                                                                                           \
-                if (!door_real[HOOK_##name])                                                                           \
-                        return CUDA_NOT_SUPPORTED;                                                                     \
-                before;                                                                                                \
-                error = ((int(*) params)door_real[HOOK_##name])args;                                                   \
-                after;                                                                                                 \
-                return error;                                                                                          \
-        }
-
-#define BEGIN(name, params, args) FORWARD(name, params, args, gate_capture(1), if (error) gate_capture(-1))
-#define END(name) FORWARD(name, (uintptr_t stream, void **graph), (stream, graph), , gate_capture(-1))
-
-FORWARD(cuStreamDestroy, (uintptr_t stream), (stream), gate_done(KEY_ANY); gate_forget(gate_key(stream)), )
-FORWARD(cuStreamDestroy_v2, (uintptr_t stream), (stream), gate_done(KEY_ANY); gate_forget(gate_key(stream)), )
-BEGIN(cuStreamBeginCapture, (uintptr_t stream), (stream))
-BEGIN(cuStreamBeginCapture_ptsz, (uintptr_t stream), (stream))
-BEGIN(cuStreamBeginCapture_v2, (uintptr_t stream, int mode), (stream, mode))
-BEGIN(cuStreamBeginCapture_v2_ptsz, (uintptr_t stream, int mode), (stream, mode))
-BEGIN(cuStreamBeginCaptureToGraph, (uintptr_t s, void *g, void *d, void *e, size_t n, int m), (s, g, d, e, n, m))
-BEGIN(cuStreamBeginCaptureToGraph_ptsz, (uintptr_t s, void *g, void *d, void *e, size_t n, int m), (s, g, d, e, n, m))
-END(cuStreamEndCapture)
-END(cuStreamEndCapture_ptsz)

@@ -1,0 +1,201 @@
+// Bounded work in flight, while others have a seat on the device: when the gate closes, what is left to wait
+// for is at most this long. In pieces of half the bound there is always one to run while the host prepares
+// the next.
+#include <stdatomic.h>
+#include <string.h>
+#include "base/time.h"
+#include "shim/cuda/lane.h"
+#include "shim/cuda/place.h"
+
+#define KERNEL_GUESS_NS (20 * TAKT_US)
+#define GRAPH_GUESS_NS (5 * TAKT_MS)
+#define BESIDE_GRAPH_MAX 16 // small copies beside a graph are part of what its launch takes
+
+static uint64_t bound_of(int lane)
+{
+        const struct takt_page_daemon *page = atomic_load(&lease.daemon);
+
+        return page ? atomic_load_explicit(&page->lane[lane].bound_ns, memory_order_relaxed) : 0;
+}
+
+// With the lock held.
+static uint64_t estimate(const struct lane *l, uintptr_t graph)
+{
+        uint64_t known = graph ? graphs_estimate(graph) : l->kernel_ns;
+
+        return known ? known : graph ? GRAPH_GUESS_NS : KERNEL_GUESS_NS;
+}
+
+// With the lock held: a marker's event is free for another.
+static void keep_spare(struct lane *l, const struct marker *marker)
+{
+        if (marker->event && l->n_spare < SPARE_MAX)
+                l->spare[l->n_spare++] = *marker;
+}
+
+// With the lock held.
+static struct marker take_oldest(struct lane *l)
+{
+        struct marker oldest = l->marker[l->first];
+
+        l->first = (l->first + 1) % MARKERS_MAX;
+        l->n_markers--;
+        l->outstanding_ns = takt_time_since(l->outstanding_ns, oldest.estimate_ns);
+        keep_spare(l, &oldest);
+        return oldest;
+}
+
+void bound_enter(int lane, uintptr_t graph)
+{
+        struct lane *l = &lanes[lane];
+        uint64_t bound = bound_of(lane);
+        int mode = -1;
+
+        while (bound) {
+                void *event;
+                int full;
+
+                pthread_mutex_lock(&l->lock);
+                full = l->n_markers && l->outstanding_ns + l->piece.estimate_ns + estimate(l, graph) > bound;
+                event = l->marker[l->first].event;
+                pthread_mutex_unlock(&l->lock);
+                if (!full)
+                        break;
+                if (mode < 0)
+                        mode = settle_relax(CAPTURE_RELAXED);
+                REAL(cuEventSynchronize, event);
+                pthread_mutex_lock(&l->lock);
+                if (l->n_markers && l->marker[l->first].event == event)
+                        take_oldest(l);
+                pthread_mutex_unlock(&l->lock);
+        }
+        if (mode >= 0)
+                settle_relax(mode);
+}
+
+// With the lock held: a spare event, of this context if there is one; of another when there are enough.
+static struct marker take_spare(struct lane *l, const void *context)
+{
+        struct marker taken = {0};
+        uint32_t i = 0;
+
+        while (i < l->n_spare && l->spare[i].context != context)
+                i++;
+        if (i == l->n_spare && l->n_spare + l->n_markers >= MARKERS_MAX)
+                i = 0;
+        if (i < l->n_spare) {
+                taken = l->spare[i];
+                l->spare[i] = l->spare[--l->n_spare];
+        }
+        return taken;
+}
+
+static void *event_for(struct lane *l, void *context)
+{
+        struct marker spare;
+        void *event = NULL;
+
+        pthread_mutex_lock(&l->lock);
+        spare = take_spare(l, context);
+        pthread_mutex_unlock(&l->lock);
+        if (spare.event && spare.context == context)
+                return spare.event;
+        if (spare.event)
+                driver.event_destroy(spare.event);
+        return driver.event_create(&event, EVENT_BLOCKING_SYNC) ? NULL : event;
+}
+
+// The time from one marker to the next, if one row of work lies between, teaches what it took.
+static void learn(struct lane *l, void *before, const struct marker *piece)
+{
+        uint64_t ns;
+        float ms = 0;
+
+        // Ready only once both were reached: that is for the markers before this one, mostly.
+        if (!before || !piece->n_launches || driver.event_elapsed(&ms, before, piece->event))
+                return;
+        ns = (uint64_t)((double)ms * 1e6);
+        if (piece->graph > GRAPHS_MIXED)
+                graphs_learn(piece->graph, ns);
+        if (piece->graph)
+                return;
+        pthread_mutex_lock(&l->lock);
+        l->kernel_ns = (3 * (l->kernel_ns ? l->kernel_ns : KERNEL_GUESS_NS) + ns / piece->n_launches) / 4 + 1;
+        pthread_mutex_unlock(&l->lock);
+}
+
+// Records a marker behind the piece. The lock is not held meanwhile: another thread may do the same on its
+// stream.
+static void mark(struct lane *l, uintptr_t handle, void *context, struct marker piece)
+{
+        struct marker last = {0}, before = {0};
+        int mode = settle_relax(CAPTURE_RELAXED), failed;
+
+        piece.context = context;
+        piece.event = event_for(l, context);
+        failed = !piece.event || driver.event_record(piece.event, handle);
+        pthread_mutex_lock(&l->lock);
+        if (l->n_markers > 1) {
+                last = l->marker[(l->first + 1) % MARKERS_MAX];
+                before = l->marker[l->first];
+        }
+        if (failed || l->n_markers == MARKERS_MAX) {
+                keep_spare(l, &piece);
+        } else {
+                l->marker[(l->first + l->n_markers++) % MARKERS_MAX] = piece;
+                l->outstanding_ns += piece.estimate_ns;
+        }
+        pthread_mutex_unlock(&l->lock);
+        if (last.context == before.context)
+                learn(l, before.event, &last);
+        settle_relax(mode);
+}
+
+void bound_leave(int lane, uintptr_t handle, void *context, uintptr_t graph)
+{
+        struct lane *l = &lanes[lane];
+        uint64_t bound = bound_of(lane);
+        struct marker piece;
+        int long_enough;
+
+        if (!bound || !driver.event_create || !driver.event_record || !driver.event_elapsed)
+                return;
+        pthread_mutex_lock(&l->lock);
+        l->piece.estimate_ns += estimate(l, graph);
+        l->piece.n_launches++;
+        if (graph)
+                l->piece.graph = l->piece.graph ? GRAPHS_MIXED : graph;
+        if (l->piece.graph && l->piece.n_launches > BESIDE_GRAPH_MAX)
+                l->piece.graph = GRAPHS_MIXED;
+        piece = l->piece;
+        long_enough = piece.estimate_ns >= bound / 2;
+        if (long_enough)
+                l->piece = (struct marker){0};
+        pthread_mutex_unlock(&l->lock);
+        if (long_enough)
+                mark(l, handle, context, piece);
+}
+
+// One graph and little more between idle and idle, as most engines' decode steps are, teaches what it takes.
+void bound_end(struct lane *l, uint64_t span_ns)
+{
+        const struct marker *only = l->n_markers ? &l->marker[l->first] : &l->piece;
+
+        if (only->graph > GRAPHS_MIXED && l->n_markers <= 1 &&
+            (only == &l->piece || (!l->piece.graph && l->piece.n_launches <= BESIDE_GRAPH_MAX)))
+                graphs_learn(only->graph, span_ns);
+        while (l->n_markers)
+                take_oldest(l);
+        l->outstanding_ns = 0;
+        l->piece = (struct marker){0};
+}
+
+void bound_forget(struct lane *l, void *context)
+{
+        for (uint32_t i = l->n_spare; i-- > 0;)
+                if (l->spare[i].context == context)
+                        l->spare[i] = l->spare[--l->n_spare];
+        for (uint32_t i = 0; i < l->n_markers; i++)
+                if (l->marker[(l->first + i) % MARKERS_MAX].context == context)
+                        l->marker[(l->first + i) % MARKERS_MAX].event = NULL;
+}

@@ -1,0 +1,106 @@
+// What this process has in flight on one device. Everything here is guarded by the lane's lock, which is
+// never held while the driver is called.
+#pragma once
+#include <pthread.h>
+#include "shim/cuda/gate.h"
+
+#define DIRTY_MAX 64
+#define MARKERS_MAX 8
+#define SPARE_MAX 32
+#define CAPTURE_RELAXED 2     // CU_STREAM_CAPTURE_MODE_RELAXED
+#define EVENT_BLOCKING_SYNC 1 // waiting for it costs no CPU
+#define EVENT_NO_TIMING 2
+
+// A stream with work that may not be done.
+struct dirty {
+        stream_key key;
+        uintptr_t handle;
+        void *context;  // that was current when work was submitted
+        uint32_t stamp; // grows with each submission that was seen
+};
+
+// Work in flight is bounded by markers: events of ours behind pieces of work of estimated length.
+struct marker {
+        void *event, *context;
+        uint64_t estimate_ns;
+        uint32_t n_launches;
+        uintptr_t graph; // the exec, if the piece has one graph; 0: none; GRAPHS_MIXED: several, or much
+                         // beside it
+};
+
+struct lane {
+        pthread_mutex_t lock;
+        struct dirty dirty[DIRTY_MAX];
+        _Atomic uint32_t n_dirty; // read without the lock
+        uint32_t stamp;
+        uint64_t began_ns, worked_ns; // the running burst; work since the last step's end
+        struct marker marker[MARKERS_MAX], spare[SPARE_MAX];
+        uint32_t first, n_markers, n_spare;
+        uint64_t outstanding_ns; // behind markers
+        struct marker piece;     // what was submitted behind the last marker
+        uint64_t kernel_ns;      // learned time of one launch
+};
+
+extern struct lane lanes[TAKT_PAGE_LANES];
+
+#define GRAPHS_MIXED ((uintptr_t)1)
+
+// work.c
+// ------------------------------------------------------------------------------------------------------------
+
+// Notes a submission; returns whether the lane was idle until now (and is now published as busy).
+int work_add(int lane, uintptr_t handle, stream_key key, void *context, uint64_t now_ns,
+             uint64_t *ret_idle_since_ns);
+// Takes that back: nothing was submitted.
+void work_retract(int lane, stream_key key, void *context, uint64_t idle_since_ns);
+// Copies the streams with work; returns how many.
+uint32_t work_copy(int lane, struct dirty ret_dirty[DIRTY_MAX]);
+int work_has(int lane, const struct dirty *entry);
+// These streams are done: the one of that key (and context, where the key is of a default stream); all of a
+// context; or the one entry, if nothing was submitted to it since. The burst ends with the last.
+void work_done_stream(int lane, stream_key key, void *context);
+void work_done_context(int lane, void *context);
+void work_done_entry(int lane, const struct dirty *entry);
+
+// settle.c
+// ----------------------------------------------------------------------------------------------------------
+
+// Asks the driver which of the streams with work are done.
+void settle_query(int lane);
+// Waits until they are, so that the device can pass on. Streams that cannot be waited for from here (another
+// thread's default stream while something captures) are left to the host.
+void settle_wait(int lane);
+// Held by us for calls on streams that another thread may be about to destroy or to capture; they never wait.
+void settle_lock(void);
+void settle_unlock(void);
+void settle_in_child(void);
+// A relaxed capture mode for the calling thread while we are in the driver for ourselves; returns what it
+// was.
+int settle_relax(int mode);
+int settle_is_capturing(uintptr_t handle);
+extern _Atomic int settle_captures; // captures that run in this process
+
+// bound.c
+// -----------------------------------------------------------------------------------------------------------
+
+// Waits while one more submission would be more GPU time in flight than the daemon's bound.
+void bound_enter(int lane, uintptr_t graph);
+// After it: counts it, and marks the place when the piece is long enough.
+void bound_leave(int lane, uintptr_t handle, void *context, uintptr_t graph);
+// With the lane's lock held: the burst is over, after span_ns.
+void bound_end(struct lane *l, uint64_t span_ns);
+// With the lane's lock held: events of this context are no more.
+void bound_forget(struct lane *l, void *context);
+
+// graphs.c: what one launch of an executable graph takes, ns; 0: not known
+// ------------------------------------------
+
+uint64_t graphs_estimate(uintptr_t exec);
+void graphs_learn(uintptr_t exec, uint64_t ns);
+void graphs_forget(uintptr_t exec);
+
+// helper.c: a thread that looks at work in flight when the daemon asks; started with the first contended
+// submission --
+
+void helper_start(void);
+void helper_in_child(void);

@@ -1,0 +1,36 @@
+// What this process holds of each device's memory, by address or handle, and the tenant's sum in the page.
+// Every operation is O(1): the quota is compared with the sum, never added up.
+#pragma once
+#include <stdint.h>
+
+enum ledger_kind { LEDGER_POINTER = 1, LEDGER_HANDLE, LEDGER_MAPPING, LEDGER_ARRAY };
+
+// Physical memory of the virtual memory API: held by its handle and by each mapping, gone with the last of
+// them.
+struct ledger_shared;
+
+struct ledger_entry {
+        uintptr_t key; // 0: free
+        enum ledger_kind kind;
+        int lane; // -1: not found
+        uint64_t bytes;
+        struct ledger_shared *shared;
+};
+
+// Takes the bytes off the lane's quota. Returns 0, or CUDA_OUT_OF_MEMORY. lane -1: nothing is counted.
+int ledger_charge(int lane, uint64_t bytes);
+void ledger_uncharge(int lane, uint64_t bytes);
+// Bytes, 0: none.
+uint64_t ledger_quota(int lane);
+uint64_t ledger_used(int lane);
+// Remembers what was charged. Out of memory of our own: it stays charged until the process ends.
+void ledger_note(enum ledger_kind kind, uintptr_t key, int lane, uint64_t bytes);
+// Before a free: takes the entry out, so that another thread may get the same address. After it: settles what
+// the driver said.
+struct ledger_entry ledger_take(enum ledger_kind kind, uintptr_t key);
+void ledger_freed(const struct ledger_entry *entry, int error);
+// A mapping of a handle, and one more holder of a handle.
+void ledger_map(uintptr_t address, uint64_t bytes, uintptr_t handle);
+void ledger_unmap(uintptr_t address, uint64_t bytes);
+void ledger_retain(uintptr_t handle);
+void ledger_in_child(void);

@@ -1,0 +1,119 @@
+// Contexts, streams, captures and graphs come and go: noted, so that nothing of ours points to what is no
+// more.
+#include "shim/cuda/lane.h"
+#include "shim/cuda/place.h"
+
+#define FORWARD(name, params, args, before, after)                                                           \
+        EXPORT int name params;                                                                              \
+        int name params                                                                                      \
+        {                                                                                                    \
+                int error;                                                                                   \
+                                                                                                             \
+                door_open();                                                                                 \
+                if (!door_real[HOOK_##name])                                                                 \
+                        return CUDA_NOT_SUPPORTED;                                                           \
+                before;                                                                                      \
+                error = ((int(*) params)door_real[HOOK_##name])args;                                         \
+                after;                                                                                       \
+                return error;                                                                                \
+        }
+
+#define U uintptr_t
+
+// Contexts
+#define CREATE(name, params, args) FORWARD(name, params, args, gate_context(-1), )
+#define DESTROY(name) FORWARD(name, (void *context), (context), gate_forget_context(context), )
+
+CREATE(cuCtxCreate, (U a, U b, U c), (a, b, c))
+CREATE(cuCtxCreate_v2, (U a, U b, U c), (a, b, c))
+CREATE(cuCtxCreate_v3, (U a, U b, U c, U d, U e), (a, b, c, d, e))
+CREATE(cuCtxCreate_v4, (U a, U b, U c, U d), (a, b, c, d))
+CREATE(cuCtxFromGreenCtx, (U a, U b), (a, b))
+DESTROY(cuCtxDestroy)
+DESTROY(cuCtxDestroy_v2)
+FORWARD(cuDevicePrimaryCtxRetain, (U ret, int device), (ret, device), gate_context(device), )
+
+// The primary context of a device, if it is there; NULL otherwise.
+static void *primary_of(int device)
+{
+        void *context = NULL;
+        unsigned flags;
+        int active = 0;
+
+        place_ready();
+        if (!driver.primary_state || !driver.primary_retain || !driver.primary_release ||
+            driver.primary_state(device, &flags, &active) || !active ||
+            driver.primary_retain(&context, device))
+                return NULL;
+        driver.primary_release(device);
+        return context;
+}
+
+// What was the primary context is no more, if this release was the last.
+static void released(int device, void *context)
+{
+        unsigned flags;
+        int active = 0;
+
+        if (context && (driver.primary_state(device, &flags, &active) || !active))
+                gate_forget_context(context);
+}
+
+static void before_reset(int device)
+{
+        void *context = primary_of(device);
+
+        if (context)
+                gate_forget_context(context);
+}
+
+FORWARD(cuDevicePrimaryCtxRelease, (int device), (device), void *context = primary_of(device),
+        released(device, context))
+FORWARD(cuDevicePrimaryCtxRelease_v2, (int device), (device), void *context = primary_of(device),
+        released(device, context))
+FORWARD(cuDevicePrimaryCtxReset, (int device), (device), before_reset(device), )
+FORWARD(cuDevicePrimaryCtxReset_v2, (int device), (device), before_reset(device), )
+
+// Streams
+FORWARD(cuStreamDestroy, (U stream), (stream), gate_forget(stream), )
+FORWARD(cuStreamDestroy_v2, (U stream), (stream), gate_forget(stream), )
+
+// Captures. Not while we record an event of ours on the stream: it would become part of the capture.
+static void begin(void)
+{
+        settle_lock();
+        atomic_fetch_add(&settle_captures, 1);
+}
+
+static void begun(int error)
+{
+        if (error)
+                atomic_fetch_sub(&settle_captures, 1);
+        settle_unlock();
+}
+
+#define BEGIN(name, params, args) FORWARD(name, params, args, begin(), begun(error))
+#define END(name) FORWARD(name, (U stream, U graph), (stream, graph), , atomic_fetch_sub(&settle_captures, 1))
+
+BEGIN(cuStreamBeginCapture, (U stream), (stream))
+BEGIN(cuStreamBeginCapture_ptsz, (U stream), (stream))
+BEGIN(cuStreamBeginCapture_v2, (U stream, int mode), (stream, mode))
+BEGIN(cuStreamBeginCapture_v2_ptsz, (U stream, int mode), (stream, mode))
+BEGIN(cuStreamBeginCaptureToGraph, (U s, U g, U d, U e, size_t n, int m), (s, g, d, e, n, m))
+BEGIN(cuStreamBeginCaptureToGraph_ptsz, (U s, U g, U d, U e, size_t n, int m), (s, g, d, e, n, m))
+END(cuStreamEndCapture)
+END(cuStreamEndCapture_ptsz)
+
+// Executable graphs: one that was changed takes another time than it took.
+#define CHANGE(name, params, args) FORWARD(name, params, args, graphs_forget(exec), )
+
+CHANGE(cuGraphExecDestroy, (U exec), (exec))
+CHANGE(cuGraphExecUpdate, (U exec, U a, U b, U c), (exec, a, b, c))
+CHANGE(cuGraphExecUpdate_v2, (U exec, U a, U b), (exec, a, b))
+CHANGE(cuGraphExecKernelNodeSetParams, (U exec, U a, U b), (exec, a, b))
+CHANGE(cuGraphExecKernelNodeSetParams_v2, (U exec, U a, U b), (exec, a, b))
+CHANGE(cuGraphExecMemcpyNodeSetParams, (U exec, U a, U b, U c), (exec, a, b, c))
+CHANGE(cuGraphExecMemsetNodeSetParams, (U exec, U a, U b, U c), (exec, a, b, c))
+CHANGE(cuGraphExecChildGraphNodeSetParams, (U exec, U a, U b), (exec, a, b))
+CHANGE(cuGraphExecNodeSetParams, (U exec, U a, U b), (exec, a, b))
+CHANGE(cuGraphNodeSetEnabled, (U exec, U a, unsigned on), (exec, a, on))

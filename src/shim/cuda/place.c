@@ -1,0 +1,102 @@
+#include "shim/cuda/place.h"
+#include <pthread.h>
+#include "shim/cuda/gate.h"
+#include "shim/lease.h"
+
+struct driver driver;
+_Atomic unsigned place_lanes;
+
+static _Atomic unsigned changes = 1;
+
+static void find(void)
+{
+#define FIND(field, name) driver.field = door_driver(name)
+        FIND(device_count, "cuDeviceGetCount");
+        FIND(device_uuid, "cuDeviceGetUuid_v2");
+        if (!driver.device_uuid)
+                FIND(device_uuid, "cuDeviceGetUuid");
+        FIND(current_device, "cuCtxGetDevice");
+        FIND(current_context, "cuCtxGetCurrent");
+        FIND(push, "cuCtxPushCurrent_v2");
+        FIND(pop, "cuCtxPopCurrent_v2");
+        FIND(synchronize, "cuCtxSynchronize");
+        FIND(stream_context, "cuStreamGetCtx");
+        FIND(is_capturing, "cuStreamIsCapturing");
+        FIND(capture_mode, "cuThreadExchangeStreamCaptureMode");
+        FIND(event_create, "cuEventCreate");
+        FIND(event_destroy, "cuEventDestroy_v2");
+        FIND(event_record, "cuEventRecord");
+        FIND(event_elapsed, "cuEventElapsedTime");
+        FIND(primary_retain, "cuDevicePrimaryCtxRetain");
+        FIND(primary_release, "cuDevicePrimaryCtxRelease_v2");
+        FIND(primary_state, "cuDevicePrimaryCtxGetState");
+        pthread_atfork(NULL, NULL, gate_in_child);
+}
+
+void place_ready(void)
+{
+        static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+        door_open();
+        pthread_once(&once, find);
+}
+
+void place_changed(void)
+{
+        atomic_fetch_add(&changes, 1);
+}
+
+static int try_join(uint64_t now_ns)
+{
+        uint8_t uuids[TAKT_PAGE_LANES * 16] = {0};
+        int n = 0;
+
+        if (!driver.device_count || !driver.device_uuid || driver.device_count(&n))
+                return -1;
+        for (int i = 0; i < n && i < TAKT_PAGE_LANES; i++)
+                driver.device_uuid(uuids + 16 * i, i);
+        return lease_join(uuids, (uint32_t)n, now_ns);
+}
+
+// The device of the current context, remembered by the thread while its context stays.
+static int device_of(void *context)
+{
+        static __thread struct {
+                void *context;
+                unsigned changes;
+                int device;
+        } last __attribute__((tls_model("initial-exec")));
+        unsigned now = atomic_load_explicit(&changes, memory_order_relaxed);
+        int device = -1;
+
+        if (last.context == context && last.changes == now)
+                return last.device;
+        if (!driver.current_device || driver.current_device(&device))
+                return -1;
+        last.context = context;
+        last.changes = now;
+        last.device = device;
+        return device;
+}
+
+struct place place_now(uint64_t now_ns)
+{
+        struct place place = {.lane = -1};
+        int device;
+
+        if (!lease_wanted())
+                return place;
+        place_ready();
+        lease_check(now_ns);
+        if (!atomic_load(&lease.daemon) && try_join(now_ns))
+                return place;
+        if (!driver.current_context || driver.current_context(&place.context) || !place.context)
+                return place;
+        device = device_of(place.context);
+        if (device < 0 || device >= TAKT_PAGE_LANES)
+                return place;
+        place.lane = lease.lane_of[device];
+        if (place.lane >= 0 && !(atomic_load_explicit(&place_lanes, memory_order_relaxed) >> place.lane & 1))
+                atomic_fetch_or(&place_lanes, 1u << place.lane);
+        return place;
+}

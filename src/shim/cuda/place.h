@@ -1,0 +1,31 @@
+// Where the calling thread stands: its current context, and the lane of that context's device.
+#pragma once
+#include <stdatomic.h>
+#include <stdint.h>
+
+// The driver's functions that we call on our own account; NULL where this driver has none.
+struct driver {
+        int (*device_count)(int *), (*device_uuid)(uint8_t *, int), (*current_device)(int *);
+        int (*current_context)(void **), (*push)(void *), (*pop)(void **), (*synchronize)(void);
+        int (*stream_context)(uintptr_t, void **), (*is_capturing)(uintptr_t, int *), (*capture_mode)(int *);
+        int (*event_create)(void **, unsigned), (*event_destroy)(void *), (*event_record)(void *, uintptr_t);
+        int (*event_elapsed)(float *, void *, void *);
+        int (*primary_retain)(void **, int), (*primary_release)(int),
+                (*primary_state)(int, unsigned *, int *);
+};
+
+extern struct driver driver;
+// Bits of the lanes that this process ever submitted to.
+extern _Atomic unsigned place_lanes;
+
+struct place {
+        int lane; // -1: not Takt's, or no daemon
+        void *context;
+};
+
+// Joins the daemon if need be.
+struct place place_now(uint64_t now_ns);
+// Contexts that were there may be no more: what threads remember of them is not to be believed.
+void place_changed(void);
+// Looks up the driver's functions, once.
+void place_ready(void);

@@ -1,0 +1,170 @@
+// Which streams have work in flight, and so whether this process is busy: the truth behind `activity` in the
+// page.
+#include "shim/cuda/lane.h"
+#include <string.h>
+#include "base/clock.h"
+#include "base/time.h"
+
+struct lane lanes[TAKT_PAGE_LANES] = {[0 ... TAKT_PAGE_LANES - 1] = {.lock = PTHREAD_MUTEX_INITIALIZER}};
+
+static struct takt_lane_client *page_of(int lane)
+{
+        return &lease.client->lane[lane];
+}
+
+static struct dirty *find(struct lane *l, stream_key key, const void *context)
+{
+        for (uint32_t i = 0; i < l->n_dirty; i++)
+                if (l->dirty[i].key == key && (!(key & 1) || l->dirty[i].context == context))
+                        return &l->dirty[i];
+        return NULL;
+}
+
+static void remove_entry(struct lane *l, struct dirty *entry)
+{
+        if (entry)
+                *entry = l->dirty[--l->n_dirty];
+}
+
+// With the lock held. More streams than we can tell apart: the last entry stands for the rest, and is waited
+// for with its whole context.
+static struct dirty *add_entry(struct lane *l, uintptr_t handle, stream_key key, void *context)
+{
+        struct dirty *entry = find(l, key, context);
+
+        if (!entry && l->n_dirty < DIRTY_MAX) {
+                entry = &l->dirty[l->n_dirty++];
+                *entry = (struct dirty){key, handle, context, 0};
+        } else if (!entry) {
+                entry = &l->dirty[DIRTY_MAX - 1];
+                *entry = (struct dirty){KEY_REST, HANDLE_PER_THREAD, context, 0};
+        }
+        entry->stamp = ++l->stamp;
+        return entry;
+}
+
+int work_add(int lane, uintptr_t handle, stream_key key, void *context, uint64_t now_ns,
+             uint64_t *ret_idle_since_ns)
+{
+        struct lane *l = &lanes[lane];
+        struct takt_lane_client *page = page_of(lane);
+        int was_idle;
+
+        pthread_mutex_lock(&l->lock);
+        add_entry(l, handle, key, context);
+        was_idle = !(page->activity & 1);
+        if (was_idle) {
+                *ret_idle_since_ns = page->activity;
+                l->began_ns = now_ns;
+                atomic_store_explicit(&page->activity, takt_activity_busy(now_ns), memory_order_relaxed);
+        }
+        pthread_mutex_unlock(&l->lock);
+        return was_idle;
+}
+
+void work_retract(int lane, stream_key key, void *context, uint64_t idle_since_ns)
+{
+        struct lane *l = &lanes[lane];
+
+        pthread_mutex_lock(&l->lock);
+        remove_entry(l, find(l, key, context));
+        if (!l->n_dirty)
+                atomic_store_explicit(&page_of(lane)->activity, takt_activity_idle(idle_since_ns),
+                                      memory_order_release);
+        atomic_store_explicit(&gate_last, KEY_NONE, memory_order_relaxed);
+        pthread_mutex_unlock(&l->lock);
+}
+
+uint32_t work_copy(int lane, struct dirty ret_dirty[DIRTY_MAX])
+{
+        struct lane *l = &lanes[lane];
+        uint32_t n;
+
+        pthread_mutex_lock(&l->lock);
+        n = l->n_dirty;
+        memcpy(ret_dirty, l->dirty, n * sizeof *ret_dirty);
+        pthread_mutex_unlock(&l->lock);
+        return n;
+}
+
+int work_has(int lane, const struct dirty *entry)
+{
+        struct lane *l = &lanes[lane];
+        int found;
+
+        pthread_mutex_lock(&l->lock);
+        found = find(l, entry->key, entry->context) != NULL;
+        pthread_mutex_unlock(&l->lock);
+        return found;
+}
+
+// With the lock held. Returns whether the daemon must hear of it.
+static int end_burst(struct lane *l, int lane, uint64_t now_ns)
+{
+        struct takt_lane_client *page = page_of(lane);
+        const struct takt_page_daemon *daemon = atomic_load(&lease.daemon);
+        uint64_t span = takt_time_since(now_ns, l->began_ns);
+        int step;
+
+        l->worked_ns += span;
+        step = l->worked_ns >= TAKT_STEP_NS;
+        bound_end(l, span);
+        atomic_store_explicit(&gate_last, KEY_NONE, memory_order_relaxed);
+        atomic_store_explicit(&page->busy_ns, page->busy_ns + span, memory_order_relaxed);
+        if (step) {
+                l->worked_ns = 0;
+                atomic_store_explicit(&page->step_end_ns, now_ns, memory_order_relaxed);
+                atomic_store_explicit(&page->steps, page->steps + 1, memory_order_relaxed);
+        }
+        atomic_store_explicit(&page->activity, takt_activity_idle(now_ns), memory_order_release);
+        atomic_signal_fence(memory_order_seq_cst);
+        if (gate_state(lane) == TAKT_GATE_CLOSED)
+                return 1;
+        return step && daemon && atomic_load_explicit(&daemon->lane[lane].waiters, memory_order_relaxed);
+}
+
+// Leaves the lock. A stream that is no longer noted must not be gate_last: its next submission has to be
+// noted.
+static void unlock_done(struct lane *l, int lane)
+{
+        int kick = 0;
+
+        atomic_store_explicit(&gate_last, KEY_NONE, memory_order_relaxed);
+        if (!l->n_dirty && page_of(lane)->activity & 1)
+                kick = end_burst(l, lane, takt_clock_now());
+        pthread_mutex_unlock(&l->lock);
+        if (kick)
+                lease_kick();
+}
+
+void work_done_stream(int lane, stream_key key, void *context)
+{
+        struct lane *l = &lanes[lane];
+
+        pthread_mutex_lock(&l->lock);
+        remove_entry(l, find(l, key, context));
+        unlock_done(l, lane);
+}
+
+void work_done_context(int lane, void *context)
+{
+        struct lane *l = &lanes[lane];
+
+        pthread_mutex_lock(&l->lock);
+        for (uint32_t i = l->n_dirty; i-- > 0;)
+                if (l->dirty[i].context == context)
+                        remove_entry(l, &l->dirty[i]);
+        unlock_done(l, lane);
+}
+
+void work_done_entry(int lane, const struct dirty *entry)
+{
+        struct lane *l = &lanes[lane];
+        struct dirty *found;
+
+        pthread_mutex_lock(&l->lock);
+        found = find(l, entry->key, entry->context);
+        if (found && found->stamp == entry->stamp)
+                remove_entry(l, found);
+        unlock_done(l, lane);
+}
