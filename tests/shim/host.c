@@ -1,5 +1,6 @@
-// A program with one habit of real hosts each, on the driver as programs find it. It says what it did, a line each, and
-// waits for a line before it goes on, so that a test can look in between. Exit 0: all went as it should.
+// A program with one habit of real hosts each, on the driver as programs find it. It says what it did, a line
+// each, and waits for a line before it goes on, so that a test can look in between. Exit 0: all went as it
+// should.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -10,23 +11,23 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define WAVE (108 * 8)       // blocks of 256 threads that run at once
+#define WAVE (108 * 8) // blocks of 256 threads that run at once
 #define BLOCKS_10MS (WAVE * 5000)
 #define MIB ((size_t)1 << 20)
 
 static void *library, *context, *kernel;
 
 #define CALL(name, ...) ((int (*)())dlsym(library, #name))(__VA_ARGS__)
-#define MUST(name, ...)                                                                                                \
-        do {                                                                                                           \
-                int error = CALL(name, __VA_ARGS__);                                                                   \
-                if (error)                                                                                             \
-                        printf("%s:%d: %s: %d\n", __FILE__, __LINE__, #name, error), exit(1);                          \
+#define MUST(name, ...)                                                                                      \
+        do {                                                                                                 \
+                int error = CALL(name, __VA_ARGS__);                                                         \
+                if (error)                                                                                   \
+                        printf("%s:%d: %s: %d\n", __FILE__, __LINE__, #name, error), exit(1);                \
         } while (0)
-#define CHECK(what)                                                                                                    \
-        do {                                                                                                           \
-                if (!(what))                                                                                           \
-                        printf("%s:%d: not so: %s\n", __FILE__, __LINE__, #what), exit(1);                             \
+#define CHECK(what)                                                                                          \
+        do {                                                                                                 \
+                if (!(what))                                                                                 \
+                        printf("%s:%d: not so: %s\n", __FILE__, __LINE__, #what), exit(1);                   \
         } while (0)
 
 static void say(const char *what)
