@@ -131,12 +131,13 @@ static void forks(void)
                 int status;
 
                 if (child == 0) {
+                        size_t left, total;
                         int n = 0;
 
                         alarm(20); // a deadlock ends here
                         CALL(cuDeviceGetCount, &n);
                         CALL(cuStreamQuery, NULL);
-                        CALL(cuMemGetInfo_v2, &n, &n);
+                        CALL(cuMemGetInfo_v2, &left, &total);
                         if (i % 2)
                                 execl("/bin/true", "true", (char *)NULL);
                         _exit(0);
