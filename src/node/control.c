@@ -187,19 +187,26 @@ static json_t *tenant_status(const struct node *node, uint32_t i)
 static json_t *device_status(const struct node *node, uint32_t d)
 {
         struct core_device_account a = {0};
+        const uint8_t *u = node->device[d].uuid;
+        char uuid[48];
 
         core_device_account(node->core, d, &a);
-        return json_pack("{s:i,s:s,s:I,s:i,s:I,s:I,s:I,s:I,s:I,s:b}", "device", (int)d, "name",
-                         node->device[d].name, "memory", (json_int_t)node->device[d].memory_bytes, "holder",
-                         (int)a.holder, "elapsed_ns", (json_int_t)a.elapsed_ns, "granted_ns",
-                         (json_int_t)a.granted_ns, "idle_ns", (json_int_t)a.idle_ns, "switch_ns",
-                         (json_int_t)a.switch_ns, "switches", (json_int_t)a.switches, "bypass", a.bypass);
+        snprintf(uuid, sizeof uuid,
+                 "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2],
+                 u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+        return json_pack("{s:i,s:s,s:s,s:I,s:i,s:I,s:I,s:I,s:I,s:I,s:b}", "device", (int)d, "name",
+                         node->device[d].name, "uuid", uuid, "memory",
+                         (json_int_t)node->device[d].memory_bytes, "holder", (int)a.holder, "elapsed_ns",
+                         (json_int_t)a.elapsed_ns, "granted_ns", (json_int_t)a.granted_ns, "idle_ns",
+                         (json_int_t)a.idle_ns, "switch_ns", (json_int_t)a.switch_ns, "switches",
+                         (json_int_t)a.switches, "bypass", a.bypass);
 }
 
 static void do_status(struct node *node, const struct stream *stream)
 {
         json_t *devices = json_array(), *tenants = json_array();
 
+        grant_look(node);
         for (uint32_t d = 0; d < node->n_devices; d++)
                 json_array_append_new(devices, device_status(node, d));
         for (uint32_t i = 0; i < NODE_TENANTS_MAX; i++)

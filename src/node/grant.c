@@ -241,6 +241,13 @@ void grant_read(struct node *node, uint32_t session)
                 tell_pages(node, tenant, 0);
 }
 
+void grant_look(struct node *node)
+{
+        for (uint32_t i = 0; i < NODE_TENANTS_MAX; i++)
+                if (node->tenant[i].seated)
+                        tell_pages(node, i, 0);
+}
+
 void grant_timer(struct node *node, struct watch *watch, uint32_t events)
 {
         uint64_t n;

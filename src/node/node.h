@@ -109,6 +109,7 @@ void session_drop(struct node *node, uint32_t session);
 // grant.c: tells the core, and does what it says.
 void grant_tell(struct node *node, struct core_event event, struct core_refusal *ret_refusal);
 void grant_read(struct node *node, uint32_t session);
+void grant_look(struct node *node); // at all pages: what nobody was told yet
 void grant_timer(struct node *node, struct watch *watch, uint32_t events);
 void grant_show(struct node *node, uint32_t session);
 

@@ -5,7 +5,7 @@
 #include "base/clock.h"
 #include "node/node.h"
 
-// `sampling`: whether the timer runs; it rests while there is no session.
+// `sampling`: whether the timer runs; it rests while all are idle, until one kicks.
 static void arm(struct node *node, int on)
 {
         struct itimerspec spec = {0};
@@ -30,14 +30,23 @@ void sample_session(struct node *node, struct session *s)
         t->usage.memory_max = takt_time_max(t->usage.memory_max, t->page->lane[t->device].memory_used);
 }
 
+static int is_quiet(const struct node *node, const struct session *s, uint64_t now_ns)
+{
+        struct takt_lane_view view;
+
+        takt_page_read_lane(s->client, node->tenant[s->tenant].device, now_ns, &view);
+        return !view.busy && takt_time_since(now_ns, view.since_ns) > TAKT_PAUSE_NS;
+}
+
 static void sample_all(struct node *node)
 {
+        uint64_t now_ns = takt_clock_now();
         int any = 0;
 
         for (struct session *s = node->session; s < node->session + NODE_SESSIONS_MAX; s++)
                 if (s->used && s->client) {
                         sample_session(node, s);
-                        any = 1;
+                        any |= !is_quiet(node, s, now_ns);
                 }
         arm(node, any);
 }

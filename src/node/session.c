@@ -71,6 +71,7 @@ static void kicked(struct node *node, struct watch *watch, uint32_t events)
 {
         (void)events;
         grant_read(node, watch->index);
+        sample_wake(node);
 }
 
 static void ended(struct node *node, struct watch *watch, uint32_t events)

@@ -109,10 +109,11 @@ static int is_ours(int fd, const struct stat *then)
 static int take_session(int fd, const union takt_frame *frame, const int fds[TAKT_N_FDS])
 {
         const struct takt_page_daemon *daemon = map(fds[TAKT_FD_DAEMON_PAGE], PROT_READ);
+        struct takt_page_client *client = map(fds[TAKT_FD_CLIENT_PAGE], PROT_READ | PROT_WRITE),
+                                *before = lease.client;
+        struct takt_page_tenant *tenant = map(fds[TAKT_FD_TENANT_PAGE], PROT_READ | PROT_WRITE);
         const char *on_loss = getenv("TAKT_ON_LOSS");
 
-        lease.client = map(fds[TAKT_FD_CLIENT_PAGE], PROT_READ | PROT_WRITE);
-        lease.tenant = map(fds[TAKT_FD_TENANT_PAGE], PROT_READ | PROT_WRITE);
         lease.kick = put_away(fds[TAKT_FD_KICK]);
         lease.wake = put_away(fds[TAKT_FD_WAKE]);
         lease.socket = put_away(fd);
@@ -120,12 +121,16 @@ static int take_session(int fd, const union takt_frame *frame, const int fds[TAK
         fstat(lease.socket, &socket_then);
         lease.refuse_on_loss = on_loss && !strcmp(on_loss, "refuse");
         memcpy(lease.lane_of, frame->welcome.lane, sizeof lease.lane_of);
-        if (!daemon || !lease.client || !lease.tenant || daemon->magic != TAKT_PAGE_DAEMON_MAGIC)
+        if (!daemon || !client || !tenant || daemon->magic != TAKT_PAGE_DAEMON_MAGIC)
                 return -EBADMSG;
+        lease.client = client;
+        lease.tenant = tenant;
         lease.client->pid = (uint32_t)getpid();
         for (int lane = 0; lane < TAKT_PAGE_LANES; lane++) { // what it holds goes with it to a new daemon
-                lease.client->lane[lane].memory_used = lease.memory_held[lane];
-                atomic_fetch_add(&lease.tenant->lane[lane].memory_used, lease.memory_held[lane]);
+                uint64_t held = before ? before->lane[lane].memory_used : 0;
+
+                lease.client->lane[lane].memory_used = held;
+                atomic_fetch_add(&lease.tenant->lane[lane].memory_used, held);
         }
         // So that the daemon's membarrier orders our loads too.
         syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0);
@@ -175,7 +180,7 @@ static void drop(void)
 static void in_child(void)
 {
         pthread_mutex_init(&lock, NULL);
-        memset(lease.memory_held, 0, sizeof lease.memory_held);
+        lease.client = NULL;
         if (lease.socket >= 0)
                 drop();
         tried_ns = 0;

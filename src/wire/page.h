@@ -84,6 +84,9 @@ struct takt_page_tenant {
 
 // A burst shorter than this is part of the next one (engines copy a few words in before each step).
 #define TAKT_STEP_NS UINT64_C(200000)
+// A client that becomes busy after an idle time longer than this kicks: the daemon need not look at idle
+// pages.
+#define TAKT_PAUSE_NS UINT64_C(1000000000)
 
 static inline uint64_t takt_activity_idle(uint64_t since_ns)
 {

@@ -19,12 +19,15 @@ LANE = 256
 
 
 class Daemon:
-    def __init__(self, folder=None, user=False):
+    def __init__(self, folder=None, user=False, env=None):
+        """env: the daemon's own environment, in which it finds a GPU by itself; else it is given one."""
         self.dir = folder or tempfile.mkdtemp(prefix="takt-test-")
+        self.env = env
+        given = [] if env else ["--device", f"{UUID.hex()}:{40 << 30}"]
         ready_read, ready_write = os.pipe()
         self.process = subprocess.Popen(
-            [f"{BUILD}/src/node/taktd", "--dir", self.dir, "--device", f"{UUID.hex()}:{40 << 30}", "--ready", str(ready_write),
-             *(["--user"] if user else [])], pass_fds=[ready_write])
+            [f"{BUILD}/src/node/taktd", "--dir", self.dir, *given, "--ready", str(ready_write),
+             *(["--user"] if user else [])], pass_fds=[ready_write], env=env)
         os.close(ready_write)
         self.tenants = []   # a tenant lives as long as its connection
         assert os.read(ready_read, 1) == b"1"
@@ -52,8 +55,8 @@ class Daemon:
         return self.tenants[-1]
 
     def status(self):
-        s = self.control()
-        return self.ask(s, op="status")
+        with self.control() as s:
+            return self.ask(s, op="status")
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
@@ -79,18 +82,18 @@ class Tenant:
         return s
 
 
-def join_frame(magic=0x544B4154, major=1, size=280, kind=1, devices=1):
-    return struct.pack("<IHHHHI", magic, kind, size, major, 0, 0) + struct.pack("<II", devices, 0) + UUID + bytes(240)
+def join_frame(magic=0x544B4154, major=1, size=280, kind=1, devices=1, uuid=UUID):
+    return struct.pack("<IHHHHI", magic, kind, size, major, 0, 0) + struct.pack("<II", devices, 0) + uuid + bytes(240)
 
 
 class Session:
     """One process's session: its pages and descriptors."""
 
-    def __init__(self, path):
+    def __init__(self, path, uuid=UUID):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket.settimeout(10)
         self.socket.connect(path)
-        self.socket.send(join_frame())
+        self.socket.send(join_frame(uuid=uuid))
         fds = array.array("i")
         self.frame, ancillary, _, _ = self.socket.recvmsg(4096, socket.CMSG_SPACE(5 * 4))
         for level, kind, data in ancillary:

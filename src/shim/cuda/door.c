@@ -4,6 +4,7 @@
 #include <string.h>
 
 void *door_real[N_HOOKS];
+_Atomic int door_is_open;
 
 static void *driver;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -31,16 +32,17 @@ static void open_driver(void)
         void *handle;
 
         driver = dlopen("libcuda-driver.so.1", RTLD_NOW | RTLD_LOCAL);
-        handle = dladdr((void *)door_open, &self) ? dlopen(self.dli_fname, RTLD_NOW | RTLD_NOLOAD) : NULL;
+        handle = dladdr((void *)door_find, &self) ? dlopen(self.dli_fname, RTLD_NOW | RTLD_NOLOAD) : NULL;
         for (int i = 0; driver && i < N_HOOKS; i++) {
                 door_real[i] = dlsym(driver, hooks[i].name);
                 ours[i] = handle ? dlsym(handle, hooks[i].name) : NULL;
         }
 }
 
-void door_open(void)
+void door_find(void)
 {
         pthread_once(&once, open_driver);
+        atomic_store_explicit(&door_is_open, 1, memory_order_release);
 }
 
 void *door_driver(const char *name)

@@ -1,5 +1,6 @@
 // The hooked exports of the CUDA driver, and the driver's own entries behind them.
 #pragma once
+#include <stdatomic.h>
 #include <stdint.h>
 
 // One number for each hooked export.
@@ -35,8 +36,15 @@ enum {
 
 // The driver's entries; looked up once, NULL where the driver has none.
 extern void *door_real[N_HOOKS];
+extern _Atomic int door_is_open;
+void door_find(void);
 // Looks them up if that was not done yet. Any thread, any time, before cuInit too.
-void door_open(void);
+static inline void door_open(void)
+{
+        if (!atomic_load_explicit(&door_is_open, memory_order_acquire))
+                door_find();
+}
+
 // Any other function of the driver, or NULL.
 void *door_driver(const char *name);
 

@@ -21,7 +21,7 @@ stream_key gate_key(uintptr_t handle)
 
 int gate_lane(void)
 {
-        return place_now(takt_clock_now()).lane;
+        return place_now(0).lane;
 }
 
 void gate_context(int device)

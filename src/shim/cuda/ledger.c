@@ -16,17 +16,26 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct ledger_entry *table; // open addressing, without tombstones
 static size_t room, n_used;
 
+// The tenant's sum. It is kept even while the daemon is gone: the pages stay, and what they say goes with us
+// to the next.
+static uint64_t add(int lane, uint64_t bytes)
+{
+        return atomic_fetch_add_explicit(&lease.tenant->lane[lane].memory_used, bytes, memory_order_relaxed);
+}
+
+// With the lock held: this process's part of it.
+static void hold(int lane, uint64_t bytes)
+{
+        _Atomic uint64_t *held = &lease.client->lane[lane].memory_used;
+
+        atomic_store_explicit(held, atomic_load_explicit(held, memory_order_relaxed) + bytes,
+                              memory_order_relaxed);
+}
+
 void ledger_uncharge(int lane, uint64_t bytes)
 {
-        const struct takt_page_daemon *page = atomic_load(&lease.daemon);
-
-        if (lane < 0)
-                return;
-        atomic_fetch_sub(&lease.memory_held[lane], bytes);
-        if (!page)
-                return;
-        atomic_fetch_sub(&lease.tenant->lane[lane].memory_used, bytes);
-        atomic_fetch_sub(&lease.client->lane[lane].memory_used, bytes);
+        if (lane >= 0)
+                add(lane, -bytes);
 }
 
 uint64_t ledger_quota(int lane)
@@ -45,18 +54,13 @@ uint64_t ledger_used(int lane)
 
 int ledger_charge(int lane, uint64_t bytes)
 {
-        uint64_t quota = ledger_quota(lane), before;
+        uint64_t quota = ledger_quota(lane);
 
         if (lane < 0)
                 return CUDA_SUCCESS;
         if (quota && bytes > quota)
                 return CUDA_OUT_OF_MEMORY;
-        atomic_fetch_add(&lease.memory_held[lane], bytes);
-        if (!atomic_load(&lease.daemon))
-                return CUDA_SUCCESS;
-        before = atomic_fetch_add(&lease.tenant->lane[lane].memory_used, bytes);
-        atomic_fetch_add(&lease.client->lane[lane].memory_used, bytes);
-        if (!quota || before <= quota - bytes)
+        if (add(lane, bytes) <= quota - bytes || !quota)
                 return CUDA_SUCCESS;
         ledger_uncharge(lane, bytes);
         return CUDA_OUT_OF_MEMORY;
@@ -128,6 +132,7 @@ void ledger_note(enum ledger_kind kind, uintptr_t key, int lane, uint64_t bytes)
                 *entry.shared = (struct ledger_shared){bytes, 1, 1};
         }
         pthread_mutex_lock(&lock);
+        hold(lane, bytes);
         put(entry);
         pthread_mutex_unlock(&lock);
 }
@@ -142,6 +147,8 @@ struct ledger_entry ledger_take(enum ledger_kind kind, uintptr_t key)
                 at = find(kind, key);
                 if (table[at].key) {
                         found = table[at];
+                        if (!found.shared)
+                                hold(found.lane, -found.bytes);
                         if (kind != LEDGER_HANDLE || --found.shared->handles == 0)
                                 remove_at(at);
                 }
@@ -159,6 +166,7 @@ static uint64_t release(const struct ledger_entry *entry)
                 return bytes;
         pthread_mutex_lock(&lock);
         bytes = --entry->shared->holders ? 0 : entry->shared->bytes;
+        hold(entry->lane, -bytes);
         pthread_mutex_unlock(&lock);
         if (bytes)
                 free(entry->shared);
@@ -174,12 +182,14 @@ void ledger_freed(const struct ledger_entry *entry, int error)
                 return;
         }
         pthread_mutex_lock(&lock);
+        if (!entry->shared)
+                hold(entry->lane, entry->bytes);
         if (entry->kind != LEDGER_HANDLE || entry->shared->handles++ == 0)
                 put(*entry);
         pthread_mutex_unlock(&lock);
 }
 
-static struct ledger_shared *hold(uintptr_t handle, int *ret_lane)
+static struct ledger_shared *share(uintptr_t handle, int *ret_lane)
 {
         size_t at = room ? find(LEDGER_HANDLE, handle) : 0;
 
@@ -195,7 +205,7 @@ void ledger_map(uintptr_t address, uint64_t bytes, uintptr_t handle)
         struct ledger_entry entry = {address, LEDGER_MAPPING, -1, bytes, NULL};
 
         pthread_mutex_lock(&lock);
-        entry.shared = hold(handle, &entry.lane);
+        entry.shared = share(handle, &entry.lane);
         if (entry.shared)
                 put(entry);
         pthread_mutex_unlock(&lock);
@@ -221,7 +231,7 @@ void ledger_retain(uintptr_t handle)
         int lane;
 
         pthread_mutex_lock(&lock);
-        shared = hold(handle, &lane);
+        shared = share(handle, &lane);
         if (shared)
                 shared->handles++;
         pthread_mutex_unlock(&lock);

@@ -1,5 +1,6 @@
 #include "shim/cuda/place.h"
 #include <pthread.h>
+#include "base/clock.h"
 #include "shim/cuda/gate.h"
 #include "shim/lease.h"
 
@@ -36,9 +37,13 @@ static void find(void)
 void place_ready(void)
 {
         static pthread_once_t once = PTHREAD_ONCE_INIT;
+        static _Atomic int done;
 
+        if (atomic_load_explicit(&done, memory_order_acquire))
+                return;
         door_open();
         pthread_once(&once, find);
+        atomic_store_explicit(&done, 1, memory_order_release);
 }
 
 void place_changed(void)
@@ -87,8 +92,9 @@ struct place place_now(uint64_t now_ns)
         if (!lease_wanted())
                 return place;
         place_ready();
-        lease_check(now_ns);
-        if (!atomic_load(&lease.daemon) && try_join(now_ns))
+        if (now_ns)
+                lease_check(now_ns);
+        if (!atomic_load(&lease.daemon) && try_join(takt_clock_now()))
                 return place;
         if (!driver.current_context || driver.current_context(&place.context) || !place.context)
                 return place;

@@ -23,7 +23,7 @@ struct place {
         void *context;
 };
 
-// Joins the daemon if need be.
+// Joins the daemon if need be. now_ns 0: does not look whether it is still there.
 struct place place_now(uint64_t now_ns);
 // Contexts that were there may be no more: what threads remember of them is not to be believed.
 void place_changed(void);

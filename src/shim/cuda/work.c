@@ -59,6 +59,8 @@ int work_add(int lane, uintptr_t handle, stream_key key, void *context, uint64_t
                 atomic_store_explicit(&page->activity, takt_activity_busy(now_ns), memory_order_relaxed);
         }
         pthread_mutex_unlock(&l->lock);
+        if (was_idle && takt_time_since(now_ns, *ret_idle_since_ns) > TAKT_PAUSE_NS)
+                lease_kick();
         return was_idle;
 }
 
