@@ -8,20 +8,18 @@ class Agent:
     rate: float            # requests a second
     prompt: str            # tokens, MIN:MAX
     output: str
-    decode_us: int         # device time of one decode step of one session
+    profile: str           # of the simulated device: what its steps and prompts take (src/simgpu/profiles)
     judged: str            # "e2e" or "ttft"
     objective_ms: int
     promise: tuple         # flags of `takt run`
 
 
-PREFILL_US = 300           # a token of a prompt; seven of nine normalisations of the tiny model see them all
-
-ROUTER = Agent("router", 4, "27:43", "4:8", 4000, "e2e", 200,
+ROUTER = Agent("router", 4, "27:43", "4:8", "a100-llama3-8b-q4-short", "e2e", 200,
                ("--slo", "200ms", "--share", "20%", "--peak", "45%", "--burst", "20ms", "--depth", "90ms", "--memory", "8GiB"))
-CHAT = Agent("chat", 1.5, "80:165", "20:60", 5000, "ttft", 200,
+CHAT = Agent("chat", 1.5, "80:165", "20:60", "a100-llama3-8b-q4", "ttft", 200,
              ("--ttft", "200ms", "--itl", "70ms", "--share", "40%", "--peak", "42%", "--burst", "50ms", "--depth", "400ms",
               "--memory", "8GiB"))
-SUMMARISER = Agent("summariser", .35, "1280:2560", "60:120", 5000, "ttft", 2000,
+SUMMARISER = Agent("summariser", .35, "1280:2560", "60:120", "a100-llama3-8b-q4", "ttft", 2000,
                    ("--ttft", "2s", "--itl", "150ms", "--share", "36%", "--peak", "40%", "--burst", "610ms", "--depth", "610ms",
                     "--memory", "16GiB"))
 

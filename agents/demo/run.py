@@ -32,7 +32,7 @@ class Demo:
         libraries = [os.path.join(self.cache, "cuda")]
         if self.simulated:
             libraries.insert(0, self.path("simgpu"))
-            env["SIMGPU_LLM"] = f"decode_us={agent.decode_us} extra_percent=3 prefill_us={loads.PREFILL_US} norms=9"
+            env["SIMGPU_PROFILE"] = os.path.join(os.path.dirname(self.here), "src/simgpu/profiles", agent.profile)
         env["LD_LIBRARY_PATH"] = ":".join(libraries + [p for p in [env.get("LD_LIBRARY_PATH")] if p])
         env["TAKT_DIR"] = os.path.join(self.work, "takt")
         return env

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "simgpu/driver.h"
+#include "simgpu/profile.h"
 
 struct sim_segment *sim;
 
@@ -19,7 +20,7 @@ static __thread int depth;
 
 int driver_version(void)
 {
-        const char *text = getenv("SIMGPU_DRIVER_VERSION");
+        const char *text = sim_setting("SIMGPU_DRIVER_VERSION");
 
         return text && *text ? atoi(text) : 13000;
 }

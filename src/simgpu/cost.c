@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "simgpu/driver.h"
+#include "simgpu/profile.h"
 
 #define DECODE_ROWS_MAX 8
 #define SM 108 // A100 SXM4 40 GB (NVIDIA A100 datasheet)
@@ -34,7 +35,7 @@ static uint64_t number(const char *text, const char *key, uint64_t otherwise)
 
 static void load(void)
 {
-        const char *llm = getenv("SIMGPU_LLM"), *kernel = getenv("SIMGPU_KERNEL_US");
+        const char *llm = sim_setting("SIMGPU_LLM"), *kernel = getenv("SIMGPU_KERNEL_US");
 
         profile.kernel_ns = kernel ? (uint64_t)(strtod(kernel, NULL) * 1000) : 1000;
         if (!llm)

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#include "simgpu/profile.h"
 #include "simgpu/segment.h"
 
 #define API __attribute__((visibility("default")))
@@ -85,7 +86,7 @@ static int text(char *to, unsigned size, const char *from)
 
 static int claimed_version(void)
 {
-        const char *claimed = getenv("SIMGPU_DRIVER_VERSION");
+        const char *claimed = sim_setting("SIMGPU_DRIVER_VERSION");
 
         return claimed && *claimed ? atoi(claimed) : 13000;
 }

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#include "simgpu/profile.h"
 
 #define MAGIC 0x53494d47u // "SIMG"
 #define VERSION 1u
@@ -25,7 +26,7 @@ static uint64_t now_ns(void)
 
 static uint64_t setting(const char *name, uint64_t otherwise)
 {
-        const char *text = getenv(name);
+        const char *text = sim_setting(name);
 
         return text && *text ? strtoull(text, NULL, 0) : otherwise;
 }
@@ -42,7 +43,7 @@ const char *sim_segment_name(void)
 // nvidia-smi compute-policy --set-timeslice: default, short, medium, long.
 static uint64_t slice_us(void)
 {
-        const char *policy = getenv("SIMGPU_POLICY");
+        const char *policy = sim_setting("SIMGPU_POLICY");
 
         if (policy && !strcmp(policy, "short"))
                 return 1000;
@@ -75,10 +76,14 @@ static void make(struct sim_segment *s)
 struct sim_segment *sim_segment_open(void)
 {
         const char *name = sim_segment_name();
-        int fd = shm_open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666), creator = fd >= 0;
         struct sim_segment *s;
         struct stat stat;
+        int fd, creator;
 
+        if (sim_profile_check())
+                return errno = EINVAL, NULL;
+        fd = shm_open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        creator = fd >= 0;
         if (!creator)
                 fd = shm_open(name, O_RDWR | O_CLOEXEC, 0);
         if (fd < 0)

@@ -1,0 +1,69 @@
+#include "simgpu/profile.h"
+#include <ctype.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SETTINGS_MAX 32
+
+static char *settings[SETTINGS_MAX]; // each "KEY=VALUE"
+static int n_settings, is_bad;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void refuse(const char *path, int line, const char *why)
+{
+        fprintf(stderr, "simgpu: %s: line %d: %s\n", path, line, why);
+        is_bad = 1;
+}
+
+static void add(const char *path, int line, char *text)
+{
+        size_t n = strlen(text);
+
+        while (n && isspace((unsigned char)text[n - 1]))
+                text[--n] = 0;
+        if (!n || text[0] == '#')
+                return;
+        if (strncmp(text, "SIMGPU_", 7) || !strchr(text, '='))
+                refuse(path, line, "not SIMGPU_NAME=VALUE");
+        else if (n_settings == SETTINGS_MAX)
+                refuse(path, line, "too many settings");
+        else
+                settings[n_settings++] = strdup(text);
+}
+
+static void load(void)
+{
+        const char *path = getenv("SIMGPU_PROFILE");
+        FILE *file = path && *path ? fopen(path, "re") : NULL;
+        char text[512];
+
+        if (!file && path && *path)
+                refuse(path, 0, strerror(errno));
+        for (int line = 1; file && fgets(text, sizeof text, file); line++)
+                add(path, line, text);
+        if (file)
+                fclose(file);
+}
+
+const char *sim_setting(const char *name)
+{
+        const char *value = getenv(name);
+        size_t n = strlen(name);
+
+        if (value)
+                return value;
+        pthread_once(&once, load);
+        for (int i = 0; i < n_settings; i++)
+                if (!strncmp(settings[i], name, n) && settings[i][n] == '=')
+                        return settings[i] + n + 1;
+        return NULL;
+}
+
+int sim_profile_check(void)
+{
+        pthread_once(&once, load);
+        return is_bad ? -EINVAL : 0;
+}
