@@ -23,8 +23,8 @@ pid_t agent_daemon(void)
         pid = fork();
         if (pid == 0) {
                 snprintf(fd, sizeof fd, "%d", ready[1]);
-                execl(taktd, "taktd", "--dir", dir, "--device", "01010101010101010101010101010101:1073741824", "--ready",
-                      fd, (char *)NULL);
+                execl(taktd, "taktd", "--dir", dir, "--device", "01010101010101010101010101010101:1073741824",
+                      "--ready", fd, (char *)NULL);
                 _exit(127);
         }
         close(ready[1]);
@@ -49,8 +49,8 @@ int agent_join(const char *name)
 {
         int control = cli_connect(dir);
         json_t *answer = control < 0 ? NULL
-                                     : cli_ask(control, json_pack("{s:s,s:s,s:s}", "op", "register", "name", name,
-                                                                  "class", "fair"));
+                                     : cli_ask(control, json_pack("{s:s,s:s,s:s}", "op", "register", "name",
+                                                                  name, "class", "fair"));
         const char *join = json_string_value(json_object_get(answer, "join"));
         const char *requests = json_string_value(json_object_get(answer, "requests"));
 

@@ -6,5 +6,6 @@
 // Starts taktd (TAKT_TAKTD names it) with one made-up device in a fresh folder. Returns its pid, or -1.
 pid_t agent_daemon(void);
 void agent_end(pid_t daemon);
-// Makes this process an agent of the fair class, once: registered for as long as it lives, and joined. Returns 0, or less.
+// Makes this process an agent of the fair class, once: registered for as long as it lives, and joined.
+// Returns 0, or less.
 int agent_join(const char *name);

@@ -1,5 +1,6 @@
-// From wanting the device to having it, through the daemon, while its holder is idle; against the two wake-ups that it
-// cannot do without (eventfd to a process in epoll, futex back), taken in turns in the same run.
+// From wanting the device to having it, through the daemon, while its holder is idle; against the two
+// wake-ups that it cannot do without (eventfd to a process in epoll, futex back), taken in turns in the same
+// run.
 #include <linux/futex.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -20,7 +21,7 @@
 static struct shared {
         _Atomic uint32_t word; // of the bare wake-up
         uint64_t through[2 * ROUNDS], bare[2 * ROUNDS];
-} *shared;
+} * shared;
 
 static int request; // eventfd to the bare server
 static int turn[2][2];
@@ -109,7 +110,8 @@ int main(int argc, char **argv)
         pid_t daemon, server, agents[2];
         char byte = 0;
 
-        if (bench_init(&bench, "handover", "from wanting an idle device to having it, two processes in turns", argc, argv))
+        if (bench_init(&bench, "handover", "from wanting an idle device to having it, two processes in turns",
+                       argc, argv))
                 return 0;
         shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         request = eventfd(0, 0);
@@ -134,7 +136,9 @@ int main(int argc, char **argv)
         bench_row(&bench, "two bare wake-ups, p99", at(shared->bare, 990) / 1e3, -1, "us");
         bench_row(&bench, "through the daemon, p50", at(shared->through, 500) / 1e3, -1, "us");
         bench_row(&bench, "through the daemon, p99", at(shared->through, 990) / 1e3, -1, "us");
-        bench_row(&bench, "p50, times the bare wake-ups", at(shared->through, 500) / at(shared->bare, 500), 1.3, "x");
-        bench_row(&bench, "p99, times the bare wake-ups", at(shared->through, 990) / at(shared->bare, 990), 1.5, "x");
+        bench_row(&bench, "p50, times the bare wake-ups", at(shared->through, 500) / at(shared->bare, 500),
+                  1.3, "x");
+        bench_row(&bench, "p99, times the bare wake-ups", at(shared->through, 990) / at(shared->bare, 990),
+                  1.5, "x");
         return bench_end(&bench);
 }

@@ -1,5 +1,6 @@
-// What an allocation and its free cost more behind the shim than on the driver alone, with nothing allocated and with
-// 2,000 allocations alive: both called in turns in one process, under `takt run` with nobody else there.
+// What an allocation and its free cost more behind the shim than on the driver alone, with nothing allocated
+// and with 2,000 allocations alive: both called in turns in one process, under `takt run` with nobody else
+// there.
 #include <dlfcn.h>
 #include <stdint.h>
 #include <stdlib.h>

@@ -165,13 +165,13 @@ static void prepend_path(const char *dir)
 
 static int set_up(const struct wish *w, json_t *answer)
 {
-        char dir[128], shim[4160], what[4300], bytes[32];
+        char dir[128], shims[4160], what[4300], bytes[32];
 
         snprintf(dir, sizeof dir, "%s/lib", json_string_value(json_object_get(answer, "dir")));
-        snprintf(shim, sizeof shim, "%s/../shim/libcuda.so.1", cli_home());
-        if (access(shim, R_OK) < 0)
-                snprintf(shim, sizeof shim, "%s/../lib/takt/libcuda.so.1", cli_home());
-        if (shim_dir_make(dir, shim, what, sizeof what) < 0)
+        snprintf(shims, sizeof shims, "%s/../shim", cli_home());
+        if (access(shims, R_OK) < 0)
+                snprintf(shims, sizeof shims, "%s/../lib/takt", cli_home());
+        if (shim_dir_make(dir, shims, what, sizeof what) < 0)
                 return cli_fail(EXIT_NOT_THERE, "cannot find %s", what);
         prepend_path(dir);
         setenv("TAKT_SOCKET", json_string_value(json_object_get(answer, "join")), 1);

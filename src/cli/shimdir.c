@@ -55,17 +55,31 @@ static int copy_to(const char *dir, const char *name, const char *from)
         return ok ? 0 : -ENOENT;
 }
 
-int shim_dir_make(const char *dir, const char *shim, char *what, size_t what_size)
+// One library of ours in the driver's place, and beside it a link to the driver's own.
+static int place(const char *dir, const char *shims, const char *name, const char *driver_name)
 {
-        char driver[PATH_MAX];
+        char driver[PATH_MAX], shim[PATH_MAX];
 
-        snprintf(what, what_size, "libcuda.so.1 (the NVIDIA driver)");
-        if (shim_dir_find("libcuda.so.1", driver, sizeof driver) < 0)
-                return -ENOENT;
+        if (shim_dir_find(name, driver, sizeof driver) < 0)
+                return -ENODEV;
+        snprintf(shim, sizeof shim, "%s/%s", shims, name);
+        if (link_at(dir, driver_name, driver) < 0)
+                return -ENODEV;
+        return copy_to(dir, name, shim);
+}
+
+int shim_dir_make(const char *dir, const char *shims, char *what, size_t what_size)
+{
+        int error;
+
         if (mkdir(dir, 0700) < 0 && errno != EEXIST)
                 return -errno;
-        if (link_at(dir, "libcuda-driver.so.1", driver) < 0)
-                return -ENOENT;
-        snprintf(what, what_size, "Takt's shim (%s)", shim);
-        return copy_to(dir, "libcuda.so.1", shim);
+        error = place(dir, shims, "libcuda.so.1", "libcuda-driver.so.1");
+        snprintf(what, what_size, "%s%s",
+                 error == -ENODEV ? "libcuda.so.1 (the NVIDIA driver)" : "Takt's shims in ",
+                 error == -ENODEV ? "" : shims);
+        if (error)
+                return error;
+        error = place(dir, shims, "libnvidia-ml.so.1", "libnvidia-ml-driver.so.1");
+        return error == -ENODEV ? 0 : error; // a machine may have CUDA without NVML
 }

@@ -3,9 +3,10 @@
 #pragma once
 #include <stddef.h>
 
-// Makes `dir` with libcuda.so.1 (ours) and libcuda-driver.so.1 (a link to the real one, the first on
-// LD_LIBRARY_PATH or in the loader's folders). Returns 0; -ENOENT when there is no driver or no shim, with
-// `what` saying which.
-int shim_dir_make(const char *dir, const char *shim, char *what, size_t what_size);
+// Makes `dir` with our libcuda.so.1 and libnvidia-ml.so.1, copies of those in the folder `shims`, and beside
+// each a link to the driver's own (the first on LD_LIBRARY_PATH or in the loader's folders), which they need
+// under the names libcuda-driver.so.1 and libnvidia-ml-driver.so.1. Returns 0, or a negative errno with
+// `what` saying what is missing.
+int shim_dir_make(const char *dir, const char *shims, char *what, size_t what_size);
 // The path of a library as the loader would find it; 0, or -ENOENT.
 int shim_dir_find(const char *name, char *path, size_t size);

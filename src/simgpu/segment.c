@@ -33,7 +33,7 @@ static uint64_t setting(const char *name, uint64_t otherwise)
 
 const char *sim_segment_name(void)
 {
-        static char name[64];
+        static __thread char name[64];
         const char *text = getenv("SIMGPU_NAME");
 
         snprintf(name, sizeof name, "/%s", text && *text ? text : "simgpu0");

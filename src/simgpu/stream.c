@@ -30,9 +30,8 @@ int stream_submit(struct stream *stream, uint64_t cost_ns)
         sim_segment_lock(sim);
         lost = sim->lost != 0;
         sim->device.context[context->slot].submitted_ns += cost_ns;
-        context->position_ns = sim->device.context[context->slot].submitted_ns;
+        context->position_ns = stream->position_ns = sim->device.context[context->slot].submitted_ns;
         sim_segment_unlock(sim);
-        stream->position_ns = context->position_ns;
         return lost ? UNKNOWN : SUCCESS;
 }
 

@@ -426,18 +426,18 @@ static void forked_child_has_its_own_connection(void **state)
 
 static void *tell_on(void *stop)
 {
-        while (!*(volatile int *)stop)
+        while (!atomic_load((_Atomic int *)stop))
                 takt_request_arrived("1", 0);
         return NULL;
 }
 
 static int forks_while_it_tells(void)
 {
-        volatile int stop = 0;
+        _Atomic int stop = 0;
         pthread_t thread;
 
         unsetenv("TAKT_REQUESTS");
-        MUST(!pthread_create(&thread, NULL, tell_on, (void *)&stop));
+        MUST(!pthread_create(&thread, NULL, tell_on, &stop));
         for (int i = 0; i < 300; i++) {
                 pid_t child = fork();
 

@@ -131,12 +131,13 @@ static void forks(void)
                 int status;
 
                 if (child == 0) {
+                        size_t left, total;
                         int n = 0;
 
                         alarm(20); // a deadlock ends here
                         CALL(cuDeviceGetCount, &n);
                         CALL(cuStreamQuery, NULL);
-                        CALL(cuMemGetInfo_v2, &n, &n);
+                        CALL(cuMemGetInfo_v2, &left, &total);
                         if (i % 2)
                                 execl("/bin/true", "true", (char *)NULL);
                         _exit(0);
@@ -237,9 +238,22 @@ static void has_default_streams_per_thread(void)
         say("second");
 }
 
+// nvidia-smi and engines ask NVML instead: total, free, used.
+static void ask_nvml(unsigned long long ret[3])
+{
+        void *nvml = dlopen("libnvidia-ml.so.1", RTLD_NOW), *device;
+
+        CHECK(nvml && ((int (*)(void))dlsym(nvml, "nvmlInit_v2"))() == 0);
+        CHECK(((int (*)(unsigned, void **))dlsym(nvml, "nvmlDeviceGetHandleByIndex_v2"))(0, &device) == 0);
+        CHECK(((int (*)(void *, unsigned long long *))dlsym(nvml, "nvmlDeviceGetMemoryInfo"))(device, ret) ==
+              0);
+}
+
 // Memory against a quota of 1 GiB.
 static void fills_memory(void)
 {
+        unsigned long long nvml[3];
+
         int prop[8] = {1, 0, 1, 0}; // pinned, no handle, on device 0
         uintptr_t a, b, handle, address;
         size_t left, total;
@@ -256,6 +270,8 @@ static void fills_memory(void)
         CHECK(CALL(cuMemFree_v2, a + 1) != 0); // not an allocation: stays charged
         MUST(cuMemGetInfo_v2, &left, &total);
         CHECK(left == 424 * MIB);
+        ask_nvml(nvml);
+        CHECK(nvml[0] == 1024 * MIB && nvml[1] == 424 * MIB && nvml[2] == 600 * MIB);
         say("allocated");
         MUST(cuMemFree_v2, a);
         MUST(cuMemGetInfo_v2, &left, &total);

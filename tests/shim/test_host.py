@@ -44,8 +44,9 @@ class Hosts(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.door)
         self.device = f"simgpu-host-{os.getpid()}"
         self.addCleanup(lambda: os.path.exists(f"/dev/shm/{self.device}") and os.unlink(f"/dev/shm/{self.device}"))
-        shutil.copy(SHIM, f"{self.door}/libcuda.so.1")
-        os.symlink(SIMGPU, f"{self.door}/libcuda-driver.so.1")
+        for name in ("libcuda", "libnvidia-ml"):
+            shutil.copy(f"{os.path.dirname(SHIM)}/{name}.so.1", f"{self.door}/{name}.so.1")
+            os.symlink(f"{os.path.dirname(SIMGPU)}/{name}.so.1", f"{self.door}/{name}-driver.so.1")
         self.daemon = takt.Daemon(env=dict(os.environ, LD_LIBRARY_PATH=os.path.dirname(SIMGPU), SIMGPU_NAME=self.device))
         self.addCleanup(self.daemon.stop)
         self.tenant = self.daemon.tenant("host", **{"class": "fair"}, memory_bytes=QUOTA)
