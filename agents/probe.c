@@ -10,16 +10,16 @@
 #include "gpu_work.h"
 
 #define KERNEL_NS 100e3
+#define STRETCH 64
 #define AWAY_NS 400e3 // longer than that without a kernel done: another had the device
 
 static const char usage[] =
         "usage: takt-probe --cost L,W [--seconds S] [--wait]\n"
         "Keeps the GPU busy with kernels of about 100 us and prints, as JSON, what it saw:\n"
-        "  kernel_ns   time between two kernels done, over all of the run\n"
-        "  turns       how often the device was away for longer than 400 us and came back\n"
-        "  turn_ns     from one such coming back to the next, on average\n"
-        "  kernels     how many were done in one turn, on average\n"
-        "  away_ns     how long the device was away, the median\n"
+        "  kernel_ns   time between two kernels done, the median over stretches of 64\n"
+        "  turns       how often the device was away for longer than 400 us and came back, twice\n"
+        "  turn_ns     from one such coming back to the next, the mean of the middle half\n"
+        "  kernels     how many were done in one turn, likewise\n"
         "--cost is what `takt-synthetic --calibrate` prints; --wait as there.\n";
 
 static struct {
@@ -70,31 +70,68 @@ static void take_out_lateness(double *done_ns, int n, double kernel_ns)
         }
 }
 
-static void report(double *done_ns, int n)
+// The usual time between two kernels done: the median over stretches of them, so that a late look does not
+// count.
+static double usual_kernel_ns(const double *done_ns, int n)
 {
-        double kernel_ns = gpu_length_ns(KERNEL_NS, 1);
-        double *away_ns = calloc((size_t)n + 1, sizeof *away_ns), turn_ns = 0, kernels = 0;
-        int turns = 0, first = 0, last = 0;
+        double *stretch_ns = calloc((size_t)n + 1, sizeof *stretch_ns), ret;
+        int m = n > STRETCH ? n - STRETCH : 0;
 
-        take_out_lateness(done_ns, n, kernel_ns);
+        for (int i = 0; i < m; i++)
+                stretch_ns[i] = (done_ns[i + STRETCH] - done_ns[i]) / STRETCH;
+        qsort(stretch_ns, (size_t)m, sizeof *stretch_ns, by_value);
+        ret = stretch_ns[m / 2];
+        free(stretch_ns);
+        return ret;
+}
+
+// From one coming back of the device to the next.
+struct turn {
+        double ns;
+        int kernels;
+};
+
+static int by_length(const void *a, const void *b)
+{
+        return by_value(&((const struct turn *)a)->ns, &((const struct turn *)b)->ns);
+}
+
+static int find_turns(const double *done_ns, int n, double kernel_ns, struct turn *turn)
+{
+        int n_turns = 0, last = 0;
+
         for (int i = 1; i < n; i++) {
                 if (done_ns[i] - done_ns[i - 1] - kernel_ns < AWAY_NS)
                         continue;
-                away_ns[turns++] = done_ns[i] - done_ns[i - 1] - kernel_ns;
-                first = first ? first : i;
+                if (last)
+                        turn[n_turns++] = (struct turn){done_ns[i] - done_ns[last], i - last};
                 last = i;
         }
-        if (turns > 1) {
-                turn_ns = (done_ns[last] - done_ns[first]) / (turns - 1);
-                kernels = (double)(last - first) / (turns - 1);
+        return n_turns;
+}
+
+// The middle half of the turns, by length: a host that slept for so long that the device ran dry spoils a
+// turn.
+static void report(double *done_ns, int n)
+{
+        struct turn *turn = calloc((size_t)n + 1, sizeof *turn);
+        double kernel_ns = gpu_length_ns(KERNEL_NS, 1), usual_ns = usual_kernel_ns(done_ns, n), ns = 0,
+               kernels = 0;
+        int turns, from, to;
+
+        take_out_lateness(done_ns, n, kernel_ns);
+        turns = find_turns(done_ns, n, kernel_ns, turn);
+        qsort(turn, (size_t)turns, sizeof *turn, by_length);
+        from = turns / 4;
+        to = turns - turns / 4;
+        for (int i = from; i < to; i++) {
+                ns += turn[i].ns / (to - from);
+                kernels += (double)turn[i].kernels / (to - from);
         }
-        qsort(away_ns, (size_t)turns, sizeof *away_ns, by_value);
-        printf("{\"kernel_ns\":%.0f,\"turns\":%d,\"turn_ns\":%.0f,\"kernels\":%.2f,\"away_ns\":%.0f,\"memory_"
-               "bytes\":%lu,"
+        printf("{\"kernel_ns\":%.0f,\"turns\":%d,\"turn_ns\":%.0f,\"kernels\":%.2f,\"memory_bytes\":%lu,"
                "\"driver_version\":%d}\n",
-               n > 1 ? (done_ns[n - 1] - done_ns[0]) / (n - 1) : 0, turns, turn_ns, kernels,
-               away_ns[turns / 2], gpu_memory_bytes(), gpu_driver_version());
-        free(away_ns);
+               usual_ns, turns, ns, kernels, gpu_memory_bytes(), gpu_driver_version());
+        free(turn);
 }
 
 static int take(int argc, char **argv)
