@@ -61,17 +61,18 @@ static void show(const struct scenario *s, const char *name, const struct pooled
                        at(p, (int)i, 1), 100. * p->late[i] / p->n[i], p->n[i]);
 }
 
-// The largest multiple (in steps of a tenth) at which 99.8 % of each agent's requests are in time.
+// The largest multiple (in steps of a twentieth) at which 99.8 % of each agent's requests are in time. The
+// summariser's are few: it takes many seeds to tell 2 late of 1,000 from 3.
 static double capacity(const struct scenario *demo, enum scenario_policy policy, uint32_t n_seeds)
 {
         struct scenario s = *demo;
         struct pooled p;
         double best = 0;
 
-        for (int tenths = 3; tenths <= 16; tenths++) {
+        for (int twentieths = 8; twentieths <= 32; twentieths++) {
                 int held = 1;
 
-                s.load = tenths / 10.;
+                s.load = twentieths / 20.;
                 pool(&s, policy, n_seeds, &p);
                 for (uint32_t i = 0; i < s.n_agents; i++) {
                         held &= p.late[i] <= .002 * p.n[i];
@@ -116,8 +117,8 @@ int main(int argc, char **argv)
         bench_row(&bench, "router mean end to end", takt.sum[ROUTER] / takt.n[ROUTER], 150, "ms");
         bench_row(&bench, "chat mean first token", takt.sum[CHAT] / takt.n[CHAT], 150, "ms");
         bench_row(&bench, "device idle while somebody waits", 100 * takt.wasted_ms / takt.waited_ms, 2, "%");
-        carried = capacity(&s, SCENARIO_TAKT, 4);
-        carried_stock = capacity(&s, SCENARIO_STOCK, 4);
+        carried = capacity(&s, SCENARIO_TAKT, 4 * n_seeds);
+        carried_stock = capacity(&s, SCENARIO_STOCK, 4 * n_seeds);
         bench_row(&bench, "load carried at 99.8 % in time, Takt", carried, -1, "x");
         bench_row(&bench, "load carried at 99.8 % in time, stock", carried_stock, -1, "x");
         bench_row(&bench, "stock's load to Takt's, times 1.5", carried ? 1.5 * carried_stock / carried : 9, 1,

@@ -183,6 +183,21 @@ static void decide_busy(struct core *core, uint32_t d, int32_t best, struct core
         }
 }
 
+// Whoever gives the gap before its next step away has to wait for one whole piece of the other's. To a pace
+// of many such pieces that is nothing, and the device idles for nobody.
+static int gap_is_short(const struct device *device, const struct seat *holder, const struct seat *waiter)
+{
+        uint64_t cost = waiter->contract.step_ns + 2 * device->config.switch_ns;
+
+        return holder->contract.pace_ns < GAP_PIECES * cost;
+}
+
+static int lingers(const struct core *core, const struct device *device, const struct seat *h, int32_t best)
+{
+        return pace_expects_step(h) && gap_is_short(device, h, &core->seat[best]) &&
+               !order_before(core, device, best, device->holder);
+}
+
 static void decide_idle(struct core *core, uint32_t d, int32_t best, struct core_effects *effects)
 {
         struct device *device = &core->device[d];
@@ -190,7 +205,7 @@ static void decide_idle(struct core *core, uint32_t d, int32_t best, struct core
         uint64_t until = takt_time_max(h->idle_since_ns, h->opened_ns) + pace_linger(h);
         uint64_t awake = h->opened_ns + WAKE_NS;
 
-        if (core->now_ns < until && pace_expects_step(h) && !order_before(core, device, best, device->holder))
+        if (core->now_ns < until && lingers(core, device, h, best))
                 device->timer_ns = until;
         else if (h->idle_since_ns == h->opened_ns && core->now_ns < awake)
                 device->timer_ns =

@@ -8,7 +8,7 @@ struct lease {
         _Atomic(const struct takt_page_daemon *) daemon; // NULL: not joined
         struct takt_page_client *client; // the last one: it stays when the daemon goes, and keeps count
         struct takt_page_tenant *tenant;
-        _Atomic int socket, kick, wake; // -1: none
+        _Atomic int socket, kick, wake;  // -1: none
         int8_t lane_of[TAKT_PAGE_LANES]; // CUDA ordinal to lane; -1: not Takt's
         int refuse_on_loss;
         _Atomic uint64_t checked_ns; // when the socket was last looked at

@@ -1,5 +1,6 @@
-// libnvidia-ml.so.1 as a tenant sees it: the questions about a device's memory are answered with the tenant's quota and
-// what its processes hold; all else falls through to the real library, which this one needs under another name.
+// libnvidia-ml.so.1 as a tenant sees it: the questions about a device's memory are answered with the tenant's
+// quota and what its processes hold; all else falls through to the real library, which this one needs under
+// another name.
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdint.h>
@@ -73,7 +74,8 @@ static uint32_t list(void *device, uint8_t uuids[TAKT_PAGE_LANES * 16], int *ret
         void *other;
 
         *ret_at = -1;
-        if (!real.count || !real.by_index || !real.uuid || real.count(&n) || real.uuid(device, own, sizeof own))
+        if (!real.count || !real.by_index || !real.uuid || real.count(&n) ||
+            real.uuid(device, own, sizeof own))
                 return 0;
         n = n < TAKT_PAGE_LANES ? n : TAKT_PAGE_LANES;
         for (unsigned i = 0; i < n; i++) {
@@ -87,7 +89,8 @@ static uint32_t list(void *device, uint8_t uuids[TAKT_PAGE_LANES * 16], int *ret
 }
 
 // Puts the tenant's view in place of the device's, if it has a quota there.
-static void own_view(void *device, unsigned long long *total, unsigned long long *free_bytes, unsigned long long *used)
+static void own_view(void *device, unsigned long long *total, unsigned long long *free_bytes,
+                     unsigned long long *used)
 {
         uint8_t uuids[TAKT_PAGE_LANES * 16];
         const struct takt_page_daemon *page;
