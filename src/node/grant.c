@@ -88,6 +88,9 @@ static void tell_pages(struct node *node, uint32_t i, int answer)
         struct sum sum = sum_of(node, i, now);
         struct core_event event = {.seat = i, .now_ns = now};
 
+        // The same burst goes on while none has finished, whatever time the page names now.
+        if (sum.busy && t->busy && !sum.steps && !sum.busy_ns)
+                sum.busy_since_ns = t->busy_since_ns;
         t->untold_ns += sum.busy_ns;
         if (sum.steps || (t->busy && !sum.busy) || (answer && !sum.busy)) {
                 event.kind = CORE_EVENT_IDLE;

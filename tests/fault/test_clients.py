@@ -118,8 +118,9 @@ class Clients(unittest.TestCase):
 
     def test_times_to_come_and_counters_going_back(self):
         liar = self.bad.join()
-        for activity, busy_ns, steps in ((FAR, FAR, 2**32 - 1), (1, 5, 5), (0, 0, 0),
-                                         (FAR - 1, FAR, 0), (time.monotonic_ns() | 1, FAR // 2, 2**31)):
+        hour = 3600 * 10**9
+        for activity, busy_ns, steps in ((time.monotonic_ns() + hour | 1, 0, 0), (FAR, FAR, 2**32 - 1), (1, 5, 5),
+                                         (0, 0, 0), (FAR - 1, FAR, 0), (time.monotonic_ns() | 1, FAR // 2, 2**31)):
             with self.subTest(activity=activity, busy_ns=busy_ns, steps=steps):
                 liar.take()
                 struct.pack_into("<QQ", liar.client, ACTIVITY, activity, busy_ns)
