@@ -20,6 +20,7 @@ static const char usage[] =
         "  turns       how often the device was away for longer than 400 us and came back, twice\n"
         "  turn_ns     from one such coming back to the next, the mean of the middle half\n"
         "  kernels     how many were done in one turn, likewise\n"
+        "  away_ns     how long the device was away in one turn, in one piece, likewise\n"
         "--cost is what `takt-synthetic --calibrate` prints; --wait as there.\n";
 
 static struct {
@@ -87,7 +88,7 @@ static double usual_kernel_ns(const double *done_ns, int n)
 
 // From one coming back of the device to the next.
 struct turn {
-        double ns;
+        double ns, away_ns; // the last of it, in one piece
         int kernels;
 };
 
@@ -99,12 +100,14 @@ static int by_length(const void *a, const void *b)
 static int find_turns(const double *done_ns, int n, double kernel_ns, struct turn *turn)
 {
         int n_turns = 0, last = 0;
+        double away_ns;
 
         for (int i = 1; i < n; i++) {
-                if (done_ns[i] - done_ns[i - 1] - kernel_ns < AWAY_NS)
+                away_ns = done_ns[i] - done_ns[i - 1] - kernel_ns;
+                if (away_ns < AWAY_NS)
                         continue;
                 if (last)
-                        turn[n_turns++] = (struct turn){done_ns[i] - done_ns[last], i - last};
+                        turn[n_turns++] = (struct turn){done_ns[i] - done_ns[last], away_ns, i - last};
                 last = i;
         }
         return n_turns;
@@ -116,7 +119,7 @@ static void report(double *done_ns, int n)
 {
         struct turn *turn = calloc((size_t)n + 1, sizeof *turn);
         double kernel_ns = gpu_length_ns(KERNEL_NS, 1), usual_ns = usual_kernel_ns(done_ns, n), ns = 0,
-               kernels = 0;
+               away_ns = 0, kernels = 0;
         int turns, from, to;
 
         take_out_lateness(done_ns, n, kernel_ns);
@@ -126,11 +129,13 @@ static void report(double *done_ns, int n)
         to = turns - turns / 4;
         for (int i = from; i < to; i++) {
                 ns += turn[i].ns / (to - from);
+                away_ns += turn[i].away_ns / (to - from);
                 kernels += (double)turn[i].kernels / (to - from);
         }
-        printf("{\"kernel_ns\":%.0f,\"turns\":%d,\"turn_ns\":%.0f,\"kernels\":%.2f,\"memory_bytes\":%lu,"
+        printf("{\"kernel_ns\":%.0f,\"turns\":%d,\"turn_ns\":%.0f,\"kernels\":%.2f,\"away_ns\":%.0f,\"memory_"
+               "bytes\":%lu,"
                "\"driver_version\":%d}\n",
-               usual_ns, turns, ns, kernels, gpu_memory_bytes(), gpu_driver_version());
+               usual_ns, turns, ns, kernels, away_ns, gpu_memory_bytes(), gpu_driver_version());
         free(turn);
 }
 

@@ -19,9 +19,10 @@ def measure(device, cost, seconds):
     alone, = (json.loads(out) for out in device.together([probe]))
     both = [json.loads(out) for out in device.together([probe, probe])]
     turns = min(b["turns"] for b in both)
-    if turns < 10:
-        return None
     own = [b["kernels"] * alone["kernel_ns"] for b in both]
+    # Taking turns means that what the other gets is lost in one piece, not bit by bit.
+    if turns < 10 or any(b["away_ns"] < (b["turn_ns"] - o) / 2 for b, o in zip(both, own)):
+        return None
     # One's turn until it comes back is both slices and two switches.
     around = sum(b["turn_ns"] for b in both) / 2
     switch = max(0, (around - sum(own)) / 2)

@@ -94,9 +94,8 @@ class Together(OnSimulated):
             self.device.close()
             if name == "stock":
                 stock_switches = switches
-        # Decode steps are shared by the sessions that are there: those of a slower agent are fewer.
-        self.assertLessEqual(sum(work["takt"]), sum(work["alone"]))
-        self.assertGreater(sum(work["takt"]), sum(work["alone"]) / 2)
+        # All but equal: which sessions share a decode step depends on who was kept waiting.
+        self.assertAlmostEqual(sum(work["takt"]) / sum(work["alone"]), 1, delta=.2)
         self.assertLess(switches, stock_switches / 2)
 
     def test_daemon_hears_of_requests(self):
