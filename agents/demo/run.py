@@ -96,7 +96,7 @@ class Demo:
             self.drive(agent, port, 2, 99, os.path.join(self.work, "warm")).communicate()
         time.sleep(.2)
         cpu = {process.pid: tree_cpu(process.pid) for _, _, process, _ in started}
-        daemon_cpu = daemon_seconds()
+        daemon_cpu = daemon_seconds(os.path.join(self.work, "takt"))
         begin = time.monotonic_ns()
         drivers = [(agent, self.drive(agent, port, self.o.seconds, self.o.seed + i, os.path.join(self.work, f"{name}-{agent.name}")))
                    for i, (agent, _, _, port) in enumerate(started)]
@@ -108,7 +108,7 @@ class Demo:
         print(f"\r  {name:7} done{' ' * 28}", file=sys.stderr)
         end = time.monotonic_ns()
         result = {"name": name, "seconds": (end - begin) / 1e9, "agents": {}, "begin": begin, "end": end,
-                  "takt_cpu": daemon_seconds() - daemon_cpu}
+                  "takt_cpu": daemon_seconds(os.path.join(self.work, "takt")) - daemon_cpu}
         for agent, driver in drivers:
             out, err = driver.communicate()
             if driver.returncode:
@@ -172,16 +172,17 @@ def tree_cpu(pid):
     return sum(cpu_of(p) for p in tree(pid))
 
 
-def daemon_seconds():
-    total = 0
+def daemon_seconds(folder):
+    """CPU seconds of the daemon whose sockets lie in that folder; 0 if none runs."""
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            with open(f"/proc/{pid}/comm") as file:
-                if file.read().strip() == "taktd":
-                    total += cpu_of(int(pid))
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                words = file.read().decode(errors="replace").split("\0")
         except OSError:
-            pass
-    return total
+            continue
+        if os.path.basename(words[0]) == "taktd" and folder in words:
+            return cpu_of(int(pid))
+    return 0
 
 
 def main():

@@ -34,8 +34,7 @@ void lease_account(struct core *core, struct device *device, uint64_t now_ns)
 }
 
 // Time that nobody else wanted costs half: using it harms nobody, but whoever lives on it must not come with
-// full buckets when the others return. (Tried: full price makes the chat late, 0.03 %; no price the router,
-// 0.004 %.)
+// full buckets when the others return. (Tried: full price makes the chat late, 0.016 %.)
 void lease_charge(struct device *device, struct seat *seat, uint64_t cost_ns, uint64_t now_ns)
 {
         if (!device->wanting)

@@ -1,14 +1,13 @@
 """The shim inside hosts of all habits, against a real daemon, on the simulated GPU, whose log is the truth."""
 import os
-import shutil
 import subprocess
-import tempfile
 import time
 import unittest
 
 import takt
+from behind import QUOTA, TOOL, Behind
 
-HOST, SHIM, SIMGPU, TOOL, QUOTA = os.environ["HOST"], os.environ["SHIM"], os.environ["SIMGPU"], os.environ["TOOL"], 1 << 30
+HOST = os.environ["HOST"]
 
 
 class Host:
@@ -16,8 +15,7 @@ class Host:
         self.test = test
         self.process = subprocess.Popen(
             [HOST, habit], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
-            env=dict(os.environ, LD_LIBRARY_PATH=f"{test.door}:{os.path.dirname(SIMGPU)}", SIMGPU_NAME=test.device,
-                     TAKT_SOCKET=tenant.answer["join"], TAKT_MEMORY_QUOTA=str(QUOTA), **env))
+            env=test.environment(tenant, **env))
         test.addCleanup(self.kill)
 
     def says(self, what):
@@ -38,20 +36,7 @@ class Host:
         self.process.stdout.close()
 
 
-class Hosts(unittest.TestCase):
-    def setUp(self):
-        self.door = tempfile.mkdtemp(prefix="takt-door-")
-        self.addCleanup(shutil.rmtree, self.door)
-        self.device = f"simgpu-host-{os.getpid()}"
-        self.addCleanup(lambda: os.path.exists(f"/dev/shm/{self.device}") and os.unlink(f"/dev/shm/{self.device}"))
-        for name in ("libcuda", "libnvidia-ml"):
-            shutil.copy(f"{os.path.dirname(SHIM)}/{name}.so.1", f"{self.door}/{name}.so.1")
-            os.symlink(f"{os.path.dirname(SIMGPU)}/{name}.so.1", f"{self.door}/{name}-driver.so.1")
-        self.daemon = takt.Daemon(env=dict(os.environ, LD_LIBRARY_PATH=os.path.dirname(SIMGPU), SIMGPU_NAME=self.device))
-        self.addCleanup(self.daemon.stop)
-        self.tenant = self.daemon.tenant("host", **{"class": "fair"}, memory_bytes=QUOTA)
-        self.other = self.daemon.tenant("other", **{"class": "fair"})
-
+class Hosts(Behind):
     def peer(self):
         uuid = self.daemon.status()["devices"][0]["uuid"]
         session = takt.Session(self.other.answer["join"], bytes.fromhex(uuid.removeprefix("GPU-").replace("-", "")))
