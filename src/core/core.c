@@ -50,6 +50,7 @@ static void join(struct core *core, const struct core_event *event, struct core_
                                  event->now_ns);
                 core_budget_init(&seat->peak, seat->contract.burst_ns, seat->contract.peak_ppm,
                                  event->now_ns);
+                order_charged(core, seat);
         }
         device->seats |= UINT64_C(1) << event->seat;
         effect_add(effects, CORE_EFFECT_ADMIT, event->seat, event->device);
@@ -62,6 +63,7 @@ static void leave(struct core *core, uint32_t s, struct core_effects *effects)
 
         lease_drop(core, s);
         core->seat[s].used = 0;
+        core->promise[s] = (struct promise){0};
         lease_mode(core, device, effects);
 }
 
@@ -100,7 +102,7 @@ static void busy(struct core *core, const struct core_event *event)
         if (device->holder == (int32_t)event->seat)
                 device->asked = 0;
         // What was charged of the burst before is settled: its true length is known now.
-        lease_charge(device, seat, takt_time_since(event->busy_ns, seat->prepaid_ns), core->now_ns);
+        lease_charge(core, device, seat, takt_time_since(event->busy_ns, seat->prepaid_ns), core->now_ns);
         seat->account.busy_ns += event->busy_ns;
         if (seat->busy && event->at_ns <= seat->busy_since_ns)
                 return;
@@ -113,7 +115,7 @@ static void busy(struct core *core, const struct core_event *event)
         seat->busy_since_ns = told(core, event->at_ns, seat->idle_since_ns);
         seat->prepaid_ns = 0;
         if (device->holder == (int32_t)event->seat)
-                lease_charge_linger(device, seat, seat->busy_since_ns, core->now_ns);
+                lease_charge_linger(core, device, seat, seat->busy_since_ns, core->now_ns);
         pace_step_begin(seat, seat->busy_since_ns);
 }
 
@@ -125,7 +127,7 @@ static void idle(struct core *core, const struct core_event *event)
 
         if (device->holder == (int32_t)event->seat)
                 device->asked = 0;
-        lease_charge(device, seat, takt_time_since(event->busy_ns, seat->prepaid_ns), core->now_ns);
+        lease_charge(core, device, seat, takt_time_since(event->busy_ns, seat->prepaid_ns), core->now_ns);
         seat->account.busy_ns += event->busy_ns;
         seat->prepaid_ns = 0;
         seat->busy = 0;

@@ -11,6 +11,7 @@
 // Numbers of the policy that no contract states. docs/SCHEDULER.md says why each is what it is.
 #define GAP_START_NS (1 * TAKT_MS)    // a gap is this long until it is learned
 #define GAP_LONGEST_NS (20 * TAKT_MS) // longer pauses are idleness, not gaps between steps
+#define PREFILL_STEPS 2               // a step as long as this many of its like is a prefill
 #define LINGER_SHORTEST_NS                                                                                   \
         (2 * TAKT_MS) // tried 0.9 to 3 ms: the router's p99 against alone is 1.13, 1.09, 1.06, 1.08
 #define LINGER_LONGEST_NS (4 * TAKT_MS) // never hold an idle device longer than this for somebody's next step
@@ -75,12 +76,22 @@ struct device {
         uint64_t wanting;        // seats at the gate, one bit each
         uint64_t seats;          // seats on this device
         struct core_budget fair; // the fair class's guarantee
+        // The longest first deadlines of the seats that keep to their budgets, and whose the longest is.
+        uint64_t promised_ns, promised_next_ns;
+        int32_t promised_to;
         struct core_device_account account;
+};
+
+// What the order asks of all seats at each event, side by side.
+struct promise {
+        uint64_t first_ns;     // deadline of a first burst; 0: nothing is promised
+        uint64_t recovered_ns; // when both buckets are (or were) out of debt
 };
 
 struct core {
         uint64_t now_ns;
         uint32_t n_devices;
+        struct promise promise[CORE_SEATS_MAX];
         struct device device[CORE_DEVICES_MAX];
         struct seat seat[CORE_SEATS_MAX];
 };
@@ -113,14 +124,17 @@ void request_finished(struct seat *seat, uint64_t id, uint64_t now_ns);
 // pace.c
 void pace_init(struct seat *seat, uint64_t now_ns);
 void pace_step_begin(struct seat *seat, uint64_t at_ns);
+void pace_step_goes_on(struct seat *seat, uint64_t busy_ns);
 void pace_step_end(struct seat *seat, uint64_t at_ns, uint32_t steps, uint64_t busy_ns);
 uint64_t pace_linger(const struct seat *seat);
 int pace_expects_step(const struct seat *seat);
 
 // order.c
 enum core_class order_class(const struct seat *seat, uint64_t now_ns);
-uint64_t order_key(const struct seat *seat);
-uint64_t order_next_key(const struct seat *seat, uint64_t now_ns);
+uint64_t order_key(const struct core *core, const struct seat *seat);
+uint64_t order_next_key(const struct core *core, const struct seat *seat);
+void order_charged(struct core *core, const struct seat *seat);
+void order_promises(const struct core *core, struct device *device);
 int32_t order_best(const struct core *core, const struct device *device);
 int order_before(const struct core *core, const struct device *device, int32_t waiter, int32_t holder);
 void order_fair_enter(const struct core *core, const struct device *device, struct seat *seat);
@@ -128,8 +142,10 @@ void order_fair_leave(const struct core *core, const struct device *device, stru
 
 // lease.c
 void lease_account(struct core *core, struct device *device, uint64_t now_ns);
-void lease_charge(struct device *device, struct seat *seat, uint64_t cost_ns, uint64_t now_ns);
-void lease_charge_linger(struct device *device, struct seat *seat, uint64_t until_ns, uint64_t now_ns);
+void lease_charge(struct core *core, struct device *device, struct seat *seat, uint64_t cost_ns,
+                  uint64_t now_ns);
+void lease_charge_linger(struct core *core, struct device *device, struct seat *seat, uint64_t until_ns,
+                         uint64_t now_ns);
 void lease_decide(struct core *core, uint32_t device, struct core_effects *effects);
 void lease_mode(struct core *core, uint32_t device, struct core_effects *effects);
 void lease_drop(struct core *core, uint32_t seat);

@@ -35,7 +35,8 @@ void lease_account(struct core *core, struct device *device, uint64_t now_ns)
 
 // Time that nobody else wanted costs half: using it harms nobody, but whoever lives on it must not come with
 // full buckets when the others return. (Tried: full price makes the chat late, 0.016 %.)
-void lease_charge(struct device *device, struct seat *seat, uint64_t cost_ns, uint64_t now_ns)
+void lease_charge(struct core *core, struct device *device, struct seat *seat, uint64_t cost_ns,
+                  uint64_t now_ns)
 {
         if (!device->wanting)
                 cost_ns /= 2;
@@ -45,6 +46,7 @@ void lease_charge(struct device *device, struct seat *seat, uint64_t cost_ns, ui
         case CORE_CLASS_DEADLINE:
                 core_budget_charge(&seat->sustained, cost_ns, now_ns, DEBT_NS);
                 core_budget_charge(&seat->peak, cost_ns, now_ns, DEBT_NS);
+                order_charged(core, seat);
                 break;
         case CORE_CLASS_FAIR:
                 seat->vruntime += cost_ns * 100 / seat->contract.weight;
@@ -56,12 +58,13 @@ void lease_charge(struct device *device, struct seat *seat, uint64_t cost_ns, ui
 }
 
 // Holding the device idle costs as much as using it, from when somebody waits for it.
-void lease_charge_linger(struct device *device, struct seat *seat, uint64_t until_ns, uint64_t now_ns)
+void lease_charge_linger(struct core *core, struct device *device, struct seat *seat, uint64_t until_ns,
+                         uint64_t now_ns)
 {
         uint64_t since = takt_time_max(seat->idle_since_ns, device->contended_ns);
 
         if (device->wanting)
-                lease_charge(device, seat, takt_time_since(until_ns, since), now_ns);
+                lease_charge(core, device, seat, takt_time_since(until_ns, since), now_ns);
 }
 
 // Charges what the running burst has used so far, so that the order stays true while it runs.
@@ -72,8 +75,9 @@ static void charge_so_far(struct core *core, struct device *device, struct seat 
         if (!seat->busy)
                 return;
         used = takt_time_since(core->now_ns, takt_time_max(seat->busy_since_ns, seat->opened_ns));
-        lease_charge(device, seat, takt_time_since(used, seat->prepaid_ns), core->now_ns);
+        lease_charge(core, device, seat, takt_time_since(used, seat->prepaid_ns), core->now_ns);
         seat->prepaid_ns = takt_time_max(seat->prepaid_ns, used);
+        pace_step_goes_on(seat, used);
 }
 
 static void open_gate(struct core *core, uint32_t d, int32_t next, int soft, struct core_effects *effects)
@@ -113,7 +117,7 @@ static void close_gate(struct core *core, uint32_t d, struct core_effects *effec
         assert(seat->open);
         effect_add(effects, CORE_EFFECT_CLOSE, (uint32_t)device->holder, d);
         if (!seat->busy)
-                lease_charge_linger(device, seat, core->now_ns, core->now_ns);
+                lease_charge_linger(core, device, seat, core->now_ns, core->now_ns);
         seat->open = 0;
         device->phase = PHASE_DRAINING;
         device->closed_ns = core->now_ns;
@@ -156,7 +160,7 @@ static int soft_is_better(const struct core *core, const struct device *device, 
                 return 0;
         hard = now + rest + device->config.switch_ns + w->step_ns;
         soft = now + 2 * (device->config.switch_ns + w->step_ns);
-        return hard > order_key(w) && soft < hard;
+        return hard > order_key(core, w) && soft < hard;
 }
 
 static void decide_busy(struct core *core, uint32_t d, int32_t best, struct core_effects *effects)
@@ -296,6 +300,7 @@ void lease_decide(struct core *core, uint32_t d, struct core_effects *effects)
         if (device->overlap != NO_SEAT && !core->seat[device->overlap].busy)
                 device->overlap = NO_SEAT;
         watchdog(core, d, effects);
+        order_promises(core, device);
         best = order_best(core, device);
         if (device->phase == PHASE_DRAINING) {
                 decide_draining(core, d, best, effects);

@@ -10,28 +10,66 @@ enum core_class order_class(const struct seat *seat, uint64_t now_ns)
         return seat->contract.class;
 }
 
-// A deadline counts no earlier than the time at which both buckets are out of debt.
-static uint64_t no_earlier_than_budget(const struct seat *seat, uint64_t deadline_ns)
+// A seat's budgets have changed.
+void order_charged(struct core *core, const struct seat *seat)
 {
-        return takt_time_max(deadline_ns, takt_time_max(core_budget_recovered(&seat->sustained),
-                                                        core_budget_recovered(&seat->peak)));
+        core->promise[seat - core->seat] = (struct promise){
+                seat->contract.first_ns,
+                takt_time_max(core_budget_recovered(&seat->sustained), core_budget_recovered(&seat->peak))};
+}
+
+// A seat in debt is promised nothing until it has recovered.
+void order_promises(const struct core *core, struct device *device)
+{
+        uint64_t longest = 0, next = 0, whose = CORE_SEATS_MAX;
+
+        FOR_EACH_SEAT(i, device->seats)
+        {
+                const struct promise *p = &core->promise[i];
+                uint64_t first = p->recovered_ns > core->now_ns ? 0 : p->first_ns;
+
+                next = takt_time_max(next, takt_time_min(first, longest));
+                whose = first > longest ? i : whose;
+                longest = takt_time_max(longest, first);
+        }
+        device->promised_ns = longest;
+        device->promised_next_ns = next;
+        device->promised_to = (int32_t)whose;
+}
+
+// When all that the others may be promised by now is due.
+static uint64_t promised(const struct core *core, const struct seat *seat)
+{
+        const struct device *device = &core->device[seat->device];
+
+        return core->now_ns +
+               (device->promised_to == seat - core->seat ? device->promised_next_ns : device->promised_ns);
+}
+
+// A debtor's deadline counts no earlier than the time at which it is out of debt; or, if that is sooner, than
+// all that the others are promised. So it lives on their slack, and never on their promises.
+static uint64_t no_earlier_than_budget(const struct core *core, const struct seat *seat, uint64_t deadline_ns)
+{
+        return takt_time_max(deadline_ns, takt_time_min(core->promise[seat - core->seat].recovered_ns,
+                                                        promised(core, seat)));
 }
 
 // The deadline of the step at hand. A queued step that holds up a new request inherits the request's
 // deadline.
-uint64_t order_key(const struct seat *seat)
+uint64_t order_key(const struct core *core, const struct seat *seat)
 {
-        return no_earlier_than_budget(seat, takt_time_min(seat->step_deadline_ns, seat->pending_deadline_ns));
+        return no_earlier_than_budget(core, seat,
+                                      takt_time_min(seat->step_deadline_ns, seat->pending_deadline_ns));
 }
 
 // What the next step of an idle seat would be worth, if it began now.
-uint64_t order_next_key(const struct seat *seat, uint64_t now_ns)
+uint64_t order_next_key(const struct core *core, const struct seat *seat)
 {
-        uint64_t next = takt_time_max(seat->clock_ns, now_ns) + seat->contract.pace_ns;
+        uint64_t next = takt_time_max(seat->clock_ns, core->now_ns) + seat->contract.pace_ns;
 
         if (seat->in_step)
-                return order_key(seat);
-        return no_earlier_than_budget(seat, takt_time_min(next, seat->pending_deadline_ns));
+                return order_key(core, seat);
+        return no_earlier_than_budget(core, seat, takt_time_min(next, seat->pending_deadline_ns));
 }
 
 static uint64_t virtual_deadline(const struct device *device, const struct seat *seat)
@@ -98,7 +136,7 @@ static void consider(const struct core *core, const struct device *device, uint6
 
         switch (order_class(seat, core->now_ns)) {
         case CORE_CLASS_DEADLINE:
-                consider_one(&best[CORE_CLASS_DEADLINE], i, order_key(seat));
+                consider_one(&best[CORE_CLASS_DEADLINE], i, order_key(core, seat));
                 break;
         case CORE_CLASS_FAIR: // whoever is not owed any time comes behind all who are
                 consider_one(&best[CORE_CLASS_FAIR], i,
@@ -161,12 +199,12 @@ int order_before(const struct core *core, const struct device *device, int32_t w
         if (device->bypass)
                 return slice_is_over(core, device, h);
         if (wc == CORE_CLASS_DEADLINE && hc == CORE_CLASS_DEADLINE) {
-                wk = order_key(w);
-                hk = h->busy ? order_key(h) : order_next_key(h, core->now_ns);
+                wk = order_key(core, w);
+                hk = h->busy ? order_key(core, h) : order_next_key(core, h);
                 return wk < hk;
         }
         if (wc == CORE_CLASS_FAIR && hc == CORE_CLASS_DEADLINE)
-                return guarantee(device, w) < (h->busy ? order_key(h) : order_next_key(h, core->now_ns));
+                return guarantee(device, w) < (h->busy ? order_key(core, h) : order_next_key(core, h));
         if (wc == CORE_CLASS_DEADLINE && hc == CORE_CLASS_FAIR) // the guarantee is a whole slice
                 return core_budget_recovered(&device->fair) > core->now_ns ||
                        slice_is_over(core, device, h) ||

@@ -56,6 +56,17 @@ void pace_step_begin(struct seat *seat, uint64_t at_ns)
         seat->step_deadline_ns = seat->clock_ns;
 }
 
+// Blind to requests, a step that goes on for much longer than its like was a prefill all along.
+void pace_step_goes_on(struct seat *seat, uint64_t busy_ns)
+{
+        uint64_t longest = PREFILL_STEPS * takt_time_max(seat->step_ns, seat->contract.step_ns);
+
+        if (seat->seen || seat->is_first || !seat->in_step || busy_ns <= longest)
+                return;
+        seat->is_first = 1;
+        seat->step_deadline_ns = seat->step_began_ns + seat->contract.first_ns;
+}
+
 void pace_step_end(struct seat *seat, uint64_t at_ns, uint32_t steps, uint64_t busy_ns)
 {
         uint64_t length = busy_ns / steps;

@@ -29,6 +29,34 @@ static void objectives_are_kept(void **state)
         }
 }
 
+// Whoever comes at twice the declared rate pays itself: the router's and the chat's promises stand.
+static void greed_costs_the_greedy(void **state)
+{
+        (void)state;
+        for (uint32_t greedy = 0; greedy < demo.n_agents; greedy++) {
+                struct scenario s = demo;
+
+                s.agent[greedy].rate *= 2;
+                scenario_run(&s, SCENARIO_TAKT, 1, &takt);
+                if (greedy != ROUTER)
+                        assert_int_equal(takt.end_to_end[ROUTER].late, 0);
+                if (greedy != CHAT)
+                        assert_int_equal(takt.ttft[CHAT].late, 0);
+                scenario_run(&s, SCENARIO_STOCK, 1, &stock);
+                assert_true(stock.end_to_end[ROUTER].late > 0);
+        }
+}
+
+// A long step is a prefill, seen or not: it does not stand in the way of the others.
+static void requests_unseen_are_served_well_still(void **state)
+{
+        (void)state;
+        scenario_run(&demo, SCENARIO_BLIND, 1, &takt);
+        scenario_run(&demo, SCENARIO_STOCK, 1, &stock);
+        assert_true(takt.end_to_end[ROUTER].late * 10 <= stock.end_to_end[ROUTER].late);
+        assert_true(scenario_at(&takt.ttft[CHAT], .99) <= scenario_at(&stock.ttft[CHAT], .99));
+}
+
 static void one_tenant_too_many_is_refused(void **state)
 {
         struct scenario more = demo;
@@ -53,6 +81,8 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(objectives_are_kept),
+                cmocka_unit_test(greed_costs_the_greedy),
+                cmocka_unit_test(requests_unseen_are_served_well_still),
                 cmocka_unit_test(one_tenant_too_many_is_refused),
                 cmocka_unit_test(the_same_seed_is_the_same_run),
         };
