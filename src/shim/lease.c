@@ -256,6 +256,7 @@ int lease_wait(unsigned lane)
                 lease_look();
                 if ((gone = atomic_load(&lease.daemon) != page))
                         break;
+                lease_kick(); // a kick may be lost where a host closes what it did not open
         }
         atomic_fetch_sub(want, 1);
         return gone;

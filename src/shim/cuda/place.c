@@ -1,7 +1,7 @@
 #include "shim/cuda/place.h"
 #include <pthread.h>
 #include "base/clock.h"
-#include "shim/cuda/gate.h"
+#include "shim/cuda/lane.h"
 #include "shim/lease.h"
 
 struct driver driver;
@@ -94,8 +94,11 @@ struct place place_now(uint64_t now_ns)
         place_ready();
         if (now_ns)
                 lease_check(now_ns);
-        if (!atomic_load(&lease.daemon) && try_join(takt_clock_now()))
-                return place;
+        if (!atomic_load(&lease.daemon)) {
+                if (try_join(takt_clock_now()))
+                        return place;
+                work_joined();
+        }
         if (!driver.current_context || driver.current_context(&place.context) || !place.context)
                 return place;
         device = device_of(place.context);
