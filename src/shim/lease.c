@@ -109,8 +109,7 @@ static int is_ours(int fd, const struct stat *then)
 static int take_session(int fd, const union takt_frame *frame, const int fds[TAKT_N_FDS])
 {
         const struct takt_page_daemon *daemon = map(fds[TAKT_FD_DAEMON_PAGE], PROT_READ);
-        struct takt_page_client *client = map(fds[TAKT_FD_CLIENT_PAGE], PROT_READ | PROT_WRITE),
-                                *before = lease.client;
+        struct takt_page_client *client = map(fds[TAKT_FD_CLIENT_PAGE], PROT_READ | PROT_WRITE);
         struct takt_page_tenant *tenant = map(fds[TAKT_FD_TENANT_PAGE], PROT_READ | PROT_WRITE);
         const char *on_loss = getenv("TAKT_ON_LOSS");
 
@@ -126,12 +125,6 @@ static int take_session(int fd, const union takt_frame *frame, const int fds[TAK
         lease.client = client;
         lease.tenant = tenant;
         lease.client->pid = (uint32_t)getpid();
-        for (int lane = 0; lane < TAKT_PAGE_LANES; lane++) { // what it holds goes with it to a new daemon
-                uint64_t held = before ? before->lane[lane].memory_used : 0;
-
-                lease.client->lane[lane].memory_used = held;
-                atomic_fetch_add(&lease.tenant->lane[lane].memory_used, held);
-        }
         // So that the daemon's membarrier orders our loads too.
         syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0);
         atomic_store_explicit(&lease.daemon, daemon, memory_order_release);

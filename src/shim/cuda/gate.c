@@ -30,9 +30,13 @@ stream_key gate_key(uintptr_t handle)
         return handle ? handle : HANDLE_LEGACY;
 }
 
-int gate_lane(void)
+int gate_device(void **ret_context)
 {
-        return place_now(0).lane;
+        struct place place = place_now(0);
+
+        if (ret_context)
+                *ret_context = place.context;
+        return place.device;
 }
 
 void gate_context(int device)

@@ -1,6 +1,7 @@
 // Contexts, streams, captures and graphs come and go: noted, so that nothing of ours points to what is no
 // more.
 #include "shim/cuda/lane.h"
+#include "shim/cuda/ledger.h"
 #include "shim/cuda/place.h"
 
 #define FORWARD(name, params, args, before, after)                                                           \
@@ -22,7 +23,11 @@
 
 // Contexts
 #define CREATE(name, params, args) FORWARD(name, params, args, gate_context(-1), )
-#define DESTROY(name) FORWARD(name, (void *context), (context), gate_forget_context(context), )
+// Its memory goes with it, if it goes; its address may be another context's at once.
+#define DESTROY(name)                                                                                        \
+        FORWARD(name, (void *context), (context), char leaving; gate_forget_context(context);                \
+                ledger_rename(context, &leaving),                                                            \
+                error ? ledger_rename(&leaving, context) : ledger_forget(&leaving))
 
 CREATE(cuCtxCreate, (U a, U b, U c), (a, b, c))
 CREATE(cuCtxCreate_v2, (U a, U b, U c), (a, b, c))
@@ -56,23 +61,26 @@ static void released(int device, void *context)
         int active = 0;
 
         if (context && (driver.primary_state(device, &flags, &active) || !active))
-                gate_forget_context(context);
+                gate_forget_context(context), ledger_forget(context);
 }
 
-static void before_reset(int device)
+static void *before_reset(int device)
 {
         void *context = primary_of(device);
 
         if (context)
                 gate_forget_context(context);
+        return context;
 }
 
 FORWARD(cuDevicePrimaryCtxRelease, (int device), (device), void *context = primary_of(device),
         released(device, context))
 FORWARD(cuDevicePrimaryCtxRelease_v2, (int device), (device), void *context = primary_of(device),
         released(device, context))
-FORWARD(cuDevicePrimaryCtxReset, (int device), (device), before_reset(device), )
-FORWARD(cuDevicePrimaryCtxReset_v2, (int device), (device), before_reset(device), )
+FORWARD(cuDevicePrimaryCtxReset, (int device), (device), void *context = before_reset(device),
+        error ? (void)0 : ledger_forget(context))
+FORWARD(cuDevicePrimaryCtxReset_v2, (int device), (device), void *context = before_reset(device),
+        error ? (void)0 : ledger_forget(context))
 
 // Streams
 FORWARD(cuStreamDestroy, (U stream), (stream), gate_forget(stream), )
