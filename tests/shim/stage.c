@@ -70,12 +70,11 @@ static void open_session(int fd)
         s->wake = wake[1];
         s->socket = fd;
         s->daemon->magic = TAKT_PAGE_DAEMON_MAGIC;
-        s->daemon->attention = 1;
         for (int lane = 0; lane < TAKT_PAGE_LANES; lane++) {
-                s->daemon->lane[lane].gate = 1 << 2 | (n ? TAKT_GATE_CLOSED : TAKT_GATE_FREE);
+                s->daemon->lane[lane].gate = 1 << 2 | TAKT_GATE_FREE;
                 s->client->lane[lane].activity = takt_activity_idle(stage_now());
         }
-        s->daemon->attention = n > 0;
+        s->daemon->attention = 0;
         atomic_fetch_add(&stage.n_sessions, 1);
         welcome(fd, fds);
         close(wake[0]);

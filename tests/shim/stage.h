@@ -29,7 +29,6 @@ struct stage {
         _Atomic int n_sessions, n_connections;
         int8_t lane[2]; // of the two devices, in sessions to come
         int is_silent;  // takes connections and never answers
-        int later_minor;
 };
 
 extern struct stage stage;
@@ -40,7 +39,7 @@ struct session *stage_session(void);
 void stage_gate(int lane, enum takt_gate_state state);
 void stage_bound(int lane, uint64_t ns);
 void stage_quota(int lane, uint64_t bytes);
-// The daemon dies; another comes, at the same place, with gates closed.
+// The daemon dies; another comes, at the same place.
 void stage_lose(void);
 void stage_return(void);
 // A context on device 0 or 1 for the calling thread.
