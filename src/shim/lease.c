@@ -16,13 +16,14 @@
 #include "base/time.h"
 #include "wire/frame.h"
 
-#define AWAY_FD 512 // most programs have fewer of their own
+#define AWAY_FD 512       // most programs have fewer of their own
+#define PATIENCE_RATIO 16 // a daemon that does not answer costs the host at most this part of its time
 
 struct lease lease = {.socket = -1, .kick = -1, .wake = -1};
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static uint64_t tried_ns;
-static struct stat kick_then, socket_then; // what our descriptors were when we got them
+static uint64_t next_try_ns;
+static struct stat kick_then, socket_then, wake_then; // what our descriptors were when we got them
 
 int lease_wanted(void)
 {
@@ -85,6 +86,12 @@ static void *map(int fd, int protection)
         return page == MAP_FAILED ? NULL : page;
 }
 
+static void unmap(const void *page)
+{
+        if (page)
+                munmap((void *)page, TAKT_PAGE_SIZE);
+}
+
 // Our descriptors out of the way of the host's: programs that count on the lowest numbers, or close a range
 // of them.
 static int put_away(int fd)
@@ -109,8 +116,7 @@ static int is_ours(int fd, const struct stat *then)
 static int take_session(int fd, const union takt_frame *frame, const int fds[TAKT_N_FDS])
 {
         const struct takt_page_daemon *daemon = map(fds[TAKT_FD_DAEMON_PAGE], PROT_READ);
-        struct takt_page_client *client = map(fds[TAKT_FD_CLIENT_PAGE], PROT_READ | PROT_WRITE),
-                                *before = lease.client;
+        struct takt_page_client *client = map(fds[TAKT_FD_CLIENT_PAGE], PROT_READ | PROT_WRITE);
         struct takt_page_tenant *tenant = map(fds[TAKT_FD_TENANT_PAGE], PROT_READ | PROT_WRITE);
         const char *on_loss = getenv("TAKT_ON_LOSS");
 
@@ -119,19 +125,18 @@ static int take_session(int fd, const union takt_frame *frame, const int fds[TAK
         lease.socket = put_away(fd);
         fstat(lease.kick, &kick_then);
         fstat(lease.socket, &socket_then);
+        fstat(lease.wake, &wake_then);
         lease.refuse_on_loss = on_loss && !strcmp(on_loss, "refuse");
         memcpy(lease.lane_of, frame->welcome.lane, sizeof lease.lane_of);
-        if (!daemon || !client || !tenant || daemon->magic != TAKT_PAGE_DAEMON_MAGIC)
+        if (!daemon || !client || !tenant || daemon->magic != TAKT_PAGE_DAEMON_MAGIC) {
+                unmap(daemon), unmap(client), unmap(tenant);
+                close(lease.kick), close(lease.wake);
+                lease.kick = lease.wake = -1;
                 return -EBADMSG;
+        }
         lease.client = client;
         lease.tenant = tenant;
         lease.client->pid = (uint32_t)getpid();
-        for (int lane = 0; lane < TAKT_PAGE_LANES; lane++) { // what it holds goes with it to a new daemon
-                uint64_t held = before ? before->lane[lane].memory_used : 0;
-
-                lease.client->lane[lane].memory_used = held;
-                atomic_fetch_add(&lease.tenant->lane[lane].memory_used, held);
-        }
         // So that the daemon's membarrier orders our loads too.
         syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0);
         atomic_store_explicit(&lease.daemon, daemon, memory_order_release);
@@ -183,7 +188,12 @@ static void in_child(void)
         lease.client = NULL;
         if (lease.socket >= 0)
                 drop();
-        tried_ns = 0;
+        if (is_ours(lease.kick, &kick_then))
+                close(lease.kick);
+        if (is_ours(lease.wake, &wake_then))
+                close(lease.wake);
+        lease.kick = lease.wake = -1;
+        next_try_ns = 0;
 }
 
 int lease_join(const uint8_t *uuids, uint32_t n_devices, uint64_t now_ns)
@@ -198,9 +208,12 @@ int lease_join(const uint8_t *uuids, uint32_t n_devices, uint64_t now_ns)
         pthread_mutex_lock(&lock);
         if (atomic_load(&lease.daemon)) {
                 error = 0;
-        } else if (!tried_ns || now_ns - tried_ns > TAKT_S) {
-                tried_ns = now_ns;
+        } else if (now_ns >= next_try_ns) {
+                uint64_t took_ns;
+
                 error = join(uuids, n_devices);
+                took_ns = takt_time_since(takt_clock_now(), now_ns);
+                next_try_ns = now_ns + took_ns + takt_time_max(TAKT_S, PATIENCE_RATIO * took_ns);
         }
         pthread_mutex_unlock(&lock);
         return error;
@@ -230,6 +243,11 @@ void lease_check(uint64_t now_ns)
                 lease_look();
 }
 
+int lease_is_wake(int fd)
+{
+        return fd == lease.wake && is_ours(fd, &wake_then);
+}
+
 void lease_kick(void)
 {
         uint64_t one = 1;
@@ -256,6 +274,7 @@ int lease_wait(unsigned lane)
                 lease_look();
                 if ((gone = atomic_load(&lease.daemon) != page))
                         break;
+                lease_kick(); // a kick may be lost where a host closes what it did not open
         }
         atomic_fetch_sub(want, 1);
         return gone;

@@ -25,8 +25,8 @@ static inline uint32_t lease_attention(void)
 }
 
 // Asks for a session at the socket named in TAKT_SOCKET. uuids: n_devices times 16 bytes, in the order of the
-// CUDA ordinals. At most one try a second. Returns 0, or a negative errno (the process then runs without
-// Takt).
+// CUDA ordinals. At most one try a second, fewer where a try takes long. Returns 0, or a negative errno (the
+// process then runs without Takt).
 int lease_join(const uint8_t *uuids, uint32_t n_devices, uint64_t now_ns);
 // Whether this process was told of a daemon at all.
 int lease_wanted(void);
@@ -34,6 +34,9 @@ int lease_wanted(void);
 void lease_check(uint64_t now_ns);
 // The same, now.
 void lease_look(void);
+// Whether this descriptor is still the pipe by which the daemon wakes us: a host may have closed it and have
+// a file of its own there.
+int lease_is_wake(int fd);
 // Tells the daemon that the page has news.
 void lease_kick(void);
 // Waits while the lane's gate is closed. Returns 0 when it is open, 1 when the daemon has gone.

@@ -1,5 +1,5 @@
-// A driver newer than the shim: it has a function that nobody has heard of, by name and by lookup, and a later version of
-// one that is hooked.
+// A driver newer than the shim: it has a function that nobody has heard of, by name and by lookup, and a
+// later version of one that is hooked.
 #include <stdint.h>
 #include <string.h>
 

@@ -1,5 +1,6 @@
-// A program that finds CUDA in one way: by the static runtime (-DRUNTIME) or by direct linking with the driver. It
-// allocates twice its quota, which must fail with the API's own error, and a little, which must not.
+// A program that finds CUDA in one way: by the static runtime (-DRUNTIME) or by direct linking with the
+// driver. It allocates twice its quota, which must fail with the API's own error, and a little, which must
+// not.
 #include <stddef.h>
 #include <stdio.h>
 

@@ -45,7 +45,7 @@ static struct marker take_oldest(struct lane *l)
         return oldest;
 }
 
-void bound_enter(int lane, uintptr_t graph)
+int bound_enter(int lane, uintptr_t graph)
 {
         struct lane *l = &lanes[lane];
         uint64_t bound = bound_of(lane);
@@ -58,6 +58,7 @@ void bound_enter(int lane, uintptr_t graph)
                 pthread_mutex_lock(&l->lock);
                 full = l->n_markers && l->outstanding_ns + l->piece.estimate_ns + estimate(l, graph) > bound;
                 event = l->marker[l->first].event;
+                l->n_waiting += (uint32_t)full;
                 pthread_mutex_unlock(&l->lock);
                 if (!full)
                         break;
@@ -65,12 +66,14 @@ void bound_enter(int lane, uintptr_t graph)
                         mode = settle_relax(CAPTURE_RELAXED);
                 REAL(cuEventSynchronize, event);
                 pthread_mutex_lock(&l->lock);
+                l->n_waiting--;
                 if (l->n_markers && l->marker[l->first].event == event)
                         take_oldest(l);
                 pthread_mutex_unlock(&l->lock);
         }
         if (mode >= 0)
                 settle_relax(mode);
+        return mode >= 0;
 }
 
 // With the lock held: a spare event, of this context if there is one; of another when there are enough.
@@ -81,8 +84,8 @@ static struct marker take_spare(struct lane *l, const void *context)
 
         while (i < l->n_spare && l->spare[i].context != context)
                 i++;
-        if (i == l->n_spare && l->n_spare + l->n_markers >= MARKERS_MAX)
-                i = 0;
+        if (i == l->n_spare && l->n_spare + l->n_markers >= MARKERS_MAX && !l->n_waiting)
+                i = 0; // nobody waits for an event that might be this one
         if (i < l->n_spare) {
                 taken = l->spare[i];
                 l->spare[i] = l->spare[--l->n_spare];
@@ -198,4 +201,13 @@ void bound_forget(struct lane *l, void *context)
         for (uint32_t i = 0; i < l->n_markers; i++)
                 if (l->marker[(l->first + i) % MARKERS_MAX].context == context)
                         l->marker[(l->first + i) % MARKERS_MAX].event = NULL;
+}
+
+void bound_forget_graph(struct lane *l, uintptr_t exec)
+{
+        if (l->piece.graph == exec)
+                l->piece.graph = GRAPHS_MIXED;
+        for (uint32_t i = 0; i < MARKERS_MAX; i++)
+                if (l->marker[i].graph == exec)
+                        l->marker[i].graph = GRAPHS_MIXED;
 }

@@ -10,18 +10,33 @@ _Atomic stream_key gate_last = KEY_NONE;
 
 static _Atomic unsigned primaries;
 static _Atomic int n_contexts;
-static __thread char this_thread[2] __attribute__((tls_model("initial-exec"), aligned(2)));
+
+// A number of its own for each thread that ever used its default stream. Its address will not do: the next
+// thread's storage may lie at the same place while the work of one that ended still runs.
+static stream_key this_thread(void)
+{
+        static _Atomic stream_key n_threads = HANDLE_PER_THREAD;
+        static __thread stream_key number __attribute__((tls_model("initial-exec")));
+
+        if (!number)
+                number = atomic_fetch_add(&n_threads, 2) + 3;
+        return number;
+}
 
 stream_key gate_key(uintptr_t handle)
 {
         if (handle == HANDLE_PER_THREAD)
-                return (stream_key)this_thread | 1;
+                return this_thread();
         return handle ? handle : HANDLE_LEGACY;
 }
 
-int gate_lane(void)
+int gate_device(void **ret_context)
 {
-        return place_now(0).lane;
+        struct place place = place_now(0);
+
+        if (ret_context)
+                *ret_context = place.context;
+        return place.device;
 }
 
 void gate_context(int device)
@@ -34,9 +49,8 @@ void gate_context(int device)
         atomic_store(&gate_last, KEY_NONE);
 }
 
-// The stream of which further submissions need no note. A default stream is one in each context: with several
-// contexts its handle does not say which.
-static void remember(uintptr_t handle)
+// A default stream is one in each context: with several contexts its handle does not say which.
+void gate_remember(uintptr_t handle)
 {
         int known =
                 handle > HANDLE_PER_THREAD || (handle != HANDLE_PER_THREAD && atomic_load(&n_contexts) <= 1);
@@ -51,39 +65,54 @@ static int refusal(void)
         return lease.refuse_on_loss ? CUDA_NOT_READY : CUDA_SUCCESS;
 }
 
+// Past the gate of the place's lane, with the submission noted as work in flight. Returns 0, or 1: the daemon
+// has gone.
+static int pass(const struct place *place, uintptr_t graph, uintptr_t handle, stream_key key, uint64_t now)
+{
+        uint64_t idle_since = 0;
+
+        for (;; now = takt_clock_now()) {
+                int was_idle = work_add(place->lane, handle, key, place->context, now, &idle_since);
+
+                atomic_signal_fence(memory_order_seq_cst); // the daemon's membarrier does the rest
+                switch (gate_state(place->lane)) {
+                case TAKT_GATE_FREE:
+                        return 0;
+                case TAKT_GATE_OPEN:
+                        helper_start();
+                        if (!bound_enter(place->lane, graph))
+                                return 0;
+                        break; // it took a while: the gate may have closed, and our note been settled
+                default:
+                        helper_start();
+                        if (was_idle)
+                                work_retract(place->lane, key, place->context, idle_since);
+                        else
+                                settle_wait(place->lane);
+                        if (lease_wait((unsigned)place->lane))
+                                return 1;
+                }
+        }
+}
+
 int gate_enter(uintptr_t graph, uintptr_t handle, stream_key key, struct passage *ret_passage)
 {
-        uint64_t now, idle_since = 0;
         struct place place;
 
         ret_passage->lane = -1;
         if (!lease_wanted())
                 return door_open(), CUDA_SUCCESS;
-        now = takt_clock_now();
-        place = place_now(now);
-        if (place.lane < 0)
-                return atomic_load(&lease.daemon) ? CUDA_SUCCESS : refusal();
-        if (settle_is_capturing(handle))
-                return CUDA_SUCCESS;
-        for (;; now = takt_clock_now()) {
-                int was_idle = work_add(place.lane, handle, key, place.context, now, &idle_since);
+        for (;;) { // a daemon may go and another come meanwhile
+                uint64_t now = takt_clock_now();
 
-                atomic_signal_fence(memory_order_seq_cst); // the daemon's membarrier does the rest
-                if (gate_state(place.lane) != TAKT_GATE_CLOSED)
+                place = place_now(now);
+                if (place.lane < 0)
+                        return atomic_load(&lease.daemon) ? CUDA_SUCCESS : refusal();
+                if (settle_is_capturing(handle))
+                        return CUDA_SUCCESS;
+                if (!pass(&place, graph, handle, key, now))
                         break;
-                helper_start();
-                if (was_idle)
-                        work_retract(place.lane, key, place.context, idle_since);
-                else
-                        settle_wait(place.lane);
-                if (lease_wait((unsigned)place.lane))
-                        return refusal();
         }
-        if (gate_state(place.lane) == TAKT_GATE_OPEN) {
-                helper_start();
-                bound_enter(place.lane, graph);
-        }
-        remember(handle);
         *ret_passage = (struct passage){place.lane, place.context};
         return CUDA_SUCCESS;
 }
@@ -138,8 +167,19 @@ void gate_forget(uintptr_t handle)
 {
         settle_lock(); // until our calls on it are over
         FOR_EACH_DIRTY_LANE(lane)
-        work_done_stream(lane, gate_key(handle), NULL);
+        settle_orphan(lane, handle);
+        settle_capture_ended(handle);
         settle_unlock();
+}
+
+void gate_forget_graph(uintptr_t exec)
+{
+        for (int lane = 0; lane < TAKT_PAGE_LANES; lane++) {
+                pthread_mutex_lock(&lanes[lane].lock);
+                bound_forget_graph(&lanes[lane], exec);
+                pthread_mutex_unlock(&lanes[lane].lock);
+        }
+        graphs_forget(exec);
 }
 
 // A forked child has nothing in flight, and its parent's other threads, who may have held locks, are not

@@ -5,8 +5,8 @@
 #include "shim/cuda/door.h"
 #include "shim/lease.h"
 
-// A stream, told apart from all others of the process: its handle, or for a thread's own default stream an
-// address of the thread. Odd: a default stream, one in each context.
+// A stream, told apart from all others of the process: its handle, or for a thread's own default stream a
+// number of the thread. Odd: a default stream, one in each context.
 typedef uintptr_t stream_key;
 
 #define KEY_NONE ((stream_key)-1)    // no stream
@@ -40,8 +40,13 @@ void gate_forget(uintptr_t handle);
 // A context was made: device's primary one, or (-1) another. With two, a default stream's handle names none.
 void gate_context(int device);
 stream_key gate_key(uintptr_t handle);
-// The lane of the current context's device; joins if need be. -1: not Takt's, or no daemon.
-int gate_lane(void);
+// The CUDA ordinal of the current context's device, and that context; joins if need be. -1: no context, or
+// Takt is not wanted.
+int gate_device(void **ret_context);
+// An executable graph was changed, or is no more: what its launches took says nothing of the next.
+void gate_forget_graph(uintptr_t exec);
+// With the lock of the stream's lane held, and work on it noted: further submissions to it need no note.
+void gate_remember(uintptr_t handle);
 
 // In a forked child.
 void gate_in_child(void);

@@ -11,7 +11,7 @@
 #include "shim/cuda/lane.h"
 #include "shim/cuda/place.h"
 
-static _Atomic int running;
+static _Atomic(const void *) served; // the session that has a thread, or had one
 
 static void look(void)
 {
@@ -24,41 +24,44 @@ static void look(void)
 
 static void *run(void *session)
 {
-        const struct takt_page_daemon *page = session;
         struct pollfd fds[] = {{lease.wake, POLLIN, 0}, {lease.socket, 0, 0}};
         char news[64];
 
         prctl(PR_SET_NAME, "takt");
-        while (atomic_load(&lease.daemon) == page && poll(fds, 2, -1) > 0) {
+        while (atomic_load(&lease.daemon) == session) {
+                if (poll(fds, 2, -1) < 0)
+                        continue;   // stopped and gone on, or traced
                 if (fds[1].revents) // the daemon has gone
                         lease_look();
-                else if (read(fds[0].fd, news, sizeof news) > 0)
+                if (!lease_is_wake(fds[0].fd)) // the host's now: nothing of it is ours to read
+                        break;
+                if (fds[0].revents && read(fds[0].fd, news, sizeof news) > 0)
                         look();
         }
-        atomic_store(&running, 0);
         return NULL;
 }
 
 void helper_start(void)
 {
-        void *session = (void *)atomic_load(&lease.daemon);
+        const void *session = atomic_load(&lease.daemon);
         pthread_attr_t attributes;
         sigset_t all, old;
         pthread_t thread;
 
-        if (atomic_load_explicit(&running, memory_order_relaxed) || !session || atomic_exchange(&running, 1))
+        if (!session || atomic_load_explicit(&served, memory_order_relaxed) == session ||
+            atomic_exchange(&served, session) == session)
                 return;
         sigfillset(&all); // the host's signals are for the host's threads
         pthread_sigmask(SIG_SETMASK, &all, &old);
         pthread_attr_init(&attributes);
         pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
         pthread_create(&thread, &attributes, run,
-                       session); // without it we are as good as a driver without events
+                       (void *)session); // without it we are as good as a driver without events
         pthread_attr_destroy(&attributes);
         pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
 void helper_in_child(void)
 {
-        atomic_store(&running, 0);
+        atomic_store(&served, NULL);
 }

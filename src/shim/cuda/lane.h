@@ -36,6 +36,7 @@ struct lane {
         uint64_t began_ns, worked_ns; // the running burst; work since the last step's end
         struct marker marker[MARKERS_MAX], spare[SPARE_MAX];
         uint32_t first, n_markers, n_spare;
+        uint32_t n_waiting;      // threads that wait for a marker
         uint64_t outstanding_ns; // behind markers
         struct marker piece;     // what was submitted behind the last marker
         uint64_t kernel_ns;      // learned time of one launch
@@ -48,7 +49,8 @@ extern struct lane lanes[TAKT_PAGE_LANES];
 // work.c
 // ------------------------------------------------------------------------------------------------------------
 
-// Notes a submission; returns whether the lane was idle until now (and is now published as busy).
+// Notes a submission to come; returns whether the lane was idle until now (and is now published as busy).
+// From now until the stream is seen to be done, further ones on it need no note.
 int work_add(int lane, uintptr_t handle, stream_key key, void *context, uint64_t now_ns,
              uint64_t *ret_idle_since_ns);
 // Takes that back: nothing was submitted.
@@ -56,6 +58,10 @@ void work_retract(int lane, stream_key key, void *context, uint64_t idle_since_n
 // Copies the streams with work; returns how many.
 uint32_t work_copy(int lane, struct dirty ret_dirty[DIRTY_MAX]);
 int work_has(int lane, const struct dirty *entry);
+// A stream is no more, but its work goes on: it is waited for with its whole context.
+void work_orphan(int lane, stream_key key, void *owner);
+// There is a new session: its page says of our work in flight what the last one said.
+void work_joined(void);
 // These streams are done: the one of that key (and context, where the key is of a default stream); all of a
 // context; or the one entry, if nothing was submitted to it since. The burst ends with the last.
 void work_done_stream(int lane, stream_key key, void *context);
@@ -78,19 +84,26 @@ void settle_in_child(void);
 // was.
 int settle_relax(int mode);
 int settle_is_capturing(uintptr_t handle);
-extern _Atomic int settle_captures; // captures that run in this process
+// With the settle lock held. A stream is about to be destroyed: what it has in flight is not forgotten.
+void settle_orphan(int lane, uintptr_t handle);
+// With the settle lock held: captures that this process began and did not end.
+void settle_capture_begun(uintptr_t handle);
+void settle_capture_ended(uintptr_t handle); // or is no capture that we know
 
 // bound.c
 // -----------------------------------------------------------------------------------------------------------
 
 // Waits while one more submission would be more GPU time in flight than the daemon's bound.
-void bound_enter(int lane, uintptr_t graph);
+// Returns whether it waited.
+int bound_enter(int lane, uintptr_t graph);
 // After it: counts it, and marks the place when the piece is long enough.
 void bound_leave(int lane, uintptr_t handle, void *context, uintptr_t graph);
 // With the lane's lock held: the burst is over, after span_ns.
 void bound_end(struct lane *l, uint64_t span_ns);
 // With the lane's lock held: events of this context are no more.
 void bound_forget(struct lane *l, void *context);
+// With the lane's lock held: what this graph's launches took is not to be learned any more.
+void bound_forget_graph(struct lane *l, uintptr_t exec);
 
 // graphs.c: what one launch of an executable graph takes, ns; 0: not known
 // ------------------------------------------

@@ -2,6 +2,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include "shim/cuda/door.h"
 #include "shim/lease.h"
 
@@ -16,54 +17,100 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct ledger_entry *table; // open addressing, without tombstones
 static size_t room, n_used;
 
-// The tenant's sum. It is kept even while the daemon is gone: the pages stay, and what they say goes with us
-// to the next.
-static uint64_t add(int lane, uint64_t bytes)
+// By CUDA ordinal, with the lock held, whether there is a daemon or not; and the pages in which they stand
+// now.
+static uint64_t held[TAKT_PAGE_LANES];
+static struct {
+        struct takt_page_client *client;
+        struct takt_page_tenant *tenant;
+        int8_t lane_of[TAKT_PAGE_LANES];
+} pages;
+
+// With the lock held.
+static void count(int device, uint64_t bytes)
 {
-        return atomic_fetch_add_explicit(&lease.tenant->lane[lane].memory_used, bytes, memory_order_relaxed);
+        int lane = pages.client ? pages.lane_of[device] : -1;
+
+        held[device] += bytes;
+        if (lane < 0)
+                return;
+        atomic_fetch_add_explicit(&pages.client->lane[lane].memory_used, bytes, memory_order_relaxed);
+        atomic_fetch_add_explicit(&pages.tenant->lane[lane].memory_used, bytes, memory_order_relaxed);
 }
 
-// With the lock held: this process's part of it.
-static void hold(int lane, uint64_t bytes)
+// What we hold goes with us to a new daemon.
+void ledger_joined(void)
 {
-        _Atomic uint64_t *held = &lease.client->lane[lane].memory_used;
+        pthread_mutex_lock(&lock);
+        if (atomic_load(&lease.daemon) && pages.client != lease.client) {
+                uint64_t before[TAKT_PAGE_LANES];
 
-        atomic_store_explicit(held, atomic_load_explicit(held, memory_order_relaxed) + bytes,
-                              memory_order_relaxed);
+                memcpy(before, held, sizeof before);
+                memset(held, 0, sizeof held);
+                pages.client = lease.client;
+                pages.tenant = lease.tenant;
+                memcpy(pages.lane_of, lease.lane_of, sizeof pages.lane_of);
+                for (int device = 0; device < TAKT_PAGE_LANES; device++)
+                        count(device, before[device]);
+        }
+        pthread_mutex_unlock(&lock);
 }
 
-void ledger_uncharge(int lane, uint64_t bytes)
+void ledger_uncharge(int device, uint64_t bytes)
 {
-        if (lane >= 0)
-                add(lane, -bytes);
+        if (device < 0)
+                return;
+        pthread_mutex_lock(&lock);
+        count(device, -bytes);
+        pthread_mutex_unlock(&lock);
 }
 
-uint64_t ledger_quota(int lane)
+uint64_t ledger_quota(int device)
 {
         const struct takt_page_daemon *page = atomic_load(&lease.daemon);
+        int lane = page && device >= 0 ? lease.lane_of[device] : -1;
 
-        return page && lane >= 0 ? atomic_load_explicit(&page->lane[lane].memory_quota, memory_order_relaxed)
-                                 : 0;
+        return lane >= 0 ? atomic_load_explicit(&page->lane[lane].memory_quota, memory_order_relaxed) : 0;
 }
 
-uint64_t ledger_used(int lane)
+uint64_t ledger_used(int device)
 {
-        return atomic_load(&lease.daemon) && lane >= 0 ? atomic_load(&lease.tenant->lane[lane].memory_used)
-                                                       : 0;
+        int lane = atomic_load(&lease.daemon) && device >= 0 ? lease.lane_of[device] : -1;
+
+        return lane >= 0 ? atomic_load(&lease.tenant->lane[lane].memory_used) : 0;
 }
 
-int ledger_charge(int lane, uint64_t bytes)
+// The tenant's sum is never more than the quota, not even for a moment: another process that asks for little
+// meanwhile must not be refused for what this one does not get.
+static int fits(int device, uint64_t bytes, uint64_t quota)
 {
-        uint64_t quota = ledger_quota(lane);
+        int lane = pages.client ? pages.lane_of[device] : -1;
+        _Atomic uint64_t *sum = lane >= 0 ? &pages.tenant->lane[lane].memory_used : NULL;
+        uint64_t now;
 
-        if (lane < 0)
+        if (!sum || !quota)
+                return count(device, bytes), 1;
+        now = atomic_load(sum);
+        do {
+                if (bytes > quota || now > quota - bytes)
+                        return 0;
+        } while (!atomic_compare_exchange_weak(sum, &now, now + bytes));
+        held[device] += bytes;
+        atomic_fetch_add_explicit(&pages.client->lane[lane].memory_used, bytes, memory_order_relaxed);
+        return 1;
+}
+
+int ledger_charge(int device, uint64_t bytes)
+{
+        uint64_t quota = ledger_quota(device);
+        int error;
+
+        if (device < 0)
                 return CUDA_SUCCESS;
-        if (quota && bytes > quota)
-                return CUDA_OUT_OF_MEMORY;
-        if (add(lane, bytes) <= quota - bytes || !quota)
-                return CUDA_SUCCESS;
-        ledger_uncharge(lane, bytes);
-        return CUDA_OUT_OF_MEMORY;
+        pthread_mutex_lock(&lock);
+        error = fits(device, bytes, quota) ? CUDA_SUCCESS : CUDA_OUT_OF_MEMORY;
+        pthread_mutex_unlock(&lock);
+        return error;
 }
 
 static size_t home(uintptr_t key)
@@ -100,8 +147,8 @@ static int grow(void)
         if (n_used * 2 < room)
                 return 1;
         wider = calloc(room ? 2 * room : FIRST_ROOM, sizeof *wider);
-        if (!wider)
-                return 0;
+        if (!wider) // the last place stays free: a search ends there
+                return n_used + 1 < room;
         table = wider;
         room = room ? 2 * room : FIRST_ROOM;
         for (size_t i = 0; i < n; i++)
@@ -111,35 +158,43 @@ static int grow(void)
         return 1;
 }
 
-static void put(struct ledger_entry entry)
+// With the lock held. An entry that is there already was freed unseen: its address has been given again.
+static int put(struct ledger_entry entry)
 {
+        size_t at;
+
         if (!entry.key || !grow())
-                return;
-        table[find(entry.kind, entry.key)] = entry;
-        n_used++;
+                return 0;
+        at = find(entry.kind, entry.key);
+        if (!table[at].key)
+                n_used++;
+        else if (!table[at].shared)
+                count(table[at].device, -table[at].bytes);
+        table[at] = entry;
+        return 1;
 }
 
-void ledger_note(enum ledger_kind kind, uintptr_t key, int lane, uint64_t bytes)
+void ledger_note(enum ledger_kind kind, uintptr_t key, int device, uint64_t bytes, void *context)
 {
-        struct ledger_entry entry = {key, kind, lane, bytes, NULL};
+        struct ledger_entry entry = {key, kind, device, bytes, context, NULL};
 
-        if (lane < 0)
+        if (device < 0)
                 return;
-        if (kind == LEDGER_HANDLE) {
+        if (kind == LEDGER_HANDLE)
                 entry.shared = calloc(1, sizeof *entry.shared);
-                if (!entry.shared)
-                        return;
+        if (entry.shared)
                 *entry.shared = (struct ledger_shared){bytes, 1, 1};
-        }
         pthread_mutex_lock(&lock);
-        hold(lane, bytes);
-        put(entry);
+        if ((kind == LEDGER_HANDLE && !entry.shared) || !put(entry)) {
+                count(device, -bytes);
+                free(entry.shared);
+        }
         pthread_mutex_unlock(&lock);
 }
 
 struct ledger_entry ledger_take(enum ledger_kind kind, uintptr_t key)
 {
-        struct ledger_entry found = {.lane = -1};
+        struct ledger_entry found = {.device = -1};
         size_t at;
 
         pthread_mutex_lock(&lock);
@@ -147,8 +202,6 @@ struct ledger_entry ledger_take(enum ledger_kind kind, uintptr_t key)
                 at = find(kind, key);
                 if (table[at].key) {
                         found = table[at];
-                        if (!found.shared)
-                                hold(found.lane, -found.bytes);
                         if (kind != LEDGER_HANDLE || --found.shared->handles == 0)
                                 remove_at(at);
                 }
@@ -166,7 +219,6 @@ static uint64_t release(const struct ledger_entry *entry)
                 return bytes;
         pthread_mutex_lock(&lock);
         bytes = --entry->shared->holders ? 0 : entry->shared->bytes;
-        hold(entry->lane, -bytes);
         pthread_mutex_unlock(&lock);
         if (bytes)
                 free(entry->shared);
@@ -175,39 +227,37 @@ static uint64_t release(const struct ledger_entry *entry)
 
 void ledger_freed(const struct ledger_entry *entry, int error)
 {
-        if (entry->lane < 0)
+        if (entry->device < 0)
                 return;
         if (!error) {
-                ledger_uncharge(entry->lane, release(entry));
+                ledger_uncharge(entry->device, release(entry));
                 return;
         }
         pthread_mutex_lock(&lock);
-        if (!entry->shared)
-                hold(entry->lane, entry->bytes);
         if (entry->kind != LEDGER_HANDLE || entry->shared->handles++ == 0)
                 put(*entry);
         pthread_mutex_unlock(&lock);
 }
 
-static struct ledger_shared *share(uintptr_t handle, int *ret_lane)
+static struct ledger_shared *share(uintptr_t handle, int *ret_device)
 {
         size_t at = room ? find(LEDGER_HANDLE, handle) : 0;
 
         if (!room || !table[at].key)
                 return NULL;
         table[at].shared->holders++;
-        *ret_lane = table[at].lane;
+        *ret_device = table[at].device;
         return table[at].shared;
 }
 
 void ledger_map(uintptr_t address, uint64_t bytes, uintptr_t handle)
 {
-        struct ledger_entry entry = {address, LEDGER_MAPPING, -1, bytes, NULL};
+        struct ledger_entry entry = {address, LEDGER_MAPPING, -1, bytes, NULL, NULL};
 
         pthread_mutex_lock(&lock);
-        entry.shared = share(handle, &entry.lane);
-        if (entry.shared)
-                put(entry);
+        entry.shared = share(handle, &entry.device);
+        if (entry.shared && !put(entry))
+                entry.shared->holders--;
         pthread_mutex_unlock(&lock);
 }
 
@@ -218,7 +268,7 @@ void ledger_unmap(uintptr_t address, uint64_t bytes)
         while (address < end) {
                 struct ledger_entry entry = ledger_take(LEDGER_MAPPING, address);
 
-                if (entry.lane < 0 || !entry.bytes)
+                if (entry.device < 0 || !entry.bytes)
                         return;
                 address += entry.bytes;
                 ledger_freed(&entry, 0);
@@ -228,12 +278,32 @@ void ledger_unmap(uintptr_t address, uint64_t bytes)
 void ledger_retain(uintptr_t handle)
 {
         struct ledger_shared *shared;
-        int lane;
+        int device;
 
         pthread_mutex_lock(&lock);
-        shared = share(handle, &lane);
+        shared = share(handle, &device);
         if (shared)
                 shared->handles++;
+        pthread_mutex_unlock(&lock);
+}
+
+void ledger_forget(const void *context)
+{
+        pthread_mutex_lock(&lock);
+        for (size_t i = 0; context && i < room; i++)
+                while (table[i].key && table[i].context == context) {
+                        count(table[i].device, -table[i].bytes);
+                        remove_at(i);
+                }
+        pthread_mutex_unlock(&lock);
+}
+
+void ledger_rename(const void *context, void *now)
+{
+        pthread_mutex_lock(&lock);
+        for (size_t i = 0; context && i < room; i++)
+                if (table[i].key && table[i].context == context)
+                        table[i].context = now;
         pthread_mutex_unlock(&lock);
 }
 
@@ -244,4 +314,6 @@ void ledger_in_child(void)
         pthread_mutex_init(&lock, NULL);
         table = NULL;
         room = n_used = 0;
+        memset(held, 0, sizeof held);
+        memset(&pages, 0, sizeof pages);
 }

@@ -12,19 +12,26 @@ struct ledger_shared;
 struct ledger_entry {
         uintptr_t key; // 0: free
         enum ledger_kind kind;
-        int lane; // -1: not found
+        int device; // CUDA ordinal; -1: not found
         uint64_t bytes;
+        void *context; // with which it goes; NULL: it stays until it is freed
         struct ledger_shared *shared;
 };
 
-// Takes the bytes off the lane's quota. Returns 0, or CUDA_OUT_OF_MEMORY. lane -1: nothing is counted.
-int ledger_charge(int lane, uint64_t bytes);
-void ledger_uncharge(int lane, uint64_t bytes);
+// Takes the bytes off the device's quota. Returns 0, or CUDA_OUT_OF_MEMORY. device: CUDA ordinal; -1: nothing
+// is counted.
+int ledger_charge(int device, uint64_t bytes);
+void ledger_uncharge(int device, uint64_t bytes);
 // Bytes, 0: none.
-uint64_t ledger_quota(int lane);
-uint64_t ledger_used(int lane);
-// Remembers what was charged. Out of memory of our own: it stays charged until the process ends.
-void ledger_note(enum ledger_kind kind, uintptr_t key, int lane, uint64_t bytes);
+uint64_t ledger_quota(int device);
+uint64_t ledger_used(int device);
+// Remembers what was charged. Out of memory of our own: it is not counted, rather than never given back.
+void ledger_note(enum ledger_kind kind, uintptr_t key, int device, uint64_t bytes, void *context);
+// A context is no more, and its memory with it; or goes by another name until that is sure.
+void ledger_forget(const void *context);
+void ledger_rename(const void *context, void *now);
+// There may be a new session: its page and its tenant's get our counts.
+void ledger_joined(void);
 // Before a free: takes the entry out, so that another thread may get the same address. After it: settles what
 // the driver said.
 struct ledger_entry ledger_take(enum ledger_kind kind, uintptr_t key);

@@ -1,6 +1,7 @@
 // Contexts, streams, captures and graphs come and go: noted, so that nothing of ours points to what is no
 // more.
 #include "shim/cuda/lane.h"
+#include "shim/cuda/ledger.h"
 #include "shim/cuda/place.h"
 
 #define FORWARD(name, params, args, before, after)                                                           \
@@ -22,7 +23,11 @@
 
 // Contexts
 #define CREATE(name, params, args) FORWARD(name, params, args, gate_context(-1), )
-#define DESTROY(name) FORWARD(name, (void *context), (context), gate_forget_context(context), )
+// Its memory goes with it, if it goes; its address may be another context's at once.
+#define DESTROY(name)                                                                                        \
+        FORWARD(name, (void *context), (context), char leaving; gate_forget_context(context);                \
+                ledger_rename(context, &leaving),                                                            \
+                error ? ledger_rename(&leaving, context) : ledger_forget(&leaving))
 
 CREATE(cuCtxCreate, (U a, U b, U c), (a, b, c))
 CREATE(cuCtxCreate_v2, (U a, U b, U c), (a, b, c))
@@ -56,56 +61,63 @@ static void released(int device, void *context)
         int active = 0;
 
         if (context && (driver.primary_state(device, &flags, &active) || !active))
-                gate_forget_context(context);
+                gate_forget_context(context), ledger_forget(context);
 }
 
-static void before_reset(int device)
+static void *before_reset(int device)
 {
         void *context = primary_of(device);
 
         if (context)
                 gate_forget_context(context);
+        return context;
 }
 
 FORWARD(cuDevicePrimaryCtxRelease, (int device), (device), void *context = primary_of(device),
         released(device, context))
 FORWARD(cuDevicePrimaryCtxRelease_v2, (int device), (device), void *context = primary_of(device),
         released(device, context))
-FORWARD(cuDevicePrimaryCtxReset, (int device), (device), before_reset(device), )
-FORWARD(cuDevicePrimaryCtxReset_v2, (int device), (device), before_reset(device), )
+FORWARD(cuDevicePrimaryCtxReset, (int device), (device), void *context = before_reset(device),
+        error ? (void)0 : ledger_forget(context))
+FORWARD(cuDevicePrimaryCtxReset_v2, (int device), (device), void *context = before_reset(device),
+        error ? (void)0 : ledger_forget(context))
 
 // Streams
 FORWARD(cuStreamDestroy, (U stream), (stream), gate_forget(stream), )
 FORWARD(cuStreamDestroy_v2, (U stream), (stream), gate_forget(stream), )
 
 // Captures. Not while we record an event of ours on the stream: it would become part of the capture.
-static void begin(void)
+static void begun(uintptr_t handle, int error)
 {
-        settle_lock();
-        atomic_fetch_add(&settle_captures, 1);
-}
-
-static void begun(int error)
-{
-        if (error)
-                atomic_fetch_sub(&settle_captures, 1);
+        if (!error)
+                settle_capture_begun(handle);
         settle_unlock();
 }
 
-#define BEGIN(name, params, args) FORWARD(name, params, args, begin(), begun(error))
-#define END(name) FORWARD(name, (U stream, U graph), (stream, graph), , atomic_fetch_sub(&settle_captures, 1))
+// One that failed to end may run on: at another stream than it began, or in another thread.
+static void ended(uintptr_t handle, int error)
+{
+        settle_lock();
+        if (!error || !settle_is_capturing(handle))
+                settle_capture_ended(handle);
+        settle_unlock();
+}
 
-BEGIN(cuStreamBeginCapture, (U stream), (stream))
-BEGIN(cuStreamBeginCapture_ptsz, (U stream), (stream))
-BEGIN(cuStreamBeginCapture_v2, (U stream, int mode), (stream, mode))
-BEGIN(cuStreamBeginCapture_v2_ptsz, (U stream, int mode), (stream, mode))
-BEGIN(cuStreamBeginCaptureToGraph, (U s, U g, U d, U e, size_t n, int m), (s, g, d, e, n, m))
-BEGIN(cuStreamBeginCaptureToGraph_ptsz, (U s, U g, U d, U e, size_t n, int m), (s, g, d, e, n, m))
-END(cuStreamEndCapture)
-END(cuStreamEndCapture_ptsz)
+#define OWN(stream) (stream ? stream : HANDLE_PER_THREAD)
+#define BEGIN(name, handle, params, args) FORWARD(name, params, args, settle_lock(), begun(handle, error))
+#define END(name, handle) FORWARD(name, (U s, U graph), (s, graph), , ended(handle, error))
+
+BEGIN(cuStreamBeginCapture, s, (U s), (s))
+BEGIN(cuStreamBeginCapture_ptsz, OWN(s), (U s), (s))
+BEGIN(cuStreamBeginCapture_v2, s, (U s, int mode), (s, mode))
+BEGIN(cuStreamBeginCapture_v2_ptsz, OWN(s), (U s, int mode), (s, mode))
+BEGIN(cuStreamBeginCaptureToGraph, s, (U s, U g, U d, U e, size_t n, int m), (s, g, d, e, n, m))
+BEGIN(cuStreamBeginCaptureToGraph_ptsz, OWN(s), (U s, U g, U d, U e, size_t n, int m), (s, g, d, e, n, m))
+END(cuStreamEndCapture, s)
+END(cuStreamEndCapture_ptsz, OWN(s))
 
 // Executable graphs: one that was changed takes another time than it took.
-#define CHANGE(name, params, args) FORWARD(name, params, args, graphs_forget(exec), )
+#define CHANGE(name, params, args) FORWARD(name, params, args, gate_forget_graph(exec), )
 
 CHANGE(cuGraphExecDestroy, (U exec), (exec))
 CHANGE(cuGraphExecUpdate, (U exec, U a, U b, U c), (exec, a, b, c))

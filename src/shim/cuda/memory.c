@@ -9,26 +9,30 @@
 #include "shim/cuda/ledger.h"
 
 #define NODE_TYPE_ALLOC 10 // CU_GRAPH_NODE_TYPE_MEM_ALLOC
+#define NODE_TYPE_FREE 11
 
 // Around an allocation that puts its address or handle into *ret.
 #define ALLOCATE(kind, name, params, args, bytes)                                                            \
+        ALLOCATE_AT(kind, name, params, args, bytes, gate_device(&context))
+#define ALLOCATE_AT(kind, name, params, args, bytes, at)                                                     \
         EXPORT int name params;                                                                              \
         int name params                                                                                      \
         {                                                                                                    \
                 uint64_t size = bytes;                                                                       \
-                int lane = gate_lane(), error;                                                               \
+                void *context = NULL;                                                                        \
+                int device = at, error;                                                                      \
                                                                                                              \
                 door_open();                                                                                 \
                 if (!door_real[HOOK_##name])                                                                 \
                         return CUDA_NOT_SUPPORTED;                                                           \
-                error = ledger_charge(lane, size);                                                           \
+                error = ledger_charge(device, size);                                                         \
                 if (error)                                                                                   \
                         return error;                                                                        \
                 error = ((int(*) params)door_real[HOOK_##name])args;                                         \
                 if (error == CUDA_SUCCESS)                                                                   \
-                        ledger_note(kind, *ret, lane, size);                                                 \
+                        ledger_note(kind, *ret, device, size, context);                                      \
                 else                                                                                         \
-                        ledger_uncharge(lane, size);                                                         \
+                        ledger_uncharge(device, size);                                                       \
                 return error;                                                                                \
         }
 
@@ -75,6 +79,15 @@ static uint64_t pitched(size_t width, size_t height)
 static uint64_t on_device(const int *prop, size_t size)
 {
         return prop && prop[2] == 1 ? size : 0;
+}
+
+// It names its device; a context need not be there.
+static int device_in(const int *prop)
+{
+        int current = gate_device(NULL);
+
+        return prop && prop[2] == 1 && lease_wanted() && prop[3] >= 0 && prop[3] < TAKT_PAGE_LANES ? prop[3]
+                                                                                                   : current;
 }
 
 // CUDA_ARRAY_DESCRIPTOR and its 3D form, as far as a size needs them.
@@ -126,22 +139,24 @@ ALLOCATE(LEDGER_POINTER, cuMemAllocManaged, (uintptr_t * ret, size_t size_, unsi
 ALLOCATE(LEDGER_POINTER, cuMemAllocPitch_v2,
          (uintptr_t * ret, size_t *pitch, size_t width, size_t height, unsigned element),
          (ret, pitch, width, height, element), pitched(width, height))
-ALLOCATE(LEDGER_POINTER, cuMemAllocAsync, (uintptr_t * ret, size_t size_, uintptr_t stream),
-         (ret, size_, stream), size_)
-ALLOCATE(LEDGER_POINTER, cuMemAllocAsync_ptsz, (uintptr_t * ret, size_t size_, uintptr_t stream),
-         (ret, size_, stream), size_)
-ALLOCATE(LEDGER_POINTER, cuMemAllocFromPoolAsync,
-         (uintptr_t * ret, size_t size_, void *pool, uintptr_t stream), (ret, size_, pool, stream), size_)
-ALLOCATE(LEDGER_POINTER, cuMemAllocFromPoolAsync_ptsz,
-         (uintptr_t * ret, size_t size_, void *pool, uintptr_t stream), (ret, size_, pool, stream), size_)
+ALLOCATE_AT(LEDGER_POINTER, cuMemAllocAsync, (uintptr_t * ret, size_t size_, uintptr_t stream),
+            (ret, size_, stream), size_, gate_device(NULL))
+ALLOCATE_AT(LEDGER_POINTER, cuMemAllocAsync_ptsz, (uintptr_t * ret, size_t size_, uintptr_t stream),
+            (ret, size_, stream), size_, gate_device(NULL))
+ALLOCATE_AT(LEDGER_POINTER, cuMemAllocFromPoolAsync,
+            (uintptr_t * ret, size_t size_, void *pool, uintptr_t stream), (ret, size_, pool, stream), size_,
+            gate_device(NULL))
+ALLOCATE_AT(LEDGER_POINTER, cuMemAllocFromPoolAsync_ptsz,
+            (uintptr_t * ret, size_t size_, void *pool, uintptr_t stream), (ret, size_, pool, stream), size_,
+            gate_device(NULL))
 RELEASE(LEDGER_POINTER, cuMemFree_v2, (uintptr_t pointer), (pointer), pointer)
 RELEASE(LEDGER_POINTER, cuMemFreeAsync, (uintptr_t pointer, uintptr_t stream), (pointer, stream), pointer)
 RELEASE(LEDGER_POINTER, cuMemFreeAsync_ptsz, (uintptr_t pointer, uintptr_t stream), (pointer, stream),
         pointer)
 
-ALLOCATE(LEDGER_HANDLE, cuMemCreate,
-         (uintptr_t * ret, size_t size_, const int *prop, unsigned long long flags),
-         (ret, size_, prop, flags), on_device(prop, size_))
+ALLOCATE_AT(LEDGER_HANDLE, cuMemCreate,
+            (uintptr_t * ret, size_t size_, const int *prop, unsigned long long flags),
+            (ret, size_, prop, flags), on_device(prop, size_), device_in(prop))
 RELEASE(LEDGER_HANDLE, cuMemRelease, (uintptr_t handle), (handle), handle)
 FORWARD(cuMemRetainAllocationHandle, (uintptr_t * handle, void *address), (handle, address),
         ledger_retain(*handle))
@@ -167,10 +182,10 @@ struct alloc_node {
         uintptr_t address;
 };
 
-static int charge_node(const struct alloc_node *node, int *ret_lane)
+static int charge_node(const struct alloc_node *node, int *ret_device)
 {
-        *ret_lane = gate_lane();
-        return ledger_charge(*ret_lane, node->bytes);
+        *ret_device = device_in((const int *)node->pool);
+        return ledger_charge(*ret_device, node->bytes);
 }
 
 static int node_added(const struct alloc_node *node, int lane, int error)
@@ -178,7 +193,7 @@ static int node_added(const struct alloc_node *node, int lane, int error)
         if (error)
                 ledger_uncharge(lane, node->bytes);
         else
-                ledger_note(LEDGER_POINTER, node->address, lane, node->bytes);
+                ledger_note(LEDGER_POINTER, node->address, lane, node->bytes, NULL);
         return error;
 }
 
@@ -203,6 +218,22 @@ static struct alloc_node *alloc_of(int *params)
         return params && params[0] == NODE_TYPE_ALLOC ? (struct alloc_node *)(params + 4) : NULL;
 }
 
+// A graph that frees what it allocates gives it back to its own pool.
+static void freed_by_node(uintptr_t address)
+{
+        struct ledger_entry entry = ledger_take(LEDGER_POINTER, address);
+
+        ledger_freed(&entry, 0);
+}
+
+FORWARD(cuGraphAddMemFreeNode, (void **ret, void *graph, const void *after_, size_t n, uintptr_t address),
+        (ret, graph, after_, n, address), freed_by_node(address))
+
+static uintptr_t freed_in(const int *params)
+{
+        return params && params[0] == NODE_TYPE_FREE ? *(const uintptr_t *)(params + 4) : 0;
+}
+
 #define ADD_NODE(name, params, args)                                                                         \
         EXPORT int name params;                                                                              \
         int name params                                                                                      \
@@ -217,6 +248,8 @@ static struct alloc_node *alloc_of(int *params)
                 if (error)                                                                                   \
                         return error;                                                                        \
                 error = ((int(*) params)door_real[HOOK_##name])args;                                         \
+                if (!error && freed_in(what))                                                                \
+                        freed_by_node(freed_in(what));                                                       \
                 return node ? node_added(node, lane, error) : error;                                         \
         }
 
@@ -233,10 +266,26 @@ ALLOCATE(LEDGER_POINTER, cuMemAllocPitch,
          (ret, pitch, w, h, element), pitched(w, h))
 RELEASE(LEDGER_POINTER, cuMemFree, (unsigned pointer), (pointer), pointer)
 
+// CUDA_ARRAY_DESCRIPTOR of then: width and height (and depth), format and channels in 32 bits.
+static uint64_t old_flat_bytes(const unsigned *d)
+{
+        return d ? array_bytes((struct array){d[0], d[1], 0, d[2], d[3]}) : 0;
+}
+
+static uint64_t old_deep_bytes(const unsigned *d)
+{
+        return d ? array_bytes((struct array){d[0], d[1], d[2], d[3], d[4]}) : 0;
+}
+
+ALLOCATE(LEDGER_ARRAY, cuArrayCreate, (uintptr_t * ret, const unsigned *descriptor), (ret, descriptor),
+         old_flat_bytes(descriptor))
+ALLOCATE(LEDGER_ARRAY, cuArray3DCreate, (uintptr_t * ret, const unsigned *descriptor), (ret, descriptor),
+         old_deep_bytes(descriptor))
+
 // What the tenant has of this device, and what is left of it.
 static void own_view(uint64_t *free_bytes, uint64_t *total)
 {
-        int lane = gate_lane();
+        int lane = gate_device(NULL);
         uint64_t quota = ledger_quota(lane), used = ledger_used(lane), left = used < quota ? quota - used : 0;
 
         if (!quota || quota >= *total)

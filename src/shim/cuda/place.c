@@ -1,7 +1,8 @@
 #include "shim/cuda/place.h"
 #include <pthread.h>
 #include "base/clock.h"
-#include "shim/cuda/gate.h"
+#include "shim/cuda/lane.h"
+#include "shim/cuda/ledger.h"
 #include "shim/lease.h"
 
 struct driver driver;
@@ -84,9 +85,17 @@ static int device_of(void *context)
         return device;
 }
 
+static void join(void)
+{
+        if (atomic_load(&lease.daemon) || try_join(takt_clock_now()))
+                return;
+        work_joined();
+        ledger_joined();
+}
+
 struct place place_now(uint64_t now_ns)
 {
-        struct place place = {.lane = -1};
+        struct place place = {.lane = -1, .device = -1};
         int device;
 
         if (!lease_wanted())
@@ -94,14 +103,14 @@ struct place place_now(uint64_t now_ns)
         place_ready();
         if (now_ns)
                 lease_check(now_ns);
-        if (!atomic_load(&lease.daemon) && try_join(takt_clock_now()))
-                return place;
+        join();
         if (!driver.current_context || driver.current_context(&place.context) || !place.context)
                 return place;
         device = device_of(place.context);
         if (device < 0 || device >= TAKT_PAGE_LANES)
                 return place;
-        place.lane = lease.lane_of[device];
+        place.device = device;
+        place.lane = atomic_load(&lease.daemon) ? lease.lane_of[device] : -1;
         if (place.lane >= 0 && !(atomic_load_explicit(&place_lanes, memory_order_relaxed) >> place.lane & 1))
                 atomic_fetch_or(&place_lanes, 1u << place.lane);
         return place;

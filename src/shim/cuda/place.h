@@ -19,7 +19,8 @@ extern struct driver driver;
 extern _Atomic unsigned place_lanes;
 
 struct place {
-        int lane; // -1: not Takt's, or no daemon
+        int lane;   // -1: not Takt's, or no daemon
+        int device; // CUDA ordinal; -1: no context
         void *context;
 };
 

@@ -2,10 +2,18 @@
 // of ours that are recorded behind the work and waited for. The host's handles are used only in calls that
 // never wait.
 #include <stdatomic.h>
+#include <string.h>
 #include "shim/cuda/lane.h"
 #include "shim/cuda/place.h"
 
-_Atomic int settle_captures;
+#define CAPTURES_MAX 64
+#define NOT_READY 600 // CUDA_ERROR_NOT_READY
+#define FIRST_OF_CAPTURE 900
+#define LAST_OF_CAPTURE 908
+#define NOT_FROM_HERE (-1)
+
+static _Atomic int n_captures;
+static stream_key capturing[CAPTURES_MAX]; // those of them that we can name
 
 static pthread_mutex_t handles = PTHREAD_MUTEX_INITIALIZER;
 
@@ -22,7 +30,36 @@ void settle_unlock(void)
 void settle_in_child(void)
 {
         pthread_mutex_init(&handles, NULL);
-        atomic_store(&settle_captures, 0);
+        atomic_store(&n_captures, 0);
+        memset(capturing, 0, sizeof capturing);
+}
+
+void settle_capture_begun(uintptr_t handle)
+{
+        int n = atomic_fetch_add(&n_captures, 1);
+
+        for (int i = 0; n < CAPTURES_MAX && i < CAPTURES_MAX; i++)
+                if (!capturing[i]) {
+                        capturing[i] = gate_key(handle);
+                        break;
+                }
+}
+
+// One beyond those that have a name is believed.
+void settle_capture_ended(uintptr_t handle)
+{
+        stream_key key = gate_key(handle);
+        int i = 0, n_named = 0;
+
+        for (int k = 0; k < CAPTURES_MAX; k++)
+                n_named += capturing[k] != 0;
+        while (i < CAPTURES_MAX && capturing[i] != key)
+                i++;
+        if (i < CAPTURES_MAX)
+                capturing[i] = 0;
+        else if (atomic_load(&n_captures) == n_named)
+                return;
+        atomic_fetch_sub(&n_captures, 1);
 }
 
 int settle_relax(int mode)
@@ -36,8 +73,8 @@ int settle_is_capturing(uintptr_t handle)
 {
         int status = 0;
 
-        return atomic_load(&settle_captures) > 0 && driver.is_capturing &&
-               !driver.is_capturing(handle, &status) && status;
+        return atomic_load(&n_captures) > 0 && driver.is_capturing && !driver.is_capturing(handle, &status) &&
+               status;
 }
 
 static int is_explicit(const struct dirty *entry)
@@ -55,7 +92,7 @@ static int is_elsewhere(const struct dirty *entry)
 static int is_untouchable(const struct dirty *entry)
 {
         if (!is_explicit(entry) && entry->handle != HANDLE_PER_THREAD)
-                return atomic_load(&settle_captures) > 0;
+                return atomic_load(&n_captures) > 0;
         return settle_is_capturing(entry->handle);
 }
 
@@ -77,6 +114,27 @@ static void leave(void)
         driver.pop(&context);
 }
 
+// What the driver says of work: done, or gone with a context that broke or is no more. A capture in the way
+// says nothing.
+static int is_over(int error)
+{
+        return error >= 0 && error != NOT_READY && (error < FIRST_OF_CAPTURE || error > LAST_OF_CAPTURE);
+}
+
+static int query(const struct dirty *entry)
+{
+        int error;
+
+        if (is_explicit(entry))
+                return (int)REAL(cuStreamQuery, entry->handle);
+        error = enter(entry);
+        if (error)
+                return error;
+        error = (int)REAL(cuStreamQuery, entry->handle);
+        leave();
+        return error;
+}
+
 static int is_done(int lane, const struct dirty *entry)
 {
         int done = 0;
@@ -84,14 +142,8 @@ static int is_done(int lane, const struct dirty *entry)
         if (is_elsewhere(entry))
                 return 0;
         settle_lock();
-        if (work_has(lane, entry) && !is_untouchable(entry)) {
-                if (is_explicit(entry)) {
-                        done = REAL(cuStreamQuery, entry->handle) == CUDA_SUCCESS;
-                } else if (!enter(entry)) {
-                        done = REAL(cuStreamQuery, entry->handle) == CUDA_SUCCESS;
-                        leave();
-                }
-        }
+        if (work_has(lane, entry) && !is_untouchable(entry))
+                done = is_over(query(entry));
         settle_unlock();
         return done;
 }
@@ -108,36 +160,69 @@ void settle_query(int lane)
         settle_relax(mode);
 }
 
-// An event of ours behind the entry's work; NULL where none can be.
-static void *event_behind(int lane, const struct dirty *entry)
+void settle_orphan(int lane, uintptr_t handle)
 {
-        void *event = NULL;
+        struct dirty entry = {.key = gate_key(handle), .handle = handle};
+        void *owner = NULL;
+        int mode;
+
+        if (!is_explicit(&entry) || !work_has(lane, &entry))
+                return;
+        mode = settle_relax(CAPTURE_RELAXED);
+        if (settle_is_capturing(handle) || !is_over(query(&entry))) {
+                if (!driver.stream_context || driver.stream_context(handle, &owner))
+                        owner = NULL;
+                work_orphan(lane, entry.key, owner);
+        } else {
+                work_done_stream(lane, entry.key, NULL);
+        }
+        settle_relax(mode);
+}
+
+// An event of ours behind the stream's work. Its context is current.
+static int record(uintptr_t handle, void **ret_event)
+{
+        int error = driver.event_create(ret_event, EVENT_BLOCKING_SYNC | EVENT_NO_TIMING);
+
+        if (error)
+                return error;
+        error = driver.event_record(*ret_event, handle);
+        if (error)
+                driver.event_destroy(*ret_event);
+        return error;
+}
+
+static int event_behind(int lane, const struct dirty *entry, void **ret_event)
+{
+        int error = NOT_FROM_HERE;
 
         settle_lock();
-        if (work_has(lane, entry) && !is_untouchable(entry) && !enter(entry)) {
-                if (driver.event_create(&event, EVENT_BLOCKING_SYNC | EVENT_NO_TIMING))
-                        event = NULL;
-                if (event && driver.event_record(event, entry->handle)) {
-                        driver.event_destroy(event);
-                        event = NULL;
+        if (work_has(lane, entry) && !is_untouchable(entry)) {
+                error = enter(entry);
+                if (!error) {
+                        error = record(entry->handle, ret_event);
+                        leave();
                 }
-                leave();
         }
         settle_unlock();
-        return event;
+        return error;
 }
 
 static int wait_context(const struct dirty *entry)
 {
         int error;
 
-        if (atomic_load(&settle_captures) > 0 || !driver.synchronize || driver.push(entry->context))
-                return -1;
+        if (atomic_load(&n_captures) > 0 || !driver.synchronize || !driver.push || !driver.pop)
+                return NOT_FROM_HERE;
+        error = driver.push(entry->context);
+        if (error)
+                return error;
         error = driver.synchronize();
         leave();
         return error;
 }
 
+// Where no event can be: a green context's stream takes none of the context that was current.
 static int wait_entry(int lane, const struct dirty *entry)
 {
         void *event;
@@ -145,9 +230,9 @@ static int wait_entry(int lane, const struct dirty *entry)
 
         if (is_elsewhere(entry))
                 return wait_context(entry);
-        event = event_behind(lane, entry);
-        if (!event)
-                return -1;
+        error = event_behind(lane, entry, &event);
+        if (error)
+                return error == NOT_FROM_HERE ? error : wait_context(entry);
         error = (int)REAL(cuEventSynchronize, event);
         driver.event_destroy(event);
         return error;
@@ -160,7 +245,7 @@ void settle_wait(int lane)
         int mode = settle_relax(CAPTURE_RELAXED);
 
         for (uint32_t i = 0; i < n; i++)
-                if (wait_entry(lane, &entries[i]) == CUDA_SUCCESS)
+                if (is_over(wait_entry(lane, &entries[i])))
                         work_done_entry(lane, &entries[i]);
         settle_relax(mode);
 }

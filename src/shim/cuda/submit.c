@@ -30,7 +30,7 @@
 // Where CUlaunchConfig keeps its stream: seven unsigned numbers come before it.
 static inline uintptr_t config_stream(uintptr_t config)
 {
-        return *(const uintptr_t *)(config + 32);
+        return config ? *(const uintptr_t *)(config + 32) : 0;
 }
 
 static inline uintptr_t or_thread(uintptr_t handle)
@@ -89,7 +89,7 @@ static inline uintptr_t or_thread(uintptr_t handle)
         SLOW(name, n, a0, stream, gate_leave(&passage, handle, a0))                                          \
         FAST(name, n, stream)
 #define SUBMIT_SYNC(name, n, stream)                                                                         \
-        SLOW(name, n, 0, stream, gate_done(key))                                                             \
+        SLOW(name, n, 0, stream, error ? (void)0 : gate_done(key))                                           \
         NEVER_FAST(name, n)
 #define SUBMIT_SOON(name, n, stream)                                                                         \
         SLOW(name, n, 0, stream, gate_done(KEY_ANY))                                                         \

@@ -26,20 +26,44 @@ static void remove_entry(struct lane *l, struct dirty *entry)
                 *entry = l->dirty[--l->n_dirty];
 }
 
-// With the lock held. More streams than we can tell apart: the last entry stands for the rest, and is waited
-// for with its whole context.
+static uint32_t remove_context(struct lane *l, const void *context)
+{
+        uint32_t before = l->n_dirty;
+
+        for (uint32_t i = l->n_dirty; i-- > 0;)
+                if (l->dirty[i].context == context)
+                        remove_entry(l, &l->dirty[i]);
+        return before - l->n_dirty;
+}
+
+// One entry that stands for streams of a context that have none of their own, and is waited for with all of
+// it.
+static struct dirty *add_rest(struct lane *l, void *context)
+{
+        struct dirty *entry = find(l, KEY_REST, context);
+
+        if (!entry)
+                entry = &l->dirty[l->n_dirty < DIRTY_MAX ? l->n_dirty++ : DIRTY_MAX - 1];
+        *entry = (struct dirty){KEY_REST, HANDLE_PER_THREAD, context, ++l->stamp};
+        return entry;
+}
+
+// With the lock held. More streams than we can tell apart: those of one context become one entry.
 static struct dirty *add_entry(struct lane *l, uintptr_t handle, stream_key key, void *context)
 {
         struct dirty *entry = find(l, key, context);
 
-        if (!entry && l->n_dirty < DIRTY_MAX) {
-                entry = &l->dirty[l->n_dirty++];
-                *entry = (struct dirty){key, handle, context, 0};
-        } else if (!entry) {
-                entry = &l->dirty[DIRTY_MAX - 1];
-                *entry = (struct dirty){KEY_REST, HANDLE_PER_THREAD, context, 0};
+        if (!entry && l->n_dirty == DIRTY_MAX) {
+                void *crowded = l->dirty[0].context;
+
+                remove_context(l, crowded);
+                add_rest(l, crowded);
         }
-        entry->stamp = ++l->stamp;
+        if (!entry && l->n_dirty == DIRTY_MAX)
+                return add_rest(l, context);
+        if (!entry)
+                entry = &l->dirty[l->n_dirty++];
+        *entry = (struct dirty){key, handle, context, ++l->stamp};
         return entry;
 }
 
@@ -52,6 +76,7 @@ int work_add(int lane, uintptr_t handle, stream_key key, void *context, uint64_t
 
         pthread_mutex_lock(&l->lock);
         add_entry(l, handle, key, context);
+        gate_remember(handle);
         was_idle = !(page->activity & 1);
         if (was_idle) {
                 *ret_idle_since_ns = page->activity;
@@ -153,9 +178,7 @@ void work_done_context(int lane, void *context)
         struct lane *l = &lanes[lane];
 
         pthread_mutex_lock(&l->lock);
-        for (uint32_t i = l->n_dirty; i-- > 0;)
-                if (l->dirty[i].context == context)
-                        remove_entry(l, &l->dirty[i]);
+        remove_context(l, context);
         unlock_done(l, lane);
 }
 
@@ -169,4 +192,35 @@ void work_done_entry(int lane, const struct dirty *entry)
         if (found && found->stamp == entry->stamp)
                 remove_entry(l, found);
         unlock_done(l, lane);
+}
+
+void work_orphan(int lane, stream_key key, void *owner)
+{
+        struct lane *l = &lanes[lane];
+        struct dirty *found;
+
+        pthread_mutex_lock(&l->lock);
+        found = find(l, key, NULL);
+        if (found) {
+                void *context = owner ? owner : found->context;
+
+                remove_entry(l, found);
+                add_rest(l, context);
+                atomic_store_explicit(&gate_last, KEY_NONE, memory_order_relaxed);
+        }
+        pthread_mutex_unlock(&l->lock);
+}
+
+void work_joined(void)
+{
+        for (int lane = 0; lane < TAKT_PAGE_LANES; lane++) {
+                struct lane *l = &lanes[lane];
+                struct takt_lane_client *page = page_of(lane);
+
+                pthread_mutex_lock(&l->lock);
+                if (l->n_dirty && !(page->activity & 1))
+                        atomic_store(&page->activity, takt_activity_busy(l->began_ns));
+                atomic_store_explicit(&gate_last, KEY_NONE, memory_order_relaxed);
+                pthread_mutex_unlock(&l->lock);
+        }
 }

@@ -100,6 +100,7 @@ static void own_view(void *device, unsigned long long *total, unsigned long long
 
         if (!lease_wanted())
                 return;
+        lease_check(takt_clock_now());
         n = list(device, uuids, &at);
         if (at < 0 || lease_join(uuids, n, takt_clock_now()) || !(page = atomic_load(&lease.daemon)))
                 return;

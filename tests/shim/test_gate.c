@@ -1,0 +1,438 @@
+// The gate and what is known to be in flight, on the fake driver: every kind of stream is told apart, work is
+// seen to be done when it is and not before, and nothing waits on what it may not wait on.
+#include <string.h>
+#include <unistd.h>
+#include "stage.h"
+
+static void *context;
+
+static void begin(void)
+{
+        context = stage_context(0);
+        stage.fake->manual(1);
+        launch(0);
+        stage.fake->finish(0);
+        MUST(cuCtxSynchronize);
+        CHECK(!stage_busy(0));
+}
+
+static uintptr_t new_stream(void)
+{
+        uintptr_t stream;
+
+        MUST(cuStreamCreate, &stream, 1);
+        return stream;
+}
+
+// Sends the last streams' work to its end, as the device would, once the shim waits for it.
+static void closes_and_drains(uintptr_t stream)
+{
+        stage_gate(0, TAKT_GATE_CLOSED);
+        stage_nudge();
+        AWAIT(stage.fake->count("cuEventSynchronize", NULL) + stage.fake->count("cuCtxSynchronize", NULL) >
+              0);
+        CHECK(stage_busy(0));
+        stage.fake->finish(stream);
+        AWAIT(!stage_busy(0));
+        stage_gate(0, TAKT_GATE_OPEN);
+}
+
+static int invalid(const uintptr_t *a)
+{
+        (void)a;
+        return 1;
+}
+
+static void a_failed_synchronous_copy_ends_nothing(void)
+{
+        begin();
+        stage.fake->set("cuMemcpyDtoH_v2", invalid);
+        launch(0); // a long kernel
+        CHECK(CALL(cuMemcpyDtoH_v2, (uintptr_t)0, (uintptr_t)0, (size_t)4) == 1);
+        CHECK(stage_busy(0));
+        stage.fake->finish(0);
+        MUST(cuCtxSynchronize);
+        CHECK(!stage_busy(0));
+}
+
+static void a_synchronous_copy_ends_what_runs_before_it(void)
+{
+        begin();
+        stage.fake->manual(0);
+        launch(0);
+        MUST(cuMemcpyDtoH_v2, (uintptr_t)0, (uintptr_t)0, (size_t)4);
+        CHECK(!stage_busy(0));
+}
+
+static void each_stream_ends_by_itself(void)
+{
+        uintptr_t a, b;
+
+        begin();
+        a = new_stream(), b = new_stream();
+        launch(a);
+        launch(b);
+        stage.fake->finish(a);
+        MUST(cuStreamSynchronize, a);
+        CHECK(stage_busy(0));
+        stage.fake->finish(b);
+        MUST(cuStreamQuery, b);
+        CHECK(!stage_busy(0));
+}
+
+// An event of the host's says nothing of which stream it is behind: all of them are asked.
+static void an_event_ends_the_streams_that_are_done(void)
+{
+        uintptr_t a, b;
+
+        begin();
+        a = new_stream(), b = new_stream();
+        launch(a);
+        launch(b);
+        stage.fake->finish(a);
+        MUST(cuEventQuery, (uintptr_t)1);
+        CHECK(stage_busy(0));
+        stage.fake->finish(b);
+        MUST(cuEventQuery, (uintptr_t)1);
+        CHECK(!stage_busy(0));
+}
+
+static int not_ready(const uintptr_t *a)
+{
+        (void)a;
+        return 600;
+}
+
+static void a_query_that_says_no_ends_nothing(void)
+{
+        uintptr_t a;
+
+        begin();
+        a = new_stream();
+        launch(a);
+        CHECK(CALL(cuStreamQuery, a) == 600);
+        stage.fake->set("cuEventQuery", not_ready);
+        CHECK(CALL(cuEventQuery, (uintptr_t)1) == 600);
+        CHECK(stage_busy(0));
+}
+
+// A stream that is destroyed while it has work: the driver lets the work go on.
+static void a_destroyed_streams_work_goes_on(void)
+{
+        uintptr_t stream;
+
+        begin();
+        stage_gate(0, TAKT_GATE_OPEN);
+        stream = new_stream();
+        launch(stream);
+        MUST(cuStreamDestroy_v2, stream);
+        CHECK(stage_busy(0));
+        stage.fake->finish(stream);
+        MUST(cuCtxSynchronize);
+        CHECK(!stage_busy(0));
+}
+
+static void a_destroyed_streams_work_that_is_done_is_done(void)
+{
+        uintptr_t stream;
+
+        begin();
+        stream = new_stream();
+        launch(stream);
+        stage.fake->finish(stream);
+        MUST(cuStreamDestroy_v2, stream);
+        CHECK(!stage_busy(0));
+}
+
+// Two threads one after the other, whose thread-local storage lies at the same place.
+static void *own_stream(void *arg)
+{
+        (void)arg;
+        MUST(cuCtxSetCurrent, context);
+        MUST(cuLaunchKernel_ptsz, (uintptr_t)1, 1, 1, 1, 1, 1, 1, 0, (uintptr_t)0, NULL, NULL);
+        return NULL;
+}
+
+static int done(const uintptr_t *a)
+{
+        (void)a;
+        return 0;
+}
+
+static void *own_stream_is_done(void *arg)
+{
+        (void)arg;
+        MUST(cuCtxSetCurrent, context);
+        MUST(cuLaunchKernel_ptsz, (uintptr_t)1, 1, 1, 1, 1, 1, 1, 0, (uintptr_t)0, NULL, NULL);
+        MUST(cuStreamSynchronize_ptsz, (uintptr_t)0); // of its own stream only
+        return NULL;
+}
+
+static void a_thread_that_ended_is_not_the_next_one(void)
+{
+        pthread_t thread;
+
+        begin();
+        pthread_create(&thread, NULL, own_stream, NULL);
+        pthread_join(thread, NULL);
+        CHECK(stage_busy(0));
+        stage.fake->set("cuStreamSynchronize_ptsz", done);
+        pthread_create(&thread, NULL, own_stream_is_done, NULL);
+        pthread_join(thread, NULL);
+        CHECK(stage_busy(0)); // the first one's kernel still runs
+}
+
+// Legacy, per-thread, made before the shim saw it, of a green context: each is drained at a closing gate.
+static void every_kind_of_stream_is_drained(void)
+{
+        uintptr_t streams[] = {0, 1, 2, 0};
+
+        begin();
+        stage_gate(0, TAKT_GATE_OPEN);
+        streams[3] = new_stream();
+        for (size_t i = 0; i < sizeof streams / sizeof *streams; i++) {
+                launch(streams[i]);
+                CHECK(stage_busy(0));
+                closes_and_drains(streams[i]);
+        }
+}
+
+// A green context's stream: events of the context that was current do not fit, and the driver does not name
+// its context.
+static int not_supported(const uintptr_t *a)
+{
+        (void)a;
+        return 801;
+}
+
+static int refuses_events(const uintptr_t *a)
+{
+        (void)a;
+        return 400;
+}
+
+static void a_green_contexts_stream_is_drained(void)
+{
+        uintptr_t stream;
+
+        begin();
+        stage_gate(0, TAKT_GATE_OPEN);
+        stream = new_stream();
+        stage.fake->set("cuStreamGetCtx", not_supported);
+        stage.fake->set("cuEventRecord", refuses_events);
+        launch(stream);
+        closes_and_drains(stream);
+}
+
+// A context that broke has nothing in flight that could be waited for: the device must not be kept for it.
+static int broken(const uintptr_t *a)
+{
+        (void)a;
+        return 719;
+}
+
+static void a_broken_context_does_not_keep_the_device(void)
+{
+        begin();
+        stage_gate(0, TAKT_GATE_OPEN);
+        launch(0);
+        stage.fake->set("cuEventRecord", broken);
+        stage.fake->set("cuEventCreate", broken);
+        stage.fake->set("cuCtxSynchronize", broken);
+        stage.fake->set("cuStreamQuery", broken);
+        stage_gate(0, TAKT_GATE_CLOSED);
+        stage_nudge();
+        AWAIT(!stage_busy(0));
+}
+
+// More streams than are told apart, in two contexts: those of both are waited for.
+static void streams_beyond_the_table_are_drained_with_their_contexts(void)
+{
+        uintptr_t other, streams[100];
+
+        begin();
+        stage_gate(0, TAKT_GATE_OPEN);
+        for (int i = 0; i < 99; i++)
+                launch(streams[i] = new_stream());
+        MUST(cuCtxCreate_v2, &other, 0, 0);
+        launch(streams[99] = new_stream());
+        for (int i = 0; i < 98; i++)
+                stage.fake->finish(streams[i]);
+        stage.fake->finish(streams[99]);
+        stage_gate(0, TAKT_GATE_CLOSED);
+        stage_nudge();
+        AWAIT(stage.fake->count("cuCtxSynchronize", NULL) > 1);
+        CHECK(stage_busy(0)); // one of the first context's streams still runs
+        stage.fake->finish(streams[98]);
+        AWAIT(!stage_busy(0));
+}
+
+static void a_default_stream_is_another_one_in_each_context(void)
+{
+        uintptr_t other;
+
+        begin();
+        launch(0);
+        MUST(cuCtxCreate_v2, &other, 0, 0);
+        stage.fake->manual(0);
+        launch(0);
+        MUST(cuStreamSynchronize, (uintptr_t)0);
+        CHECK(stage_busy(0));
+        MUST(cuCtxSetCurrent, context);
+        stage.fake->finish(0);
+        MUST(cuStreamSynchronize, (uintptr_t)0);
+        CHECK(!stage_busy(0));
+}
+
+static void a_context_that_goes_takes_its_work_with_it(void)
+{
+        uintptr_t other;
+
+        begin();
+        MUST(cuCtxCreate_v2, &other, 0, 0);
+        launch(0);
+        CHECK(stage_busy(0));
+        MUST(cuCtxDestroy_v2, other);
+        CHECK(!stage_busy(0));
+}
+
+// The second device is not Takt's: nothing of it waits or is noted.
+static void another_device_is_left_alone(void)
+{
+        begin();
+        stage_gate(0, TAKT_GATE_CLOSED);
+        stage_context(1);
+        for (int i = 0; i < 10; i++)
+                CHECK(launch(0) == 0);
+        CHECK(!stage_busy(0) && !stage_want(0));
+}
+
+static void two_devices_have_two_gates(void)
+{
+        stage.lane[1] = 1;
+        begin();
+        stage_gate(0, TAKT_GATE_CLOSED);
+        stage_context(1);
+        launch(0);
+        CHECK(!stage_busy(0) && stage_busy(1));
+        stage.fake->finish(0);
+        MUST(cuCtxSynchronize);
+        CHECK(!stage_busy(1));
+}
+
+static void *launches_once(void *arg)
+{
+        MUST(cuCtxSetCurrent, context);
+        CHECK(launch((uintptr_t)arg) == 0);
+        return NULL;
+}
+
+// The gate closes while a thread waits inside for work in flight: what it submits then must wait at the gate.
+static void a_gate_that_closes_while_one_waits_for_room_is_closed(void)
+{
+        pthread_t thread;
+        unsigned before;
+
+        begin();
+        stage_bound(0, 30000);
+        stage_gate(0, TAKT_GATE_OPEN);
+        launch(0);
+        before = stage.fake->count("cuLaunchKernel", NULL);
+        pthread_create(&thread, NULL, launches_once, NULL);
+        AWAIT(stage.fake->count("cuEventSynchronize", NULL) == 1); // no room yet
+        stage_gate(0, TAKT_GATE_CLOSED);
+        stage.fake->finish(0);
+        AWAIT(stage_want(0) == 1);
+        CHECK(stage.fake->count("cuLaunchKernel", NULL) == before && !stage_busy(0));
+        stage_gate(0, TAKT_GATE_OPEN);
+        pthread_join(thread, NULL);
+        CHECK(stage.fake->count("cuLaunchKernel", NULL) == before + 1);
+}
+
+// Many threads at a closed gate; it opens for all of them at once.
+static void a_grant_lets_everybody_in(void)
+{
+        pthread_t threads[8];
+
+        begin();
+        stage.fake->manual(0);
+        stage_gate(0, TAKT_GATE_CLOSED);
+        for (int i = 0; i < 8; i++)
+                pthread_create(&threads[i], NULL, launches_once, (void *)new_stream());
+        AWAIT(stage_want(0) == 8);
+        stage_gate(0, TAKT_GATE_OPEN);
+        for (int i = 0; i < 8; i++)
+                pthread_join(threads[i], NULL);
+        CHECK(stage_want(0) == 0);
+}
+
+// A kick that was lost is given again by whoever waits on.
+static void whoever_waits_kicks_again(void)
+{
+        pthread_t thread;
+        uint64_t count;
+
+        begin();
+        stage_gate(0, TAKT_GATE_CLOSED);
+        pthread_create(&thread, NULL, launches_once, NULL);
+        for (int i = 0; i < 3; i++)
+                AWAIT(read(stage_session()->kick, &count, sizeof count) == sizeof count);
+        stage_gate(0, TAKT_GATE_FREE);
+        pthread_join(thread, NULL);
+}
+
+static void *polls(void *stop)
+{
+        MUST(cuCtxSetCurrent, context);
+        while (!*(_Atomic int *)stop)
+                CALL(cuEventQuery, (uintptr_t)1);
+        return NULL;
+}
+
+// Threads submit while another one asks after all streams: at rest, what runs is known.
+static void what_runs_is_known_whatever_others_ask(void)
+{
+        static _Atomic int stop;
+        uintptr_t stream;
+        pthread_t thread;
+
+        begin();
+        stream = new_stream();
+        pthread_create(&thread, NULL, polls, &stop);
+        for (int i = 0; i < 20000; i++) {
+                launch(stream);
+                stage.fake->finish(stream);
+        }
+        launch(stream); // stays
+        stop = 1;
+        pthread_join(thread, NULL);
+        launch(stream);
+        CHECK(stage_busy(0));
+        stage.fake->finish(stream);
+        MUST(cuStreamSynchronize, stream);
+        CHECK(!stage_busy(0));
+}
+
+static const struct test tests[] = {
+        TEST(a_failed_synchronous_copy_ends_nothing),
+        TEST(a_synchronous_copy_ends_what_runs_before_it),
+        TEST(each_stream_ends_by_itself),
+        TEST(an_event_ends_the_streams_that_are_done),
+        TEST(a_query_that_says_no_ends_nothing),
+        TEST(a_destroyed_streams_work_goes_on),
+        TEST(a_destroyed_streams_work_that_is_done_is_done),
+        TEST(a_thread_that_ended_is_not_the_next_one),
+        TEST(every_kind_of_stream_is_drained),
+        TEST(a_green_contexts_stream_is_drained),
+        TEST(a_broken_context_does_not_keep_the_device),
+        TEST(streams_beyond_the_table_are_drained_with_their_contexts),
+        TEST(a_default_stream_is_another_one_in_each_context),
+        TEST(a_context_that_goes_takes_its_work_with_it),
+        TEST(another_device_is_left_alone),
+        TEST(two_devices_have_two_gates),
+        TEST(a_gate_that_closes_while_one_waits_for_room_is_closed),
+        TEST(a_grant_lets_everybody_in),
+        TEST(whoever_waits_kicks_again),
+        TEST(what_runs_is_known_whatever_others_ask),
+};
+STAGE_MAIN(tests)

@@ -1,0 +1,231 @@
+// Life in somebody else's process, on the fake driver: daemons that go, come, or do not answer; forks,
+// threads, constructors, exit handlers, libraries that are closed again, and descriptors that the host takes
+// for its own.
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+#include "stage.h"
+
+static void *context;
+
+static void begin(void)
+{
+        context = stage_context(0);
+        launch(0);
+        MUST(cuCtxSynchronize);
+        CHECK(stage.n_sessions == 1);
+}
+
+static int n_descriptors(void)
+{
+        DIR *folder = opendir("/proc/self/fd");
+        int n = 0;
+
+        while (readdir(folder))
+                n++;
+        closedir(folder);
+        return n;
+}
+
+static int n_threads(void)
+{
+        DIR *folder = opendir("/proc/self/task");
+        int n = 0;
+
+        while (readdir(folder))
+                n++;
+        closedir(folder);
+        return n;
+}
+
+static void work(void)
+{
+        CHECK(launch(0) == 0);
+        MUST(cuCtxSynchronize);
+}
+
+// One that takes connections and never answers costs one try, not one for each launch.
+static void a_daemon_that_does_not_answer_costs_little(void)
+{
+        stage.is_silent = 1;
+        context = stage_context(0);
+        for (int i = 0; i < 200; i++)
+                work();
+        CHECK(stage.n_connections == 1);
+}
+
+static void work_in_flight_is_told_to_a_new_daemon(void)
+{
+        begin();
+        stage.fake->manual(1);
+        launch(0); // runs on
+        stage_lose();
+        stage_return();
+        stage_context(1); // not Takt's: a submission there looks for the daemon and is noted nowhere
+        AWAIT((launch(0), stage.n_sessions == 2));
+        AWAIT(stage_busy(0));
+}
+
+static void *launches_once(void *arg)
+{
+        MUST(cuCtxSetCurrent, context);
+        CHECK(launch((uintptr_t)arg) == 0);
+        return NULL;
+}
+
+// Whoever stands at a closed gate when the daemon dies goes on, and stands at the next one's.
+static void a_waiter_goes_on_when_the_daemon_dies(void)
+{
+        pthread_t thread;
+
+        begin();
+        stage_gate(0, TAKT_GATE_CLOSED);
+        pthread_create(&thread, NULL, launches_once, NULL);
+        AWAIT(stage_want(0) == 1);
+        stage_lose();
+        pthread_join(thread, NULL);
+}
+
+static void daemons_come_and_go(void)
+{
+        begin();
+        for (int i = 1; i < 4; i++) {
+                stage_lose();
+                stage_return();
+                AWAIT((work(), stage.n_sessions == i + 1));
+                stage_gate(0, TAKT_GATE_FREE);
+                work();
+                CHECK(!stage_busy(0));
+        }
+}
+
+// No thread of ours while the process is alone; one, and only one, beside others.
+static void one_thread_and_only_beside_others(void)
+{
+        int alone;
+
+        begin();
+        alone = n_threads();
+        for (int i = 0; i < 100; i++)
+                work();
+        CHECK(n_threads() == alone);
+        stage_gate(0, TAKT_GATE_OPEN);
+        for (int i = 0; i < 100; i++)
+                work();
+        CHECK(n_threads() == alone + 1);
+}
+
+// The host closes our descriptors and has files of its own there: nothing is read from them or written to
+// them.
+static void descriptors_that_the_host_took_are_the_hosts(void)
+{
+        int file[2];
+        char text[8] = "";
+
+        begin();
+        stage_gate(0, TAKT_GATE_OPEN);
+        work(); // the helper sleeps
+        CHECK(pipe2(file, O_NONBLOCK) == 0 && write(file[1], "host", 4) == 4);
+        for (int fd = 512; fd < 520; fd++)
+                dup2(file[0], fd);
+        signal(SIGPIPE, SIG_IGN);
+        CHECK(write(stage_session()->wake, "x", 1) != 0);
+        stage_gate(0, TAKT_GATE_FREE);
+        for (int i = 0; i < 100; i++)
+                work();
+        close(stage_session()->wake); // the end of the pipe that it still sleeps on
+        close(stage_session()->socket);
+        for (int i = 0; i < 100; i++)
+                work();
+        CHECK(read(file[0], text, sizeof text) == 4 && !memcmp(text, "host", 4));
+        for (int fd = 512; fd < 520; fd++)
+                CHECK(fcntl(fd, F_GETFD) >= 0);
+}
+
+// A child has nothing of its parent's session: no descriptor, no page, no work; and joins by itself.
+static void a_forked_child_is_a_process_of_its_own(void)
+{
+        int status, before = n_descriptors(), ours;
+        pid_t child;
+
+        begin();
+        ours = n_descriptors() - before;
+        CHECK(ours > 0);
+        stage.fake->manual(1);
+        launch(0);
+        child = fork();
+        if (child == 0) {
+                for (int fd = 512; fd < 530; fd++)
+                        CHECK(fcntl(fd, F_GETFD) < 0);
+                CALL(cuStreamQuery, (uintptr_t)0);
+                _exit(0);
+        }
+        CHECK(waitpid(child, &status, 0) == child && status == 0);
+        CHECK(stage_busy(0)); // the child's query ended nothing of the parent's
+}
+
+// Opened, used and closed, again and again, as tools do: it stays, and so does its one session.
+static void a_library_that_is_closed_stays(void)
+{
+        begin();
+        stage_gate(0, TAKT_GATE_OPEN);
+        work();
+        for (int i = 0; i < 10; i++)
+                dlclose(stage.library);
+        stage_nudge();
+        stage.library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
+        CHECK(stage.library);
+        work();
+        CHECK(stage.n_sessions == 1);
+}
+
+static void *first_call(void *arg)
+{
+        pthread_barrier_wait(arg);
+        MUST(cuCtxSetCurrent, context);
+        work();
+        return NULL;
+}
+
+static void many_threads_race_for_the_first_call(void)
+{
+        pthread_t threads[16];
+        pthread_barrier_t start;
+
+        MUST(cuDevicePrimaryCtxRetain, &context, 0);
+        pthread_barrier_init(&start, NULL, 16);
+        for (int i = 0; i < 16; i++)
+                pthread_create(&threads[i], NULL, first_call, &start);
+        for (int i = 0; i < 16; i++)
+                pthread_join(threads[i], NULL);
+        CHECK(stage.n_connections == 1 && stage.n_sessions == 1);
+}
+
+static void in_exit_handler(void)
+{
+        if (launch(0) || CALL(cuCtxSynchronize) || n_threads() < 1)
+                _exit(1);
+}
+
+static void works_in_exit_handlers(void)
+{
+        int status;
+        pid_t child = fork();
+
+        if (child == 0) {
+                atexit(in_exit_handler);
+                context = stage_context(0);
+                exit(0);
+        }
+        CHECK(waitpid(child, &status, 0) == child && status == 0);
+}
+
+static const struct test tests[] = {
+        TEST(a_daemon_that_does_not_answer_costs_little), TEST(work_in_flight_is_told_to_a_new_daemon),
+        TEST(a_waiter_goes_on_when_the_daemon_dies),      TEST(daemons_come_and_go),
+        TEST(one_thread_and_only_beside_others),          TEST(descriptors_that_the_host_took_are_the_hosts),
+        TEST(a_forked_child_is_a_process_of_its_own),     TEST(a_library_that_is_closed_stays),
+        TEST(many_threads_race_for_the_first_call),       TEST(works_in_exit_handlers)};
+STAGE_MAIN(tests)
