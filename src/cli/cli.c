@@ -1,5 +1,6 @@
 #include "cli/cli.h"
 #include <errno.h>
+#include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,17 +14,23 @@ struct unit {
         double factor;
 };
 
+static int is_digit(char c)
+{
+        return c >= '0' && c <= '9';
+}
+
 static int with_unit(const char *text, const struct unit *units, double *ret)
 {
         char *end;
-        double value = strtod(text, &end);
+        double value;
 
-        if (end == text || value < 0 || value > 1e15)
-                return -EINVAL;
+        if (!is_digit(*text) && *text != '.')
+                return -EINVAL; // strtod takes more for a number than people do
+        value = strtod(text, &end);
         for (; units->name; units++)
                 if (!strcmp(end, units->name)) {
                         *ret = value * units->factor;
-                        return 0;
+                        return *ret <= 1e18 ? 0 : -EINVAL;
                 }
         return -EINVAL;
 }
@@ -65,6 +72,35 @@ int cli_percent(const char *text, uint32_t *ret_ppm)
         if (with_unit(text, units, &value) < 0 || value > 1e6)
                 return -EINVAL;
         *ret_ppm = (uint32_t)value;
+        return 0;
+}
+
+int cli_count(const char *text, uint64_t low, uint64_t high, uint64_t *ret)
+{
+        uint64_t value;
+        char *end;
+
+        if (!is_digit(*text))
+                return -EINVAL;
+        errno = 0;
+        value = strtoull(text, &end, 10);
+        if (*end || errno || value < low || value > high)
+                return -EINVAL;
+        *ret = value;
+        return 0;
+}
+
+int cli_wrong_option(int option, int error, char **argv)
+{
+        if (option == ':')
+                return cli_fail(EXIT_USAGE, "%s needs a value (see takt %s --help)", argv[optind - 1],
+                                argv[0]);
+        if (option == '?')
+                return cli_fail(EXIT_USAGE, "unknown option: %s (see takt %s --help)", argv[optind - 1],
+                                argv[0]);
+        if (error)
+                return cli_fail(EXIT_USAGE, "not a value for this option: %s (see takt %s --help)", optarg,
+                                argv[0]);
         return 0;
 }
 
