@@ -123,8 +123,8 @@ const char *cli_dir(void)
 
         if (given)
                 return given;
-        if (access("/run/takt/control", W_OK) == 0)
-                return "/run/takt";
+        if (access(CLI_SYSTEM_DIR "/control", W_OK) == 0)
+                return CLI_SYSTEM_DIR;
         if (runtime && strlen(runtime) < sizeof dir - 6)
                 snprintf(dir, sizeof dir, "%s/takt", runtime);
         else
@@ -142,19 +142,35 @@ const char *cli_home(void)
         return path;
 }
 
+// What a daemon says of folders and libraries is believed: it must be root's or our own.
+static int trusted(int fd)
+{
+        struct ucred peer;
+        socklen_t size = sizeof peer;
+
+        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
+                return -errno;
+        return peer.uid == 0 || peer.uid == geteuid() ? 0 : -EPERM;
+}
+
 int cli_connect(const char *dir)
 {
+        const struct timeval patience = {.tv_sec = CLI_PATIENCE_S};
         struct sockaddr_un address = {.sun_family = AF_UNIX};
-        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), error;
 
         if (fd < 0)
                 return -errno;
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
         if ((size_t)snprintf(address.sun_path, sizeof address.sun_path, "%s/control", dir) >=
             sizeof address.sun_path)
-                return close(fd), -ENAMETOOLONG;
-        if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
-                int error = -errno;
-
+                error = -ENAMETOOLONG;
+        else if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0)
+                error = -errno;
+        else
+                error = trusted(fd);
+        if (error < 0) {
                 close(fd);
                 return error;
         }
@@ -183,10 +199,13 @@ static char *read_line(int fd)
 json_t *cli_ask(int fd, json_t *request)
 {
         char *text = json_dumps(request, JSON_COMPACT), *line = NULL;
+        size_t size = text ? strlen(text) : 0;
         json_t *answer = NULL;
 
         json_decref(request);
-        if (text && send(fd, text, strlen(text), MSG_NOSIGNAL) > 0 && send(fd, "\n", 1, MSG_NOSIGNAL) == 1)
+        if (text)
+                text[size] = '\n'; // in place of the end: what is sent is counted
+        if (text && send(fd, text, size + 1, MSG_NOSIGNAL) == (ssize_t)size + 1)
                 line = read_line(fd);
         if (line)
                 answer = json_loads(line, 0, NULL);

@@ -33,9 +33,13 @@ int cli_count(const char *text, uint64_t low, uint64_t high, uint64_t *ret);
 // what is wrong and returns EXIT_USAGE, or 0.
 int cli_wrong_option(int option, int error, char **argv);
 
+#define CLI_SYSTEM_DIR "/run/takt"
+
 // The folder of the daemon's sockets: TAKT_DIR, or the system's if it runs, or the user's own.
 const char *cli_dir(void);
-// Connects to the control socket. Returns a descriptor or a negative errno.
+// Connects to the control socket. Returns a descriptor or a negative errno; -EPERM: a daemon of another
+// user's, who is not root. Neither this nor cli_ask waits longer than CLI_PATIENCE_S for a daemon that hangs.
+#define CLI_PATIENCE_S 5
 int cli_connect(const char *dir);
 // Sends a request and reads the answer (a new reference; NULL when the daemon has gone). Takes over
 // `request`.
