@@ -23,7 +23,8 @@ class Server(http.server.ThreadingHTTPServer):
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(handler):
                 body = json.loads(handler.rfile.read(int(handler.headers["content-length"])))
-                self.asked.append((handler.path, handler.headers, body))
+                self.asked.append((handler.requestline.split()[1],   # as it was sent
+                                    handler.headers, body))
                 answer(handler, body)
 
             def log_message(self, *_):
