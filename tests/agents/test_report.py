@@ -72,6 +72,11 @@ class Figures(unittest.TestCase):
         self.assertEqual(report.overlap([(0, 10), (20, 30)], [(5, 25)]), 10)
         self.assertEqual(report.overlap([(0, 2), (4, 6)], [(0, 1), (1, 5), (5, 9)]), 4)
 
+    def test_third_that_comes_does_not_begin_a_wait_of_its_own(self):
+        run = measured("takt", [answer(0, 0, 100)], [answer(10, 0, 90)])
+        run["agents"]["third"] = {"answers": [answer(20, 0, 80)]}
+        self.assertEqual(report.spans_of_waiting(run), [(10 * MS, 90 * MS)])
+
     def test_one_that_begins_as_another_ends_does_not_wait_for_it(self):
         run = measured("takt", [answer(0, 0, 100)], [answer(100, 0, 200)])
         self.assertEqual(report.spans_of_waiting(run), [])
@@ -106,7 +111,7 @@ class Elements(html.parser.HTMLParser):
 
 class Page(unittest.TestCase):
     def setUp(self):
-        log = [(300, 400, "router", "run"), (400, 401, "", "switch"), (401, 5000, "chat", "run"), (5000, 6000, "router", "run")]
+        log = [(300, 400, "router", "run"), (400, 401, "chat", "switch"), (401, 5000, "chat", "run"), (5000, 6000, "router", "run")]
         self.runs = [measured(name, [answer(0, 1, 20), answer(0, 1, 50)], [answer(0, 30, 40)], log) for name in ("alone", "stock", "mps", "takt")]
         self.rows = [report.row(agent, r, self.runs[0]) for agent in (A, B) for r in self.runs]
         self.devices = [report.device(r, 1) for r in self.runs]
