@@ -73,6 +73,17 @@ def overlap(spans, intervals):
     return total
 
 
+def merged(intervals):
+    """Those that overlap as one: side by side, two processes are on the device at once."""
+    whole = []
+    for a, b in sorted(intervals):
+        if whole and a <= whole[-1][1]:
+            whole[-1] = (whole[-1][0], max(b, whole[-1][1]))
+        else:
+            whole.append((a, b))
+    return whole
+
+
 def device(run, own_devices):
     answer = {"run": run["name"], "busy": None, "busy_while_two_want": None, "switches_per_s": None,
               "agents_cpu_s": sum(a["cpu"] for a in run["agents"].values()), "takt_cpu_s": run["takt_cpu"]}
@@ -81,10 +92,11 @@ def device(run, own_devices):
     span = run["end"] - run["begin"]
     spans = spans_of_waiting(run)
     waited = sum(b - a for a, b in spans)
-    answer["busy"] = sum(b - a for a, b, _, kind in run["log"] if kind == "run") / span / own_devices
+    ran = [(a, b) for a, b, _, kind in run["log"] if kind == "run"]
+    answer["busy"] = sum(b - a for a, b in (merged(ran) if own_devices == 1 else ran)) / span / own_devices
     answer["switches_per_s"] = sum(kind == "switch" for *_, kind in run["log"]) / (span / 1e9)
     if waited and own_devices == 1:
-        answer["busy_while_two_want"] = overlap(spans, sorted((a, b) for a, b, _, _ in run["log"])) / waited
+        answer["busy_while_two_want"] = overlap(spans, merged((a, b) for a, b, _, _ in run["log"])) / waited
     return answer
 
 

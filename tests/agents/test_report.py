@@ -66,6 +66,12 @@ class Figures(unittest.TestCase):
         alone = report.device(run, 2)   # each had its own
         self.assertEqual((alone["busy"], alone["busy_while_two_want"]), (.15, None))
 
+    def test_side_by_side_is_not_twice_busy(self):
+        self.assertEqual(report.merged([(5, 9), (0, 2), (1, 4), (4, 5), (20, 30), (22, 25)]), [(0, 9), (20, 30)])
+        run = measured("mps", [answer(0, 0, 500)], [answer(0, 0, 500)], [(0, 400, "router", "run"), (100, 300, "chat", "run"), (350, 500, "chat", "run")])
+        self.assertEqual((report.device(run, 1)["busy"], report.device(run, 1)["busy_while_two_want"]), (.5, 1))
+        self.assertEqual(report.device(run, 2)["busy"], .375)   # two devices, each with its own
+
     def test_overlap(self):
         self.assertEqual(report.overlap([], [(0, 5)]), 0)
         self.assertEqual(report.overlap([(0, 10)], []), 0)

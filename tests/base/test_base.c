@@ -63,6 +63,7 @@ static void histogram_small_values_are_exact(void **state)
         for (uint64_t v = 1; v <= 10; v++)
                 takt_histogram_add(&h, v);
         assert_int_equal(takt_histogram_at(&h, 500), 5);
+        assert_int_equal(takt_histogram_at(&h, 501), 6);
         assert_int_equal(takt_histogram_at(&h, 1000), 10);
         assert_int_equal(takt_histogram_mean(&h), 5);
 }

@@ -41,9 +41,11 @@ class Demo(unittest.TestCase):
         for d in result["devices"]:
             self.assertGreater(d["agents_cpu_s"], 0)
             self.assertEqual(d["takt_cpu_s"] > 0, d["run"] == "takt")
-            # What the agents had is what the device did.
+            # What the agents had is what the device did; side by side it did two things at once.
             shares = sum(r["gpu_share"] for r in result["rows"] if r["run"] == d["run"])
-            self.assertAlmostEqual(shares, d["busy"] * (3 if d["run"] == "alone" else 1), 6)
+            self.assertLessEqual(d["busy"], 1)
+            if d["run"] != "mps":
+                self.assertAlmostEqual(shares, d["busy"] * (3 if d["run"] == "alone" else 1), 6)
 
     def test_what_cannot_be_held_is_refused(self):
         run, page = start("--minutes", "0.02", "--load", "too-much", "--simulated")   # too short for the summariser to be asked
