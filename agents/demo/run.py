@@ -2,14 +2,24 @@
 import argparse
 import json
 import os
+import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
+from gpu.device import Device
 from . import loads, report
 
 TICK = os.sysconf("SC_CLK_TCK")
+REFUSED = 75   # takt run: the promise cannot be kept
+
+
+class Failed(Exception):
+    """The demo cannot go on; says why."""
 
 
 class Demo:
@@ -19,37 +29,44 @@ class Demo:
         self.build = os.path.abspath(options.build)
         self.cache = os.path.abspath(options.cache)
         self.here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-        self.simulated = not options.real
-        self.work = os.path.join(self.cache, "demo")
-        os.makedirs(self.work, exist_ok=True)
+        self.simulated = options.simulated
+        self.work = tempfile.mkdtemp(prefix="takt-demo-")
+        self.devices = [f"takt-demo-{os.getpid()}-{i}" for i in range(len(self.agents))]
         self.running = []
 
     def path(self, *parts):
         return os.path.join(self.build, "src", *parts)
 
     def environment(self, agent, device):
-        env = dict(os.environ, SIMGPU_NAME=device)
+        env = dict(os.environ, TAKT_DIR=os.path.join(self.work, "takt"))
         libraries = [os.path.join(self.cache, "cuda")]
         if self.simulated:
             libraries.insert(0, self.path("simgpu"))
-            env["SIMGPU_PROFILE"] = os.path.join(os.path.dirname(self.here), "src/simgpu/profiles", agent.profile)
+            env |= {"SIMGPU_NAME": device, "SIMGPU_PROFILE": os.path.join(os.path.dirname(self.here), "src/simgpu/profiles", agent.profile)}
         env["LD_LIBRARY_PATH"] = ":".join(libraries + [p for p in [env.get("LD_LIBRARY_PATH")] if p])
-        env["TAKT_DIR"] = os.path.join(self.work, "takt")
         return env
 
     def start(self, agent, device, prefix):
-        """Starts one agent's server; returns its process and port, or None with the reason if it was not admitted."""
+        """Starts one agent's server; returns its process and port, or None and the reason if Takt does not admit it."""
         command = [*prefix, os.path.join(self.cache, "node"), os.path.join(self.here, "server.mjs"), "--model", self.o.model,
                    "--context", "4096", "--sequences", "8", "--batch", "64"]
-        process = subprocess.Popen(command, env=self.environment(agent, device), stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE, text=True, start_new_session=True)
+        said = os.path.join(self.work, f"{agent.name}.err")
+        with open(said, "w") as err:   # a file: nobody would read a pipe while it runs
+            try:
+                process = subprocess.Popen(command, env=self.environment(agent, device), stdout=subprocess.PIPE, stderr=err, text=True,
+                                           start_new_session=True)
+            except OSError as error:
+                raise Failed(f"{command[0]}: {error.strerror}") from error
         self.running.append(process)
         line = process.stdout.readline()
-        if not line:
-            process.wait()
-            self.running.remove(process)
-            return None, process.stderr.read().strip()
-        return process, json.loads(line)["port"]
+        if line:
+            return process, json.loads(line)["port"]
+        code = process.wait()
+        with open(said) as err:
+            reason = err.read().strip()
+        if code != REFUSED or not prefix:
+            raise Failed(f"{agent.name}: {reason or f'exit {code}'}")
+        return None, reason
 
     def stop(self):
         for process in self.running:
@@ -60,6 +77,7 @@ class Demo:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+            process.stdout.close()
         self.running.clear()
 
     def drive(self, agent, port, seconds, seed, out):
@@ -68,82 +86,114 @@ class Demo:
              f"{seconds}s", "--seed", str(seed), "--prompt", agent.prompt, "--output", agent.output, "--json", "--out", out],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    def device_log(self, device):
-        def tool(*args):
-            return subprocess.run([self.path("simgpu", "simgpu"), *args], env=dict(os.environ, SIMGPU_NAME=device),
-                                  capture_output=True, text=True, check=True).stdout
-        rows = [line.split(",") for line in tool("log").splitlines()[1:]]
-        return [(int(a), int(b), int(pid), kind) for a, b, pid, _, kind, _ in rows]
+    def tool(self, device, *arguments):
+        return subprocess.run([self.path("simgpu", "simgpu"), *arguments], env=dict(os.environ, SIMGPU_NAME=device), capture_output=True,
+                              text=True, check=True).stdout
 
-    def reset(self, device):
-        subprocess.run([self.path("simgpu", "simgpu"), "reset"], env=dict(os.environ, SIMGPU_NAME=device), check=True)
-
-    def phase(self, name, devices, prefix_of):
-        """One run of the load. devices: the device of each agent. Returns what was measured, or the refusals."""
+    def device_log(self, devices, pids, begin, end):
+        """Who was on the device from when to when; None for a real one, which keeps no log."""
+        if not self.simulated:
+            return None
+        log = []
         for device in sorted(set(devices)):
-            self.reset(device)
+            for line in self.tool(device, "log").splitlines()[1:]:
+                a, b, pid, _, kind, _ = line.split(",")
+                if int(b) > begin and int(a) < end:
+                    log.append((int(a), int(b), pids.get(int(pid), "?"), kind))
+        return log
+
+    def reset(self):
+        if self.simulated:
+            for device in self.devices:
+                self.tool(device, "reset")
+
+    def granted(self):
+        """Device time that Takt gave each agent so far, in ns; none where no daemon runs."""
+        run = subprocess.run([self.path("cli", "takt"), "status", "--json"], env=dict(os.environ, TAKT_DIR=os.path.join(self.work, "takt")),
+                             capture_output=True, text=True)
+        return {t["name"]: t["granted_ns"] for t in json.loads(run.stdout)["tenants"]} if run.returncode == 0 else {}
+
+    def phase(self, name, agents, devices, prefix_of):
+        """One run of the load. devices: the device of each agent. Returns what was measured, or the refusals."""
+        self.reset()
         started, refusals = [], []
-        for agent, device in zip(self.agents, devices):
+        for agent, device in zip(agents, devices):
             process, port = self.start(agent, device, prefix_of(agent))
             if process is None:
                 refusals.append((agent.name, port))
             else:
-                started.append((agent, device, process, port))
+                started.append((agent, process, port))
         if refusals:
             self.stop()
             return {"name": name, "refusals": refusals}
-        for agent, _, _, port in started:   # warm up: graphs captured, caches filled
-            self.drive(agent, port, 2, 99, os.path.join(self.work, "warm")).communicate()
-        time.sleep(.2)
-        cpu = {process.pid: tree_cpu(process.pid) for _, _, process, _ in started}
-        daemon_cpu = daemon_seconds(os.path.join(self.work, "takt"))
-        begin = time.monotonic_ns()
-        drivers = [(agent, self.drive(agent, port, self.o.seconds, self.o.seed + i, os.path.join(self.work, f"{name}-{agent.name}")))
-                   for i, (agent, _, _, port) in enumerate(started)]
-        while any(d.poll() is None for _, d in drivers):
-            time.sleep(.5)
-            done = min(1, (time.monotonic_ns() - begin) / 1e9 / self.o.seconds)
-            if sys.stderr.isatty():
-                print(f"\r  {name:7} {'#' * int(30 * done):30}", end="", file=sys.stderr, flush=True)
-        print(f"\r  {name:7} done{' ' * 28}", file=sys.stderr)
-        end = time.monotonic_ns()
-        result = {"name": name, "seconds": (end - begin) / 1e9, "agents": {}, "begin": begin, "end": end,
-                  "takt_cpu": daemon_seconds(os.path.join(self.work, "takt")) - daemon_cpu}
-        for agent, driver in drivers:
-            out, err = driver.communicate()
-            if driver.returncode:
-                sys.exit(f"demo: {agent.name}: {err.strip()}")
-            result["agents"][agent.name] = json.loads(out)
-            with open(os.path.join(self.work, f"{name}-{agent.name}")) as lines:
-                result["agents"][agent.name]["answers"] = [json.loads(line) for line in lines]
-        pids = {}
-        for agent, device, process, _ in started:
-            result["agents"][agent.name]["cpu"] = tree_cpu(process.pid) - cpu[process.pid]
-            pids.update({pid: agent.name for pid in tree(process.pid)})
-        result["log"] = []
-        for device in sorted(set(devices)):
-            result["log"] += [(a, b, pids.get(pid, "?"), kind) for a, b, pid, kind in self.device_log(device)
-                              if b > begin and a < end]
+        warm = [self.drive(agent, port, 2, 99, os.path.join(self.work, f"warm-{agent.name}")) for agent, _, port in started]
+        for driver in warm:   # graphs are captured, caches filled
+            driver.communicate()
+        result = self.measure(name, started, devices)
         self.stop()
         return result
 
+    def measure(self, name, started, devices):
+        folder = os.path.join(self.work, "takt")
+        cpu = {process.pid: tree_cpu(process.pid) for _, process, _ in started}
+        daemon_cpu, granted = daemon_seconds(folder), self.granted()
+        begin = time.monotonic_ns()
+        drivers = [(agent, self.drive(agent, port, self.o.seconds, self.o.seed + self.agents.index(agent),
+                                      os.path.join(self.work, f"out-{agent.name}"))) for agent, _, port in started]
+        self.watch(name, drivers, begin)
+        end = time.monotonic_ns()
+        held = {who: (ns - granted.get(who, 0)) / (end - begin) for who, ns in self.granted().items()}
+        result = {"name": name, "agents": {}, "begin": begin, "end": end, "takt_cpu": daemon_seconds(folder) - daemon_cpu, "held": held}
+        for agent, driver in drivers:
+            out, err = driver.communicate()
+            if driver.returncode:
+                raise Failed(f"{agent.name}: {err.strip()}")
+            result["agents"][agent.name] = json.loads(out)
+            with open(os.path.join(self.work, f"out-{agent.name}")) as lines:
+                result["agents"][agent.name]["answers"] = [json.loads(line) for line in lines]
+        pids = {}
+        for agent, process, _ in started:
+            result["agents"][agent.name]["cpu"] = tree_cpu(process.pid) - cpu[process.pid]
+            pids.update({pid: agent.name for pid in tree(process.pid)})
+        result["log"] = self.device_log(devices, pids, begin, end)
+        return result
+
+    def watch(self, name, drivers, begin):
+        while any(d.poll() is None for _, d in drivers):
+            time.sleep(.2)
+            done = min(1, (time.monotonic_ns() - begin) / 1e9 / self.o.seconds)
+            if sys.stderr.isatty():
+                print(f"\r  {name:7} {'#' * int(30 * done):30}", end="", file=sys.stderr, flush=True)
+        print(f"{chr(13) if sys.stderr.isatty() else ''}  {name:7} done{' ' * 28 if sys.stderr.isatty() else ''}", file=sys.stderr)
+
+    def alone(self):
+        """Each agent without the others: at the same time where each can have a device of its own, else one after the other."""
+        if self.simulated:
+            return self.phase("alone", self.agents, self.devices, lambda a: [])
+        runs = [self.phase("alone", [agent], self.devices[:1], lambda a: []) for agent in self.agents]
+        return {**runs[0], "agents": {name: measured for r in runs for name, measured in r["agents"].items()}}
+
+    def runs(self):
+        one = self.devices[:1] * len(self.agents)
+        takt = self.path("cli", "takt")
+        yield self.alone()
+        yield self.phase("stock", self.agents, one, lambda a: [])
+        for name, prefix in self.o.also:
+            yield self.phase(name, self.agents, one, lambda a, p=prefix: p)
+        yield self.phase("takt", self.agents, one, lambda a: [takt, "run", "--name", a.name, *a.promise, "--"])
+
     def main(self):
-        runs = []
-        count = len(self.agents)
+        print(f"{3 + len(self.o.also)} runs of {self.o.seconds:.0f} s on {'a SIMULATED GPU' if self.simulated else self.o.gpu}, "
+              f"load \"{self.o.load}\":", file=sys.stderr)
         try:
-            print(f"Three runs of {self.o.seconds:.0f} s on {'a SIMULATED' if self.simulated else 'the'} GPU, load \"{self.o.load}\":",
-                  file=sys.stderr)
-            runs.append(self.phase("alone", [f"takt-demo-{i}" for i in range(count)], lambda a: []))
-            runs.append(self.phase("stock", ["takt-demo-0"] * count, lambda a: []))
-            for also in self.o.also:
-                name, _, prefix = also.partition("=")
-                runs.append(self.phase(name, ["takt-demo-0"] * count, lambda a, p=prefix: p.split()))
-            takt = self.path("cli", "takt")
-            runs.append(self.phase("takt", ["takt-demo-0"] * count, lambda a: [takt, "run", "--name", a.name, *a.promise, "--"]))
+            runs = list(self.runs())
+        except Failed as failure:
+            print(f"demo: {failure}", file=sys.stderr)
+            return 1
         finally:
             self.stop()
-            for i in range(count):
-                self.reset(f"takt-demo-{i}")
+            self.reset()
+            shutil.rmtree(self.work, ignore_errors=True)
         return report.show(self.agents, runs, self.simulated, self.o.report, self.o.json)
 
 
@@ -185,25 +235,67 @@ def daemon_seconds(folder):
     return 0
 
 
-def main():
+def also(text):
+    """NAME='PREFIX': the name of a run of its own, and the words before each agent's command."""
+    name, equals, prefix = text.partition("=")
+    if not equals or not re.fullmatch(r"[A-Za-z0-9_-]{1,7}", name) or name in ("alone", "stock", "takt"):
+        raise argparse.ArgumentTypeError(f"{text!r}: NAME='PREFIX', the name of up to 7 letters and none of the demo's own")
+    try:
+        return name, shlex.split(prefix)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
+
+
+def minutes(text):
+    value = float(text)
+    if not 0 < value <= 60:
+        raise argparse.ArgumentTypeError(f"{text}: more than 0, at most 60")
+    return value
+
+
+def arguments(words=None, gpu_of=Device):
     parser = argparse.ArgumentParser(prog="script/demo", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=.6, help="length of each run (default: 0.6)")
+    parser.add_argument("--minutes", type=minutes, default=.6, help="length of each run (default: 0.6)")
     parser.add_argument("--load", choices=loads.LOADS, default="demo")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--also", action="append", default=[], metavar="NAME='PREFIX'", help="run once more under another sharing")
-    parser.add_argument("--real", action="store_true", help="on this machine's NVIDIA GPU instead of the simulated one")
-    parser.add_argument("--model", help="a GGUF file (default: a tiny random one)")
-    parser.add_argument("--report", default="report.html")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--also", type=also, action="append", default=[], metavar="NAME='PREFIX'", help="run once more under another sharing")
+    parser.add_argument("--model", metavar="FILE", help="a GGUF file; with one, the demo runs on this machine's NVIDIA GPU if it has one")
+    parser.add_argument("--real", action="store_true", help="on this machine's NVIDIA GPU, or not at all")
+    parser.add_argument("--simulated", action="store_true", help="on the simulated GPU even where there is another")
+    parser.add_argument("--report", default="report.html", metavar="FILE", help="the picture (default: report.html)")
+    parser.add_argument("--json", action="store_true", help="the table as JSON")
     parser.add_argument("--build", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--cache", required=True, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    options.seconds = options.minutes * 60
-    if options.real and not options.model:
-        parser.error("--real needs --model FILE: which model to run")
-    options.model = options.model or os.path.join(options.cache, "tiny.gguf")
+    o = parser.parse_args(words)
+    o.seconds = o.minutes * 60
+    if o.real and (o.simulated or not o.model):
+        parser.error("--real and --simulated are one or the other" if o.simulated else "--real needs --model FILE: which model to run")
+    if o.model and not os.access(o.model, os.R_OK):
+        parser.error(f"--model {o.model}: no such file")
+    if len({name for name, _ in o.also}) < len(o.also):
+        parser.error("--also: two runs of one name")
     try:
-        sys.exit(Demo(options).main())
+        open(o.report, "a").close()   # said now, not after minutes
+    except OSError as error:
+        parser.error(f"--report {o.report}: {error.strerror}")
+    choose_gpu(o, gpu_of(o.build, o.simulated), parser)
+    o.model = o.model or os.path.join(o.cache, "tiny.gguf")
+    return o
+
+
+def choose_gpu(o, found, parser):
+    """Real where there is one and a model is named; a tiny random model would say nothing there."""
+    if o.real and found.simulated:
+        parser.error("--real: this machine has no NVIDIA GPU that works")
+    o.simulated = found.simulated or not o.model
+    o.gpu = found.name
+    if o.simulated and not found.simulated:
+        print(f"This machine has a GPU ({found.name}): name a model to run on it, --model FILE. Until then:", file=sys.stderr)
+
+
+def main():
+    try:
+        sys.exit(Demo(arguments()).main())
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -24,7 +24,8 @@ class Device:
         self.build = os.path.abspath(build)
         self.carried = os.path.join(self.build, "carry")
         asked = None if simulated else subprocess.run([sys.executable, "-c", ASK], capture_output=True, text=True)
-        self.simulated = asked is None or asked.returncode != 0
+        # Whoever has our simulated driver on the library path has no GPU.
+        self.simulated = asked is None or asked.returncode != 0 or os.path.samefile(asked.stdout.splitlines()[1], self.path("src/simgpu/libcuda.so.1"))
         if self.simulated:
             self.name, self.driver = "simulated", self.path("src/simgpu/libcuda.so.1")
         else:

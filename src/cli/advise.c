@@ -5,6 +5,7 @@
 #include <unistd.h>
 #include "cli/advise.h"
 #include "cli/cli.h"
+#include "cli/view.h"
 
 #define WITH_MARGIN(x) ((x)*11 / 10) // what was seen is not all that can be
 #define POINTS_MAX 32
@@ -46,10 +47,12 @@ static void advise(json_t *tenant)
         const char *name = json_string_value(json_object_get(tenant, "name"));
         double seen_ns = number(used, "seen_ns"), memory = number(used, "memory_max");
         struct advise_point points[POINTS_MAX];
+        char shown[128];
         int n = points_of(json_object_get(used, "curve"), points);
         struct advise_buckets b;
 
-        printf("%s:", name ? name : "?");
+        view_name(name ? name : "?", 0, shown, sizeof shown);
+        printf("%s:", shown);
         if (seen_ns > 0 && n) {
                 b = advise_fit(points, n, seen_ns);
                 printf(" --share %.0f%% --peak %.0f%% --burst %.0fms --depth %.0fms", percent(b.share),

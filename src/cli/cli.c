@@ -1,5 +1,6 @@
 #include "cli/cli.h"
 #include <errno.h>
+#include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,17 +14,23 @@ struct unit {
         double factor;
 };
 
+static int is_digit(char c)
+{
+        return c >= '0' && c <= '9';
+}
+
 static int with_unit(const char *text, const struct unit *units, double *ret)
 {
         char *end;
-        double value = strtod(text, &end);
+        double value;
 
-        if (end == text || value < 0 || value > 1e15)
-                return -EINVAL;
+        if (!is_digit(*text) && *text != '.')
+                return -EINVAL; // strtod takes more for a number than people do
+        value = strtod(text, &end);
         for (; units->name; units++)
                 if (!strcmp(end, units->name)) {
                         *ret = value * units->factor;
-                        return 0;
+                        return *ret <= 1e18 ? 0 : -EINVAL;
                 }
         return -EINVAL;
 }
@@ -68,6 +75,35 @@ int cli_percent(const char *text, uint32_t *ret_ppm)
         return 0;
 }
 
+int cli_count(const char *text, uint64_t low, uint64_t high, uint64_t *ret)
+{
+        uint64_t value;
+        char *end;
+
+        if (!is_digit(*text))
+                return -EINVAL;
+        errno = 0;
+        value = strtoull(text, &end, 10);
+        if (*end || errno || value < low || value > high)
+                return -EINVAL;
+        *ret = value;
+        return 0;
+}
+
+int cli_wrong_option(int option, int error, char **argv)
+{
+        if (option == ':')
+                return cli_fail(EXIT_USAGE, "%s needs a value (see takt %s --help)", argv[optind - 1],
+                                argv[0]);
+        if (option == '?')
+                return cli_fail(EXIT_USAGE, "unknown option: %s (see takt %s --help)", argv[optind - 1],
+                                argv[0]);
+        if (error)
+                return cli_fail(EXIT_USAGE, "not a value for this option: %s (see takt %s --help)", optarg,
+                                argv[0]);
+        return 0;
+}
+
 int cli_fail(int code, const char *format, ...)
 {
         va_list args;
@@ -87,8 +123,8 @@ const char *cli_dir(void)
 
         if (given)
                 return given;
-        if (access("/run/takt/control", W_OK) == 0)
-                return "/run/takt";
+        if (access(CLI_SYSTEM_DIR "/control", W_OK) == 0)
+                return CLI_SYSTEM_DIR;
         if (runtime && strlen(runtime) < sizeof dir - 6)
                 snprintf(dir, sizeof dir, "%s/takt", runtime);
         else
@@ -106,19 +142,35 @@ const char *cli_home(void)
         return path;
 }
 
+// What a daemon says of folders and libraries is believed: it must be root's or our own.
+static int trusted(int fd)
+{
+        struct ucred peer;
+        socklen_t size = sizeof peer;
+
+        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
+                return -errno;
+        return peer.uid == 0 || peer.uid == geteuid() ? 0 : -EPERM;
+}
+
 int cli_connect(const char *dir)
 {
+        const struct timeval patience = {.tv_sec = CLI_PATIENCE_S};
         struct sockaddr_un address = {.sun_family = AF_UNIX};
-        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), error;
 
         if (fd < 0)
                 return -errno;
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
         if ((size_t)snprintf(address.sun_path, sizeof address.sun_path, "%s/control", dir) >=
             sizeof address.sun_path)
-                return close(fd), -ENAMETOOLONG;
-        if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
-                int error = -errno;
-
+                error = -ENAMETOOLONG;
+        else if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0)
+                error = -errno;
+        else
+                error = trusted(fd);
+        if (error < 0) {
                 close(fd);
                 return error;
         }
@@ -147,10 +199,13 @@ static char *read_line(int fd)
 json_t *cli_ask(int fd, json_t *request)
 {
         char *text = json_dumps(request, JSON_COMPACT), *line = NULL;
+        size_t size = text ? strlen(text) : 0;
         json_t *answer = NULL;
 
         json_decref(request);
-        if (text && send(fd, text, strlen(text), MSG_NOSIGNAL) > 0 && send(fd, "\n", 1, MSG_NOSIGNAL) == 1)
+        if (text)
+                text[size] = '\n'; // in place of the end: what is sent is counted
+        if (text && send(fd, text, size + 1, MSG_NOSIGNAL) == (ssize_t)size + 1)
                 line = read_line(fd);
         if (line)
                 answer = json_loads(line, 0, NULL);

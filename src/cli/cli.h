@@ -8,9 +8,11 @@
 enum {
         EXIT_USAGE = 2,
         EXIT_NOT_THERE = 69,
+        EXIT_NOT_WRITTEN = 74,
         EXIT_REFUSED = 75,
         EXIT_NOT_EXECUTABLE = 126,
-        EXIT_NOT_FOUND = 127
+        EXIT_NOT_FOUND = 127,
+        EXIT_INTERRUPTED = 130
 };
 
 int cmd_run(int argc, char **argv);
@@ -24,10 +26,20 @@ int cmd_load(int argc, char **argv);
 int cli_duration(const char *text, uint64_t *ret_ns);
 int cli_size(const char *text, uint64_t *ret_bytes);
 int cli_percent(const char *text, uint32_t *ret_ppm);
+// A plain number in [low, high]. 0, or -EINVAL.
+int cli_count(const char *text, uint64_t low, uint64_t high, uint64_t *ret);
+
+// What getopt_long returned (its optstring begins with ':', opterr is 0), and what taking the value did: says
+// what is wrong and returns EXIT_USAGE, or 0.
+int cli_wrong_option(int option, int error, char **argv);
+
+#define CLI_SYSTEM_DIR "/run/takt"
 
 // The folder of the daemon's sockets: TAKT_DIR, or the system's if it runs, or the user's own.
 const char *cli_dir(void);
-// Connects to the control socket. Returns a descriptor or a negative errno.
+// Connects to the control socket. Returns a descriptor or a negative errno; -EPERM: a daemon of another
+// user's, who is not root. Neither this nor cli_ask waits longer than CLI_PATIENCE_S for a daemon that hangs.
+#define CLI_PATIENCE_S 5
 int cli_connect(const char *dir);
 // Sends a request and reads the answer (a new reference; NULL when the daemon has gone). Takes over
 // `request`.

@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "base/time.h"
 #include "cli/cli.h"
+#include "cli/figure.h"
 #include "cli/load_http.h"
 #include "cli/load_plan.h"
 
@@ -16,7 +18,8 @@ static const char usage[] =
         "request.\n\n"
         "  --url URL             http://HOST:PORT (its /v1/completions is used)\n"
         "  --rate R              requests a second, Poisson (default: 1)\n"
-        "  --trace FILE          or arrivals from a file: time_s,prompt_tokens,output_tokens\n"
+        "  --model NAME          the model to ask for (default: the server's only one)\n"
+        "  --trace FILE          or arrivals from a trace; FILE may lie in the folder of TAKT_TRACES\n"
         "  --speed X             play the trace X times as fast (default: 1)\n"
         "  --duration D          how long (default: 30s)\n"
         "  --seed N              the same seed, the same load (default: 1)\n"
@@ -24,41 +27,65 @@ static const char usage[] =
         "  --output MIN:MAX      tokens of the answer (default: 16:32)\n"
         "  --slo-ttft D          count answers whose first token is later than that\n"
         "  --slo-e2e D           count answers that end later than that\n"
+        "  --timeout D           give an answer up after that (default: 5m)\n"
         "  --out FILE            one line of JSON a request\n"
         "  --json                the summary as JSON\n"
-        "  --check               exit 1 if an objective was broken\n";
+        "  --check               exit 1 if an objective was broken or a request failed\n";
 
 struct options {
         struct load_wish wish;
-        const char *url, *trace, *out;
+        const char *url, *model, *trace, *out;
         double speed;
-        uint64_t slo_ttft, slo_e2e;
+        uint64_t slo_ttft, slo_e2e, timeout;
         int json, check;
 };
 
-static const struct option options[] = {
-        {"url", 1, 0, 'u'},     {"rate", 1, 0, 'r'},     {"trace", 1, 0, 't'},
-        {"speed", 1, 0, 'x'},   {"duration", 1, 0, 'd'}, {"seed", 1, 0, 's'},
-        {"prompt", 1, 0, 'p'},  {"output", 1, 0, 'o'},   {"slo-ttft", 1, 0, 'T'},
-        {"slo-e2e", 1, 0, 'E'}, {"out", 1, 0, 'f'},      {"json", 0, 0, 'j'},
-        {"check", 0, 0, 'c'},   {"help", 0, 0, 'h'},     {0}};
+static const struct option options[] = {{"url", 1, 0, 'u'},
+                                        {"rate", 1, 0, 'r'},
+                                        {"trace", 1, 0, 't'},
+                                        {"speed", 1, 0, 'x'},
+                                        {"duration", 1, 0, 'd'},
+                                        {"seed", 1, 0, 's'},
+                                        {"prompt", 1, 0, 'p'},
+                                        {"output", 1, 0, 'o'},
+                                        {"slo-ttft", 1, 0, 'T'},
+                                        {"slo-e2e", 1, 0, 'E'},
+                                        {"out", 1, 0, 'f'},
+                                        {"json", 0, 0, 'j'},
+                                        {"check", 0, 0, 'c'},
+                                        {"timeout", 1, 0, 'w'},
+                                        {"model", 1, 0, 'm'},
+                                        {"help", 0, 0, 'h'},
+                                        {0}};
 
 static int range(const char *text, uint32_t ret[2])
 {
-        char end;
+        const char *colon = strchr(text, ':');
+        char low[16];
+        uint64_t a, b;
 
-        if (sscanf(text, "%u:%u%c", &ret[0], &ret[1], &end) != 2 || !ret[0] || ret[1] < ret[0] ||
-            ret[1] > 1000000)
+        if (!colon || colon - text >= (long)sizeof low)
                 return -EINVAL;
+        snprintf(low, sizeof low, "%.*s", (int)(colon - text), text);
+        if (cli_count(low, 1, LOAD_TOKENS_MAX, &a) || cli_count(colon + 1, a, LOAD_TOKENS_MAX, &b))
+                return -EINVAL;
+        ret[0] = (uint32_t)a;
+        ret[1] = (uint32_t)b;
         return 0;
 }
 
-static int positive(const char *text, double *ret)
+// From a millionth to a million.
+static int factor(const char *text, double *ret)
 {
         char *end;
 
         *ret = strtod(text, &end);
-        return *end || end == text || !(*ret > 0) ? -EINVAL : 0;
+        return *end || end == text || !(*ret >= 1e-6 && *ret <= 1e6) ? -EINVAL : 0;
+}
+
+static int is_url(const char *text)
+{
+        return (!strncmp(text, "http://", 7) || !strncmp(text, "https://", 8)) && strlen(text) < 400;
 }
 
 static int take(struct options *o, int option, const char *value)
@@ -66,19 +93,18 @@ static int take(struct options *o, int option, const char *value)
         switch (option) {
         case 'u':
                 o->url = value;
-                return strncmp(value, "http", 4) ? -EINVAL : 0;
+                return is_url(value) ? 0 : -EINVAL;
         case 'r':
-                return positive(value, &o->wish.rate);
+                return factor(value, &o->wish.rate);
         case 't':
                 o->trace = value;
                 return 0;
         case 'x':
-                return positive(value, &o->speed);
+                return factor(value, &o->speed);
         case 'd':
                 return cli_duration(value, &o->wish.duration_ns);
         case 's':
-                o->wish.seed = strtoull(value, NULL, 10);
-                return 0;
+                return cli_count(value, 0, UINT64_MAX, &o->wish.seed);
         case 'p':
                 return range(value, o->wish.prompt);
         case 'o':
@@ -87,6 +113,11 @@ static int take(struct options *o, int option, const char *value)
                 return cli_duration(value, &o->slo_ttft);
         case 'E':
                 return cli_duration(value, &o->slo_e2e);
+        case 'w':
+                return cli_duration(value, &o->timeout) || o->timeout < TAKT_MS ? -EINVAL : 0;
+        case 'm':
+                o->model = value;
+                return 0;
         case 'f':
                 o->out = value;
                 return 0;
@@ -99,132 +130,158 @@ static int take(struct options *o, int option, const char *value)
         }
 }
 
-static int by_value(const void *a, const void *b)
+static void print_figure(const char *name, struct figure *f, int json)
 {
-        double x = *(const double *)a, y = *(const double *)b;
-
-        return (x > y) - (x < y);
+        figure_sort(f);
+        printf(json ? ",\"%s\":{\"n\":%zu,\"mean\":%.3f,\"p50\":%.3f,\"p95\":%.3f,\"p99\":%.3f,\"max\":%.3f,"
+                      "\"jitter\":%.3f,\"late\":%zu}"
+                    : "%-6s %8zu %8.1f %8.1f %8.1f %8.1f %8.1f %7.2f %6zu\n",
+               name, f->n, figure_mean(f), figure_at(f, 500), figure_at(f, 950), figure_at(f, 990),
+               figure_at(f, 1000), figure_jitter(f), f->late);
 }
 
-// One figure over all answers: sorted milliseconds.
-struct figure {
-        const char *name;
-        double *ms;
-        int n, late;
-        double sum;
-};
-
-static void add(struct figure *f, uint64_t ns, uint64_t objective_ns)
+static int write_out(FILE *file, const struct load_answer *a, int n)
 {
-        f->ms[f->n++] = (double)ns / 1e6;
-        f->sum += (double)ns / 1e6;
-        f->late += objective_ns && ns > objective_ns;
-}
-
-static double at(const struct figure *f, double part)
-{
-        int i = (int)(part * f->n);
-
-        return f->n ? f->ms[i < f->n ? i : f->n - 1] : 0;
-}
-
-static void print_figure(const struct figure *f, int json)
-{
-        double mean = f->n ? f->sum / f->n : 0, jitter = at(f, .5) > 0 ? at(f, .99) / at(f, .5) : 0;
-
-        if (json)
-                printf(",\"%s\":{\"n\":%d,\"mean\":%.3f,\"p50\":%.3f,\"p95\":%.3f,\"p99\":%.3f,\"max\":%.3f,"
-                       "\"jitter\":%.3f,\"late\":%d}",
-                       f->name, f->n, mean, at(f, .5), at(f, .95), at(f, .99), at(f, 1), jitter, f->late);
-        else
-                printf("%-6s %8.1f %8.1f %8.1f %8.1f %8.1f %7.2f %6d\n", f->name, mean, at(f, .5), at(f, .95),
-                       at(f, .99), at(f, 1), jitter, f->late);
-}
-
-static void write_out(const char *path, const struct load_answer *a, int n)
-{
-        FILE *file = fopen(path, "we");
-
-        for (int i = 0; file && i < n; i++)
+        for (int i = 0; i < n; i++)
                 fprintf(file,
                         "{\"due_ns\":%lu,\"sent_ns\":%lu,\"first_ns\":%lu,\"end_ns\":%lu,\"tokens\":%u,"
                         "\"failed\":%u}\n",
                         a[i].due_ns, a[i].sent_ns, a[i].first_ns, a[i].end_ns, a[i].tokens, a[i].failed);
-        if (file)
-                fclose(file);
+        return ferror(file) | fclose(file) ? -EIO : 0;
 }
 
-// Prints the summary; returns how many objectives were broken, or -1 when nothing was answered.
-static int summarise(const struct options *o, const struct load_answer *answers, int n)
+struct result {
+        struct figure ttft, e2e;
+        int answered, failed;
+};
+
+static struct result result_of(const struct options *o, const struct load_run *run)
 {
-        struct figure f[3] = {{"ttft", calloc((size_t)n + 1, 8), 0, 0, 0},
-                              {"itl", calloc((size_t)n + 1, 8), 0, 0, 0},
-                              {"e2e", calloc((size_t)n + 1, 8), 0, 0, 0}};
-        int failed = 0, broken;
+        struct result r = {0};
 
-        for (int i = 0; i < n; i++) {
-                const struct load_answer *a = &answers[i];
-
-                failed += a->failed && a->end_ns;
-                if (a->failed || !a->end_ns)
+        for (const struct load_answer *a = run->answers; a < run->answers + run->n_sent; a++) {
+                if (!a->end_ns)
+                        continue; // Ctrl-C came first
+                r.failed += (int)a->failed;
+                if (a->failed)
                         continue;
-                add(&f[0], a->first_ns - a->due_ns, o->slo_ttft);
-                if (a->tokens > 1)
-                        add(&f[1], a->gap_sum_ns / (a->tokens - 1), 0);
-                add(&f[2], a->end_ns - a->due_ns, o->slo_e2e);
+                r.answered++;
+                figure_add(&r.ttft, a->first_ns - a->due_ns, o->slo_ttft);
+                figure_add(&r.e2e, a->end_ns - a->due_ns, o->slo_e2e);
         }
-        printf(o->json ? "{\"requests\":%d,\"failed\":%d"
-                       : "%d requests, %d failed; ms from the scheduled time\n",
-               n, failed);
-        if (!o->json)
-                printf("%-6s %8s %8s %8s %8s %8s %7s %6s\n", "", "mean", "p50", "p95", "p99", "max", "jitter",
-                       "late");
-        for (int i = 0; i < 3; i++) {
-                qsort(f[i].ms, (size_t)f[i].n, sizeof(double), by_value);
-                print_figure(&f[i], o->json);
-                free(f[i].ms);
-        }
-        if (o->json)
+        return r;
+}
+
+static void print_result(struct result *r, struct load_run *run, int json)
+{
+        printf(json ? "{\"requests\":%d,\"failed\":%d"
+                    : "%d requests, %d failed; ms from the scheduled time\n",
+               r->answered + r->failed, r->failed);
+        if (!json)
+                printf("%-6s %8s %8s %8s %8s %8s %8s %7s %6s\n", "", "n", "mean", "p50", "p95", "p99", "max",
+                       "jitter", "late");
+        print_figure("ttft", &r->ttft, json);
+        print_figure("itl", &run->gaps, json);
+        print_figure("e2e", &r->e2e, json);
+        if (json)
                 puts("}");
-        broken = f[2].n || !n ? f[0].late + f[2].late : -1;
-        return broken;
+}
+
+// A trace is a file, or lies in the folder of TAKT_TRACES.
+static const char *find_trace(const char *name, char *path, size_t size)
+{
+        const char *folder = getenv("TAKT_TRACES");
+
+        if (!folder || access(name, R_OK) == 0)
+                return name;
+        snprintf(path, size, "%s/%s", folder, name);
+        return access(path, R_OK) == 0 ? path : name;
+}
+
+static int make_plan(const struct options *o, struct load_request **ret)
+{
+        char path[4096];
+        const char *trace = o->trace ? find_trace(o->trace, path, sizeof path) : NULL;
+        int line = 0;
+        int n = trace ? load_plan_trace(trace, o->speed, o->wish.duration_ns, ret, &line)
+                      : load_plan_poisson(&o->wish, ret);
+
+        if (n == -E2BIG)
+                cli_fail(EXIT_USAGE, "more than %d requests", LOAD_REQUESTS_MAX);
+        else if (n == -EBADMSG)
+                cli_fail(EXIT_USAGE, "%s: line %d is none of a trace (see takt-load(1))", trace, line);
+        else if (n < 0)
+                cli_fail(EXIT_USAGE, "%s: %s", trace ? trace : "plan", strerror(-n));
+        return n;
+}
+
+// With or without a slash at its end.
+static void url_of(const struct options *o, char *url, size_t size)
+{
+        size_t n = strlen(o->url);
+
+        while (n > 1 && o->url[n - 1] == '/')
+                n--;
+        snprintf(url, size, "%.*s/v1/completions", (int)n, o->url);
+}
+
+static int load(const struct options *o, struct load_run *run, FILE *out)
+{
+        struct result r;
+        int code = 0;
+
+        load_http_run(run);
+        r = result_of(o, run);
+        print_result(&r, run, o->json);
+        if (out && write_out(out, run->answers, run->n_sent) < 0)
+                code = cli_fail(EXIT_NOT_WRITTEN, "%s: could not be written", o->out);
+        else if (run->stopped)
+                code = EXIT_INTERRUPTED;
+        else if (run->n && !r.answered)
+                code = cli_fail(EXIT_NOT_THERE, "no request was answered by %s: %s", o->url, run->why);
+        else if (o->check && (r.ttft.late || r.e2e.late || r.failed))
+                code = 1;
+        figure_deinit(&r.ttft);
+        figure_deinit(&r.e2e);
+        figure_deinit(&run->gaps);
+        return code;
 }
 
 int cmd_load(int argc, char **argv)
 {
-        struct options o = {.wish = {1, 30000000000, 1, {32, 64}, {16, 32}}, .speed = 1};
-        struct load_request *plan;
-        struct load_answer *answers;
+        struct options o = {
+                .wish = {1, 30 * TAKT_S, 1, {32, 64}, {16, 32}}, .speed = 1, .timeout = 300 * TAKT_S};
+        struct load_run run = {.show_progress = isatty(2)};
+        struct load_request *plan = NULL;
         char url[512];
-        int option, error, n, line = 0, broken;
+        FILE *out = NULL;
+        int option, wrong, code;
 
-        while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        opterr = 0;
+        while ((option = getopt_long(argc, argv, ":", options, NULL)) != -1) {
                 if (option == 'h')
                         return fputs(usage, stdout), 0;
-                error = take(&o, option, optarg);
-                if (error == -EINVAL)
-                        return cli_fail(EXIT_USAGE, "not a value for this option: %s (see takt load --help)",
-                                        optarg);
-                if (error)
-                        return EXIT_USAGE;
+                wrong = cli_wrong_option(option, take(&o, option, optarg), argv);
+                if (wrong)
+                        return wrong;
         }
         if (!o.url || optind < argc)
                 return cli_fail(EXIT_USAGE, o.url ? "unexpected argument: %s" : "--url is needed%s",
-                                o.url ? argv[optind] : "");
-        n = o.trace ? load_plan_trace(o.trace, o.speed, o.wish.duration_ns, &plan, &line)
-                    : load_plan_poisson(&o.wish, &plan);
-        if (n < 0)
-                return cli_fail(EXIT_USAGE, "%s: line %d: %s", o.trace ? o.trace : "plan", line,
-                                strerror(-n));
-        snprintf(url, sizeof url, "%s/v1/completions", o.url);
-        answers = calloc((size_t)n + 1, sizeof *answers);
-        load_http_run(url, plan, n, o.wish.seed, answers, isatty(2));
-        broken = summarise(&o, answers, n);
-        if (o.out)
-                write_out(o.out, answers, n);
-        free(answers);
+                                o.url ? argv[optind] : " (see takt load --help)");
+        run.n = make_plan(&o, &plan);
+        if (run.n < 0)
+                return EXIT_USAGE;
+        if (o.out && !(out = fopen(o.out, "we")))
+                return free(plan), cli_fail(EXIT_NOT_WRITTEN, "%s: %s", o.out, strerror(errno));
+        url_of(&o, url, sizeof url);
+        run.url = url;
+        run.model = o.model;
+        run.plan = plan;
+        run.seed = o.wish.seed;
+        run.timeout_ns = o.timeout;
+        run.answers = calloc((size_t)run.n + 1, sizeof *run.answers);
+        code = run.answers ? load(&o, &run, out) : cli_fail(EXIT_NOT_THERE, "no memory");
+        free(run.answers);
         free(plan);
-        if (broken < 0)
-                return cli_fail(EXIT_NOT_THERE, "no request was answered by %s", o.url);
-        return o.check && broken ? 1 : 0;
+        return code;
 }

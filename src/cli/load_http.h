@@ -1,13 +1,13 @@
 // Sends the requests of a plan when they are due, however slow the answers are, and notes when tokens come.
 #pragma once
 #include <stdint.h>
+#include "cli/figure.h"
 #include "cli/load_plan.h"
 
 struct load_answer {
-        uint64_t due_ns, sent_ns, first_ns, end_ns; // CLOCK_MONOTONIC
+        uint64_t due_ns, sent_ns, first_ns, end_ns; // CLOCK_MONOTONIC; end_ns 0: it was not waited for
         uint32_t tokens;
         uint32_t failed; // no answer, or not the 200 kind
-        uint64_t gap_sum_ns, gap_max_ns;
 };
 
 // A parser of server-sent events: counts the data lines of a stream that carry a token.
@@ -22,7 +22,18 @@ struct load_events {
 // are none.
 uint32_t load_events_feed(struct load_events *events, const char *data, uint64_t size);
 
-// Runs the plan against url (…/v1/completions). Ends when all is answered, or at Ctrl-C. Returns 0, or a
-// negative errno.
-int load_http_run(const char *url, const struct load_request *plan, int n, uint64_t seed,
-                  struct load_answer *ret_answers, int show_progress);
+struct load_run {
+        const char *url, *model; // url: …/v1/completions; model: NULL: the server has but one
+        const struct load_request *plan;
+        int n;
+        uint64_t seed, timeout_ns;
+        int show_progress;
+        // What came of it.
+        struct load_answer *answers; // n of them, the caller's
+        struct figure gaps;          // between two tokens of an answer; the caller's to deinit
+        int n_sent, stopped;         // stopped: by Ctrl-C
+        char why[128];               // the first failure's reason
+};
+
+// Ends when all is answered, or at Ctrl-C.
+void load_http_run(struct load_run *run);

@@ -2,13 +2,13 @@
 // with the shim.
 #include <errno.h>
 #include <getopt.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -32,17 +32,19 @@ static const char usage[] =
         "Exit: the command's own; 2 usage; 69 no GPU or daemon; 75 the objectives cannot be kept.\n";
 
 struct wish {
-        uint64_t slo, ttft, itl, burst, depth, step, memory;
+        uint64_t slo, ttft, itl, burst, depth, step, memory, weight, device;
         uint32_t share, peak;
-        int weight, device;
         const char *name, *class, *on_loss;
 };
 
-static pid_t child;
+static pid_t child, daemon_pid;
 
-static void pass_on(int signal)
+// What a terminal sends, it sends to the command as well: twice is more than was meant, and servers take it
+// for impatience.
+static void pass_on(int signal, siginfo_t *info, void *context)
 {
-        if (child > 0)
+        (void)context;
+        if (child > 0 && info->si_code != SI_KERNEL)
                 kill(child, signal);
 }
 
@@ -79,11 +81,9 @@ static int take(struct wish *w, int option, const char *value)
                 return strcmp(value, "deadline") && strcmp(value, "fair") && strcmp(value, "idle") ? -EINVAL
                                                                                                    : 0;
         case 'w':
-                w->weight = atoi(value);
-                return w->weight < 1 || w->weight > 10000 ? -EINVAL : 0;
+                return cli_count(value, 1, 10000, &w->weight);
         case 'g':
-                w->device = atoi(value);
-                return w->device < 0 ? -EINVAL : 0;
+                return cli_count(value, 0, 255, &w->device);
         case 'n':
                 w->name = value;
                 return 0;
@@ -95,49 +95,69 @@ static int take(struct wish *w, int option, const char *value)
         }
 }
 
-// Starts the user's own daemon and waits until it says that it is ready.
-static int start_daemon(const char *dir)
+// In the child: the daemon outlives us, so it must not hold our pipes. What it says until it is ready, we
+// hear.
+static void become_daemon(const char *dir, int ready)
 {
-        char path[4160], ready[16], byte;
-        int fds[2];
-        ssize_t n;
-        pid_t pid;
+        char path[4160], number[16];
 
         snprintf(path, sizeof path, "%s/../node/taktd", cli_home());
         if (access(path, X_OK) < 0)
                 snprintf(path, sizeof path, "%s/taktd", cli_home());
-        if (pipe(fds) < 0 || (pid = fork()) < 0)
-                return -errno;
-        if (pid == 0) {
-                close(fds[0]);
-                setsid();
-                if (!freopen("/dev/null", "r", stdin) || !freopen("/dev/null", "w", stdout) ||
-                    !freopen("/dev/null", "w", stderr))
-                        _exit(127); // the daemon outlives us: it must not hold our pipes
-                snprintf(ready, sizeof ready, "%d", fds[1]);
-                execl(path, "taktd", "--user", "--dir", dir, "--ready", ready, (char *)NULL);
-                _exit(127);
-        }
-        close(fds[1]);
-        n = read(fds[0], &byte, 1);
-        close(fds[0]);
-        return n == 1 ? 0 : -ESRCH;
+        setsid();
+        if (!freopen("/dev/null", "r", stdin) || !freopen("/dev/null", "w", stdout) || dup2(ready, 2) < 0)
+                _exit(1);
+        snprintf(number, sizeof number, "%d", ready);
+        execl(path, "taktd", "--user", "--dir", dir, "--ready", number, (char *)NULL);
+        dprintf(ready, "taktd: %s: %s\n", path, strerror(errno));
+        _exit(1);
 }
 
-static int find_daemon(const char *dir)
+// Starts the user's own daemon and waits until it says that it is ready. 0; -EBUSY: another is in the folder;
+// or another negative errno, and `why` says more.
+static int start_daemon(const char *dir, char *why, size_t size)
+{
+        int fds[2], status = 0;
+        size_t n = 0;
+        ssize_t got;
+
+        if (pipe(fds) < 0 || (daemon_pid = fork()) < 0)
+                return snprintf(why, size, "%s", strerror(errno)), -EAGAIN;
+        if (daemon_pid == 0) {
+                close(fds[0]);
+                become_daemon(dir, fds[1]);
+        }
+        close(fds[1]);
+        while (n < size - 1 && (got = read(fds[0], why + n, size - 1 - n)) > 0 && *why != '1')
+                n += (size_t)got;
+        close(fds[0]);
+        if (*why == '1')
+                return *why = 0;
+        why[n] = 0;
+        why[strcspn(why, "\n")] = 0;
+        waitpid(daemon_pid, &status, 0);
+        return WIFEXITED(status) && WEXITSTATUS(status) == EXIT_REFUSED ? -EBUSY : -ESRCH;
+}
+
+// The connection to a daemon that runs, or that we start; or a negative errno. The system's daemon is not
+// ours to start: in its folder one of ours would keep it out.
+static int find_daemon(const char *dir, char *why, size_t size)
 {
         const struct timespec moment = {.tv_nsec = 10000000};
-        int fd = cli_connect(dir);
+        int fd = cli_connect(dir), error = 0;
 
-        if (fd >= 0 || start_daemon(dir) == 0)
-                return fd >= 0 ? fd : cli_connect(dir);
+        snprintf(why, size, "%s", fd < 0 ? strerror(-fd) : "");
+        if (fd >= 0 || fd == -EPERM || !strcmp(dir, CLI_SYSTEM_DIR))
+                return fd;
         // Another `takt run` may have been faster: its daemon holds the folder, and opens its socket in a
         // moment.
         for (int i = 0; i < 200 && fd < 0; i++) {
-                nanosleep(&moment, NULL);
+                error = start_daemon(dir, why, size);
+                if (error && error != -EBUSY)
+                        return error;
                 fd = cli_connect(dir);
-                if (fd < 0 && start_daemon(dir) == 0)
-                        fd = cli_connect(dir);
+                if (fd < 0)
+                        nanosleep(&moment, NULL);
         }
         return fd;
 }
@@ -151,16 +171,19 @@ static json_t *registration(const struct wish *w, int reclaim)
                          (json_int_t)w->ttft, "itl_ns", (json_int_t)w->itl, "burst_ns", (json_int_t)w->burst,
                          "depth_ns", (json_int_t)w->depth, "step_ns", (json_int_t)w->step, "memory_bytes",
                          (json_int_t)w->memory, "share_ppm", (json_int_t)w->share, "peak_ppm",
-                         (json_int_t)w->peak, "weight", w->weight, "device", w->device, "reclaim", reclaim);
+                         (json_int_t)w->peak, "weight", (int)w->weight, "device", (int)w->device, "reclaim",
+                         reclaim);
 }
 
 static void prepend_path(const char *dir)
 {
         const char *old = getenv("LD_LIBRARY_PATH");
-        char path[8192];
+        char *path;
 
-        snprintf(path, sizeof path, "%s%s%s", dir, old ? ":" : "", old ? old : "");
+        if (asprintf(&path, "%s%s%s", dir, old ? ":" : "", old ? old : "") < 0)
+                return;
         setenv("LD_LIBRARY_PATH", path, 1);
+        free(path);
 }
 
 static int set_up(const struct wish *w, json_t *answer)
@@ -172,7 +195,7 @@ static int set_up(const struct wish *w, json_t *answer)
         if (access(shims, R_OK) < 0)
                 snprintf(shims, sizeof shims, "%s/../lib/takt", cli_home());
         if (shim_dir_make(dir, shims, what, sizeof what) < 0)
-                return cli_fail(EXIT_NOT_THERE, "cannot find %s", what);
+                return cli_fail(EXIT_NOT_THERE, "%s", what);
         prepend_path(dir);
         setenv("TAKT_SOCKET", json_string_value(json_object_get(answer, "join")), 1);
         setenv("TAKT_REQUESTS", json_string_value(json_object_get(answer, "requests")), 1);
@@ -184,96 +207,125 @@ static int set_up(const struct wish *w, json_t *answer)
         return 0;
 }
 
-static void start_child(char **command)
+static int start_child(char **command)
 {
-        struct sigaction act = {.sa_handler = pass_on};
+        static const int passed[] = {SIGTERM, SIGINT, SIGHUP};
+        struct sigaction act = {.sa_sigaction = pass_on, .sa_flags = SA_SIGINFO};
+        sigset_t signals, old;
 
+        sigemptyset(&signals);
+        for (size_t i = 0; i < sizeof passed / sizeof *passed; i++)
+                sigaddset(&signals, passed[i]);
+        sigprocmask(SIG_BLOCK, &signals, &old); // whoever ends us now ends the child too, once it is there
         child = fork();
         if (child == 0) {
+                sigprocmask(SIG_SETMASK, &old, NULL);
                 execvp(command[0], command);
                 _exit(cli_fail(errno == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE, "%s: %s", command[0],
                                strerror(errno)));
         }
-        sigaction(SIGTERM, &act, NULL);
-        sigaction(SIGINT, &act, NULL);
-        sigaction(SIGHUP, &act, NULL);
+        for (size_t i = 0; child > 0 && i < sizeof passed / sizeof *passed; i++)
+                sigaction(passed[i], &act, NULL);
+        sigprocmask(SIG_SETMASK, &old, NULL);
+        return child < 0 ? -1 : (int)syscall(SYS_pidfd_open, child, 0);
 }
 
-// While the command runs, the control connection is the tenant's life. When the daemon goes, another is found
-// or started and told the same contract again, so that the processes can rejoin where they were.
-static int keep(const struct wish *w, const char *dir, int fd, int tenant)
+// Another daemon is told the same contract, so that the processes can rejoin where they were.
+static int register_again(const struct wish *w, const char *dir, int tenant)
 {
-        char byte;
-        int status;
-        ssize_t n;
+        char why[256];
+        int fd;
         json_t *answer;
 
-        for (;;) {
-                pid_t done = waitpid(child, &status, fd < 0 ? 0 : WNOHANG);
-
-                if (done == child)
-                        return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-                n = recv(fd, &byte, 1, 0);
-                if (n > 0 || (n < 0 && errno == EINTR))
-                        continue;
+        if (daemon_pid > 0)
+                waitpid(daemon_pid, NULL, WNOHANG); // the one that we started and that has gone
+        fd = find_daemon(dir, why, sizeof why);
+        if (fd < 0)
+                return -1;
+        answer = cli_ask(fd, registration(w, tenant));
+        if (!json_is_true(json_object_get(answer, "ok"))) {
                 close(fd);
-                fd = find_daemon(dir);
-                answer = fd < 0 ? NULL : cli_ask(fd, registration(w, tenant));
-                if (!json_is_true(json_object_get(answer, "ok")) && fd >= 0) {
+                fd = -1;
+        }
+        json_decref(answer);
+        return fd;
+}
+
+// While the command runs, the control connection is the tenant's life. When the daemon goes, another is
+// looked for, once a second.
+static int keep(const struct wish *w, const char *dir, int fd, int tenant, int child_fd)
+{
+        int status;
+
+        for (;;) {
+                struct pollfd news[] = {{.fd = child_fd, .events = POLLIN}, {.fd = fd, .events = POLLIN}};
+                int n = poll(news, 2, fd < 0 ? 1000 : -1);
+                char byte;
+
+                if (waitpid(child, &status, child_fd < 0 && fd < 0 ? 0 : WNOHANG) == child)
+                        return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+                if (n < 0 || (fd >= 0 && !news[1].revents) || (n > 0 && recv(fd, &byte, 1, MSG_DONTWAIT) > 0))
+                        continue;
+                if (fd >= 0)
                         close(fd);
-                        fd = -1;
-                }
-                json_decref(answer);
+                fd = register_again(w, dir, tenant);
         }
 }
 
-static void child_ended(int signal)
+// Says why nobody was admitted.
+static int refused(json_t *answer, const char *dir)
 {
-        (void)signal; // only so that recv comes back
+        const char *kind = json_string_value(json_object_get(answer, "error"));
+        const char *message = json_string_value(json_object_get(answer, "message"));
+
+        if (!kind || !message)
+                return cli_fail(EXIT_NOT_THERE, "the daemon in %s does not answer", dir);
+        if (!strcmp(kind, "admission"))
+                return cli_fail(EXIT_REFUSED, "not admitted: %s", message);
+        if (!strcmp(kind, "device"))
+                return cli_fail(EXIT_NOT_THERE, "no GPU: %s", message);
+        return cli_fail(EXIT_NOT_THERE, "the daemon refuses: %s", message);
+}
+
+static int run(const struct wish *w, const char *dir, char **command)
+{
+        char why[256];
+        int fd = find_daemon(dir, why, sizeof why), code, child_fd;
+        json_t *answer;
+
+        if (fd < 0)
+                return cli_fail(EXIT_NOT_THERE, "no daemon in %s, and none could be started: %s", dir,
+                                *why ? why : strerror(-fd));
+        answer = cli_ask(fd, registration(w, -1));
+        if (!json_is_true(json_object_get(answer, "ok")) || !json_is_string(json_object_get(answer, "dir")))
+                code = refused(answer, dir);
+        else if (!(code = set_up(w, answer))) {
+                child_fd = start_child(command);
+                code = child < 0 ? cli_fail(EXIT_NOT_EXECUTABLE, "%s: %s", command[0], strerror(errno))
+                                 : keep(w, dir, fd,
+                                        (int)json_integer_value(json_object_get(answer, "tenant")), child_fd);
+        }
+        json_decref(answer);
+        return code;
 }
 
 int cmd_run(int argc, char **argv)
 {
         struct wish w = {.on_loss = "pass"};
-        struct sigaction act = {.sa_handler = child_ended};
-        const char *dir = cli_dir();
-        json_t *answer;
-        int option, fd, error, code;
+        const char *slash;
+        int option, wrong;
 
-        while ((option = getopt_long(argc, argv, "+", options, NULL)) != -1) {
+        opterr = 0;
+        while ((option = getopt_long(argc, argv, "+:", options, NULL)) != -1) {
                 if (option == 'h')
                         return fputs(usage, stdout), 0;
-                error = take(&w, option, optarg);
-                if (error == -EINVAL)
-                        return cli_fail(EXIT_USAGE, "not a value for this option: %s (see takt run --help)",
-                                        optarg);
-                if (error)
-                        return EXIT_USAGE;
+                wrong = cli_wrong_option(option, take(&w, option, optarg), argv);
+                if (wrong)
+                        return wrong;
         }
         if (optind == argc)
-                return fputs(usage, stderr), EXIT_USAGE;
-        w.name = w.name ? w.name : strrchr(argv[optind], '/') ? strrchr(argv[optind], '/') + 1 : argv[optind];
-        fd = find_daemon(dir);
-        if (fd < 0)
-                return cli_fail(EXIT_NOT_THERE, "no daemon in %s, and none could be started: %s", dir,
-                                strerror(-fd));
-        answer = cli_ask(fd, registration(&w, -1));
-        if (!json_is_true(json_object_get(answer, "ok"))) {
-                const char *kind = json_string_value(json_object_get(answer, "error"));
-                const char *message = json_string_value(json_object_get(answer, "message"));
-
-                code = kind && !strcmp(kind, "admission") ? EXIT_REFUSED : EXIT_NOT_THERE;
-                cli_fail(code, "%s %s", code == EXIT_REFUSED ? "not admitted:" : "no GPU:",
-                         message ? message : "the daemon has gone");
-                json_decref(answer);
-                return code;
-        }
-        code = set_up(&w, answer);
-        if (!code) {
-                sigaction(SIGCHLD, &act, NULL);
-                start_child(argv + optind);
-                code = keep(&w, dir, fd, (int)json_integer_value(json_object_get(answer, "tenant")));
-        }
-        json_decref(answer);
-        return code;
+                return cli_fail(EXIT_USAGE, "a command is needed (see takt run --help)");
+        slash = strrchr(argv[optind], '/');
+        w.name = w.name ? w.name : slash ? slash + 1 : argv[optind];
+        return run(&w, cli_dir(), argv + optind);
 }

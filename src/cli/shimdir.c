@@ -13,15 +13,17 @@ int shim_dir_find(const char *name, char *path, size_t size)
                 "/usr/lib/x86_64-linux-gnu:/usr/lib/aarch64-linux-gnu:/usr/lib64:/usr/lib:"
                 "/usr/local/nvidia/lib64:/usr/local/cuda/compat:/usr/lib/wsl/lib";
         const char *given = getenv("LD_LIBRARY_PATH");
-        char folders[8192], *save, *folder;
+        char *folders, *save, *folder;
 
-        snprintf(folders, sizeof folders, "%s:%s", given ? given : "", usual);
+        if (asprintf(&folders, "%s:%s", given ? given : "", usual) < 0)
+                return -ENOMEM;
         for (folder = strtok_r(folders, ":", &save); folder; folder = strtok_r(NULL, ":", &save)) {
                 snprintf(path, size, "%s/%s", folder, name);
                 if (access(path, R_OK) == 0)
-                        return 0;
+                        break;
         }
-        return -ENOENT;
+        free(folders);
+        return folder ? 0 : -ENOENT;
 }
 
 static int link_at(const char *dir, const char *name, const char *to)
@@ -68,16 +70,29 @@ static int place(const char *dir, const char *shims, const char *name, const cha
         return copy_to(dir, name, shim);
 }
 
+// A folder that another user has a hand in is no place for a library.
+static int is_ours(const char *dir)
+{
+        struct stat info;
+
+        return lstat(dir, &info) == 0 && S_ISDIR(info.st_mode) && info.st_uid == geteuid() &&
+               !(info.st_mode & 022);
+}
+
 int shim_dir_make(const char *dir, const char *shims, char *what, size_t what_size)
 {
         int error;
 
-        if (mkdir(dir, 0700) < 0 && errno != EEXIST)
-                return -errno;
+        if ((mkdir(dir, 0700) < 0 && errno != EEXIST) || !is_ours(dir)) {
+                snprintf(what, what_size, "%s: %s", dir,
+                         errno == EEXIST ? "not this user's alone" : strerror(errno));
+                return -EACCES;
+        }
         error = place(dir, shims, "libcuda.so.1", "libcuda-driver.so.1");
-        snprintf(what, what_size, "%s%s",
-                 error == -ENODEV ? "libcuda.so.1 (the NVIDIA driver)" : "Takt's shims in ",
-                 error == -ENODEV ? "" : shims);
+        if (error == -ENODEV)
+                snprintf(what, what_size, "cannot find libcuda.so.1 (the NVIDIA driver)");
+        else
+                snprintf(what, what_size, "cannot put Takt's libraries of %s into %s", shims, dir);
         if (error)
                 return error;
         error = place(dir, shims, "libnvidia-ml.so.1", "libnvidia-ml-driver.so.1");

@@ -1,22 +1,14 @@
 // takt status, takt top: what the daemon knows, once, and again and again.
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <termios.h>
 #include <unistd.h>
 #include "cli/cli.h"
-
-static json_int_t number(json_t *object, const char *key)
-{
-        return json_integer_value(json_object_get(object, key));
-}
-
-static const char *string(json_t *object, const char *key)
-{
-        const char *text = json_string_value(json_object_get(object, key));
-
-        return text ? text : "?";
-}
+#include "cli/view.h"
 
 static json_t *ask(void)
 {
@@ -28,42 +20,7 @@ static json_t *ask(void)
         return answer;
 }
 
-static void print_devices(json_t *answer)
-{
-        json_t *device;
-        size_t i;
-
-        json_array_foreach(json_object_get(answer, "devices"), i, device) printf(
-                "GPU %zu %s: granted %.1f %%, idle %.1f %%, switching %.2f %%, %lld switches%s\n", i,
-                string(device, "name"),
-                100. * (double)number(device, "granted_ns") / (double)(number(device, "elapsed_ns") + 1),
-                100. * (double)number(device, "idle_ns") / (double)(number(device, "elapsed_ns") + 1),
-                100. * (double)number(device, "switch_ns") / (double)(number(device, "elapsed_ns") + 1),
-                (long long)number(device, "switches"),
-                json_is_true(json_object_get(device, "bypass")) ? "; BYPASS: first come, first served" : "");
-}
-
-static void print_tenants(json_t *answer)
-{
-        json_t *t, *device = json_array_get(json_object_get(answer, "devices"), 0);
-        double elapsed = (double)number(device, "elapsed_ns") + 1;
-        size_t i;
-
-        printf("%-16s %-8s %5s %7s %7s %9s %9s %9s %8s %13s %8s\n", "TENANT", "CLASS", "STATE", "HELD",
-               "BUSY", "WAIT p50", "WAIT p99", "REQUESTS", "STEPS", "MEMORY MiB", "OVERRUNS");
-        json_array_foreach(json_object_get(answer, "tenants"), i, t)
-                printf("%-16.16s %-8s %5s %6.1f%% %6.1f%% %7.2fms %7.2fms %9lld %8lld %6lld/%-6lld %8lld\n",
-                       string(t, "name"), string(t, "class"),
-                       json_is_true(json_object_get(t, "holds"))   ? "holds"
-                       : json_is_true(json_object_get(t, "wants")) ? "waits"
-                                                                   : "idle",
-                       100 * (double)number(t, "granted_ns") / elapsed,
-                       100 * (double)number(t, "busy_ns") / elapsed, (double)number(t, "wait_p50_ns") / 1e6,
-                       (double)number(t, "wait_p99_ns") / 1e6, (long long)number(t, "requests"),
-                       (long long)number(t, "steps"), (long long)number(t, "memory_used") >> 20,
-                       (long long)number(t, "memory_quota") >> 20, (long long)number(t, "overruns"));
-}
-
+// The one flag that a command may have; 1: --help was asked for, 2: something else that there is not.
 static int wrong_usage(int argc, char **argv, const char *flag, const char *about)
 {
         for (int i = 1; i < argc; i++) {
@@ -87,6 +44,7 @@ static int no_daemon(void)
 int cmd_status(int argc, char **argv)
 {
         int wrong = wrong_usage(argc, argv, "--json", "What each tenant holds, waited for and used.");
+        const struct view view = {.out = stdout, .line_end = "\n"};
         json_t *answer;
 
         if (wrong)
@@ -96,34 +54,80 @@ int cmd_status(int argc, char **argv)
         if (argc > 1) {
                 json_dumpf(answer, stdout, JSON_COMPACT);
                 putchar('\n');
-        } else {
-                print_devices(answer);
-                print_tenants(answer);
-        }
+        } else
+                view_print(&view, answer, NULL);
         json_decref(answer);
         return 0;
 }
 
+static volatile sig_atomic_t stopped;
+
+static void stop(int signal)
+{
+        (void)signal;
+        stopped = 1;
+}
+
+// A second, unless a key ends it: q, or the end of the input.
+static int is_over(void)
+{
+        struct pollfd keys = {.fd = 0, .events = POLLIN};
+        char key = 0;
+
+        return (poll(&keys, 1, 1000) > 0 && (read(0, &key, 1) <= 0 || key == 'q')) || stopped;
+}
+
+// Over the last picture, so that nothing flickers; what is left of that is wiped away line by line.
+static int live(void)
+{
+        json_t *before = NULL, *now;
+        struct winsize size;
+        int gone = 0;
+
+        fputs("\033[H\033[2J", stdout);
+        do {
+                struct view view = {.out = stdout, .line_end = "\033[K\n"};
+
+                now = ask();
+                gone = !now;
+                if (gone)
+                        break;
+                if (ioctl(1, TIOCGWINSZ, &size) == 0)
+                        view.width = size.ws_col;
+                printf("\033[H%s; q ends\033[K\n", before ? "The last second" : "Since the daemon started");
+                view_print(&view, now, before);
+                fputs("\033[J", stdout);
+                fflush(stdout);
+                json_decref(before);
+                before = now;
+        } while (!is_over());
+        json_decref(before);
+        return gone ? no_daemon() : 0;
+}
+
 int cmd_top(int argc, char **argv)
 {
-        int wrong = wrong_usage(argc, argv, NULL,
-                                "The same as `takt status`, every second; q and Enter, or Ctrl-C, ends it."),
-            live = isatty(1);
-        struct pollfd keys = {.fd = 0, .events = POLLIN};
-        json_t *answer;
-        char key;
+        int wrong = wrong_usage(
+                    argc, argv, NULL,
+                    "What `takt status` tells, of the last second, every second; q or Ctrl-C ends it."),
+            code;
+        struct sigaction act = {.sa_handler = stop};
+        struct termios old, keys;
+        int has_keys = tcgetattr(0, &old) == 0;
 
         if (wrong)
                 return wrong == 1 ? 0 : EXIT_USAGE;
-        do {
-                if (!(answer = ask()))
-                        return no_daemon();
-                if (live)
-                        fputs("\033[H\033[2J", stdout);
-                print_devices(answer);
-                print_tenants(answer);
-                fflush(stdout);
-                json_decref(answer);
-        } while (live && !(poll(&keys, 1, 1000) > 0 && (read(0, &key, 1) <= 0 || key == 'q')));
-        return 0;
+        if (!isatty(1))
+                return cmd_status(1, argv);
+        sigaction(SIGINT, &act, NULL);
+        sigaction(SIGTERM, &act, NULL);
+        if (has_keys) {
+                keys = old;
+                keys.c_lflag &= (tcflag_t) ~(ICANON | ECHO);
+                tcsetattr(0, TCSANOW, &keys);
+        }
+        code = live();
+        if (has_keys)
+                tcsetattr(0, TCSANOW, &old);
+        return code;
 }

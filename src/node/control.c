@@ -45,6 +45,39 @@ static uint32_t small_number(json_t *object, const char *key)
         return (uint32_t)takt_time_min(number(object, key), UINT32_MAX);
 }
 
+static int is_one_of(const char *text, const char *const *words)
+{
+        for (; text && *words; words++)
+                if (!strcmp(text, *words))
+                        return 1;
+        return 0;
+}
+
+// Whatever of a contract is not understood was meant as a promise, and none is made: it is refused. Returns
+// the member that is wrong, or NULL.
+static const char *wrong_member(json_t *object)
+{
+        static const char *const numbers[] = {"weight",    "slo_ns",       "ttft_ns",  "itl_ns",
+                                              "share_ppm", "peak_ppm",     "depth_ns", "burst_ns",
+                                              "step_ns",   "memory_bytes", "device",   NULL};
+        static const char *const classes[] = {"deadline", "fair", "idle", NULL};
+        const char *key;
+        json_t *value;
+
+        json_object_foreach(object, key, value)
+        {
+                int ok = is_one_of(key, numbers) ? json_is_number(value) && json_number_value(value) >= 0
+                         : !strcmp(key, "class") ? is_one_of(json_string_value(value), classes)
+                         : !strcmp(key, "reclaim")
+                                 ? json_is_integer(value)
+                                 : !strcmp(key, "op") || (!strcmp(key, "name") && json_is_string(value));
+
+                if (!ok)
+                        return key;
+        }
+        return NULL;
+}
+
 static struct core_contract contract_of(json_t *object)
 {
         const char *class = json_string_value(json_object_get(object, "class"));
@@ -111,12 +144,17 @@ static void do_register(struct node *node, struct stream *stream, json_t *object
         struct core_contract contract = contract_of(object);
         struct core_refusal refusal = {0};
         const char *name = json_string_value(json_object_get(object, "name"));
+        const char *wrong = wrong_member(object);
         json_t *reclaim = json_object_get(object, "reclaim");
         char called[sizeof node->tenant->name], text[256], path[128], requests[128];
         int index;
 
+        if (wrong) {
+                snprintf(text, sizeof text, "not understood: \"%.100s\"", wrong);
+                answer_error(stream, "usage", text);
+                return;
+        }
         cut_name(called, sizeof called, name ? name : "tenant");
-
         if (node->n_devices == 0) {
                 answer_error(stream, "device", "no GPU was found on this machine");
                 return;

@@ -15,9 +15,10 @@ static int parse_uuid(const char *text, uint8_t uuid[16])
 
         if (!strncmp(text, "GPU-", 4))
                 text += 4;
-        for (; *text && *text != ':' && *text != ' ' && n < 32; text++) {
+        for (; *text && *text != ':' && n < 32; text++) {
                 int digit = *text >= '0' && *text <= '9'   ? *text - '0'
                             : *text >= 'a' && *text <= 'f' ? *text - 'a' + 10
+                            : *text >= 'A' && *text <= 'F' ? *text - 'A' + 10
                                                            : -1;
 
                 if (*text == '-')
@@ -27,20 +28,23 @@ static int parse_uuid(const char *text, uint8_t uuid[16])
                 uuid[n / 2] = (uint8_t)(n % 2 ? uuid[n / 2] | digit : digit << 4);
                 n++;
         }
-        return n == 32 ? 0 : -EINVAL;
+        return n == 32 && *text == ':' ? 0 : -EINVAL;
 }
 
 int devices_add(struct node *node, const char *text)
 {
         struct device *device = &node->device[node->n_devices];
         const char *bytes = strchr(text, ':');
+        char *end;
 
         if (node->n_devices == CORE_DEVICES_MAX)
                 return -ENOSPC;
-        if (!bytes || parse_uuid(text, device->uuid) < 0)
+        if (parse_uuid(text, device->uuid) < 0 || bytes[1] < '0' || bytes[1] > '9')
                 return -EINVAL;
-        device->memory_bytes = strtoull(bytes + 1, NULL, 10);
-        snprintf(device->name, sizeof device->name, "%s", strchr(text, ' ') ? strchr(text, ' ') + 1 : "GPU");
+        device->memory_bytes = strtoull(bytes + 1, &end, 10);
+        if ((*end && *end != ' ') || !device->memory_bytes || device->memory_bytes > INT64_MAX)
+                return -EINVAL;
+        snprintf(device->name, sizeof device->name, "%s", *end ? end + 1 : "GPU");
         device->name[strcspn(device->name, "\n")] = 0;
         return (int)++node->n_devices;
 }
@@ -100,4 +104,13 @@ int devices_find(struct node *node)
         fclose(in);
         waitpid(child, NULL, 0);
         return (int)node->n_devices;
+}
+
+int devices_list(struct node *node)
+{
+        devices_find(node);
+        for (uint32_t d = 0; d < node->n_devices; d++)
+                printf("%s, %.1f GiB\n", node->device[d].name,
+                       (double)node->device[d].memory_bytes / (1 << 30));
+        return node->n_devices ? 0 : 69;
 }

@@ -17,12 +17,14 @@
 #include "base/clock.h"
 #include "node/node.h"
 
-static const char usage[] = "usage: taktd [--dir DIR] [--user] [--device UUID:BYTES]... [--ready FD]\n"
-                            "  --dir DIR           where the sockets are (default: /run/takt)\n"
-                            "  --user              a user's own daemon: ends with its last tenant\n"
-                            "  --device UUID:BYTES use this GPU instead of asking NVML; may be repeated\n"
-                            "  --ready FD          write a byte there once tenants can come\n"
-                            "  --version, --help\n";
+static const char usage[] =
+        "usage: taktd [--dir DIR] [--user] [--device UUID:BYTES]... [--ready FD] [--list]\n"
+        "  --dir DIR           where the sockets are (default: /run/takt)\n"
+        "  --user              a user's own daemon: ends with its last tenant\n"
+        "  --device UUID:BYTES use this GPU instead of asking NVML; may be repeated\n"
+        "  --ready FD          write a byte there once tenants can come\n"
+        "  --list              only say which GPUs NVML names; 69: none\n"
+        "  --version, --help\n";
 
 static struct node node;
 
@@ -36,10 +38,17 @@ static void stop(struct node *n, struct watch *watch, uint32_t events)
 static int lock_dir(const char *dir)
 {
         char path[128];
+        struct stat info;
         int fd;
 
         if (mkdir(dir, geteuid() == 0 && !node.user_mode ? 0755 : 0700) < 0 && errno != EEXIST)
                 return -errno;
+        // In a folder that somebody else has a hand in (they may have been first in /tmp), they could take
+        // our sockets' places.
+        if (lstat(dir, &info) < 0)
+                return -errno;
+        if (!S_ISDIR(info.st_mode) || info.st_uid != geteuid() || info.st_mode & 022)
+                return -EPERM;
         snprintf(path, sizeof path, "%s/lock", dir);
         fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (fd < 0)
@@ -121,41 +130,71 @@ static void end(void)
         free(node.core);
 }
 
+static int fail(int code, const char *what, const char *why)
+{
+        fprintf(stderr, "taktd: %s: %s\n", what, why);
+        return code;
+}
+
+// One option: 0, or -EINVAL for a value that is none.
+static int take(int option, const char *value, int *ready)
+{
+        char *end;
+        long number;
+
+        switch (option) {
+        case 'd':
+                if (!*value || strlen(value) >= sizeof node.dir)
+                        return -EINVAL;
+                strcpy(node.dir, value);
+                return 0;
+        case 'u':
+                return node.user_mode = 1, 0;
+        case 'g':
+                return devices_add(&node, value) > 0 ? 0 : -EINVAL;
+        default:
+                number = strtol(value, &end, 10);
+                if (end == value || *end || number < 0 || fcntl((int)number, F_GETFD) < 0)
+                        return -EINVAL;
+                *ready = (int)number;
+                return 0;
+        }
+}
+
 int main(int argc, char **argv)
 {
-        static const struct option options[] = {{"dir", 1, 0, 'd'},
-                                                {"user", 0, 0, 'u'},
-                                                {"device", 1, 0, 'g'},
-                                                {"ready", 1, 0, 'r'},
-                                                {"version", 0, 0, 'v'},
-                                                {"help", 0, 0, 'h'},
-                                                {0}};
+        static const struct option options[] = {
+                {"dir", 1, 0, 'd'},  {"user", 0, 0, 'u'},    {"device", 1, 0, 'g'}, {"ready", 1, 0, 'r'},
+                {"list", 0, 0, 'l'}, {"version", 0, 0, 'v'}, {"help", 0, 0, 'h'},   {0}};
         int option, ready = -1, error;
 
+        opterr = 0;
         snprintf(node.dir, sizeof node.dir, "/run/takt");
-        while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-                if (option == 'd' && strlen(optarg) < sizeof node.dir)
-                        strcpy(node.dir, optarg);
-                else if (option == 'u')
-                        node.user_mode = 1;
-                else if (option == 'g' && devices_add(&node, optarg) > 0)
-                        continue;
-                else if (option == 'r')
-                        ready = atoi(optarg);
-                else if (option == 'v')
+        while ((option = getopt_long(argc, argv, ":", options, NULL)) != -1) {
+                if (option == 'h')
+                        return fputs(usage, stdout), 0;
+                if (option == 'v')
                         return puts("taktd " TAKT_VERSION), 0;
-                else
-                        return fputs(usage, option == 'h' ? stdout : stderr), option == 'h' ? 0 : 2;
+                if (option == 'l')
+                        return devices_list(&node);
+                if (option == '?' || option == ':')
+                        return fail(2, argv[optind - 1],
+                                    option == '?' ? "unknown option (see taktd --help)"
+                                                  : "needs a value (see taktd --help)");
+                if (take(option, optarg, &ready) < 0)
+                        return fail(2, optarg, "not a value for this option (see taktd --help)");
         }
+        if (optind < argc)
+                return fail(2, argv[optind], "unexpected (see taktd --help)");
         error = lock_dir(node.dir);
         if (error == -EWOULDBLOCK)
-                return fprintf(stderr, "taktd: a daemon is running in %s already\n", node.dir), 1;
+                return fail(75, node.dir, "a daemon is running there already");
         if (error < 0)
-                return fprintf(stderr, "taktd: %s: %s\n", node.dir, strerror(-error)), 1;
+                return fail(1, node.dir, error == -EPERM ? "not this user's alone" : strerror(-error));
         if (!node.n_devices)
                 devices_find(&node);
         if ((error = start()) < 0)
-                return fprintf(stderr, "taktd: %s: %s\n", node.dir, strerror(-error)), 1;
+                return fail(1, node.dir, strerror(-error));
         if (ready >= 0) {
                 if (write(ready, "1", 1) != 1)
                         return 1;

@@ -109,6 +109,7 @@ static int send_welcome(const struct node *node, int fd, const struct takt_frame
         head->cmsg_type = SCM_RIGHTS;
         head->cmsg_len = CMSG_LEN(TAKT_N_FDS * sizeof(int));
         memcpy(CMSG_DATA(head), fds, TAKT_N_FDS * sizeof(int));
+        takt_frame_agree(&frame.head, &join->head);
         frame.welcome.tenant = tenant;
         for (uint32_t i = 0; i < TAKT_WIRE_DEVICES; i++)
                 frame.welcome.lane[i] = i < join->n_devices && !memcmp(join->uuid[i], device->uuid, 16)
@@ -125,14 +126,18 @@ static int knows_device(const struct node *node, const struct takt_frame_join *j
         return 0;
 }
 
-static void fill_page(struct node *node, struct session *s)
+static void fill_page(struct node *node, struct session *s, const struct takt_frame_head *theirs)
 {
         struct takt_page_daemon *page = s->daemon;
         const struct tenant *tenant = &node->tenant[s->tenant];
+        union takt_frame frame;
 
+        takt_frame_init(&frame, TAKT_FRAME_WELCOME);
+        takt_frame_agree(&frame.head, theirs);
         page->magic = TAKT_PAGE_DAEMON_MAGIC;
-        page->major = TAKT_WIRE_MAJOR;
-        page->minor = TAKT_WIRE_MINOR;
+        page->major = frame.head.major;
+        page->minor = frame.head.minor;
+        page->features = frame.head.features;
         page->tenant = s->tenant;
         page->generation = node->started_ns;
         page->lane[tenant->device].bound_ns = NODE_BOUND_NS;
@@ -180,7 +185,7 @@ static int session_open(struct node *node, struct session *s, int fd, const stru
         if (error < 0)
                 return error;
         node->tenant[tenant].n_sessions++;
-        fill_page(node, s);
+        fill_page(node, s, &join->head);
         sample_wake(node);
         error = send_welcome(node, fd, join, tenant, fds);
         close(fds[TAKT_FD_DAEMON_PAGE]);

@@ -53,6 +53,18 @@ static int listen_in(const struct node *node, const struct tenant *t, const char
         return listen_at(path, type, t->uid);
 }
 
+// A user's libraries are not the next one's: whoever still has a hand in that folder could give them others.
+static void put_aside_libraries(const struct node *node, const struct tenant *t)
+{
+        char path[128], aside[160];
+        struct stat info;
+
+        snprintf(path, sizeof path, "%s/lib", t->dir);
+        snprintf(aside, sizeof aside, "%s.%lu", path, node->n_events);
+        if (lstat(path, &info) == 0 && info.st_uid != t->uid)
+                rename(path, aside);
+}
+
 static int open_sockets(struct node *node, struct tenant *t, uint32_t index)
 {
         int fd, error;
@@ -61,6 +73,7 @@ static int open_sockets(struct node *node, struct tenant *t, uint32_t index)
         error = take_dir(t->dir);
         if (error < 0)
                 return error;
+        put_aside_libraries(node, t);
         fd = listen_in(node, t, "join", SOCK_SEQPACKET);
         if (fd < 0)
                 return fd;
@@ -82,6 +95,18 @@ static int place(const struct node *node, int32_t reclaim)
         return -ENOSPC;
 }
 
+// No user has more seats than are free, so that there is one for the next. Root's agents are many users'.
+static int may_sit_down(const struct node *node, uid_t uid)
+{
+        uint32_t n_free = 0, n_own = 0;
+
+        for (const struct tenant *t = node->tenant; t < node->tenant + NODE_TENANTS_MAX; t++) {
+                n_free += !t->used;
+                n_own += t->used && t->uid == uid;
+        }
+        return node->user_mode || uid == 0 || n_own < n_free;
+}
+
 // Returns the tenant's number; -EDQUOT with the refusal filled in; or another negative errno.
 int tenant_register(struct node *node, const char *name, const struct core_contract *contract,
                     uint32_t device, int32_t reclaim, uid_t uid, uint32_t control,
@@ -96,6 +121,10 @@ int tenant_register(struct node *node, const char *name, const struct core_contr
         if (device >= node->n_devices)
                 return -ENODEV;
         *ret_refusal = (struct core_refusal){0};
+        if (!may_sit_down(node, uid)) {
+                ret_refusal->reason = CORE_REFUSAL_FULL;
+                return -EDQUOT;
+        }
         event.seat = (uint32_t)index;
         grant_tell(node, event, ret_refusal);
         if (ret_refusal->reason)

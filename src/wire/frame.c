@@ -27,8 +27,16 @@ size_t takt_frame_init(union takt_frame *frame, enum takt_frame_type type)
                 .size = (uint16_t)size,
                 .major = TAKT_WIRE_MAJOR,
                 .minor = TAKT_WIRE_MINOR,
+                .features = TAKT_WIRE_FEATURES,
         };
         return size;
+}
+
+void takt_frame_agree(struct takt_frame_head *ours, const struct takt_frame_head *theirs)
+{
+        if (theirs->minor < ours->minor)
+                ours->minor = theirs->minor;
+        ours->features &= theirs->features;
 }
 
 int takt_frame_parse(const void *data, size_t size, union takt_frame *ret_frame)

@@ -16,6 +16,7 @@
 #define TAKT_WIRE_MAGIC UINT32_C(0x544b4154) // "TAKT"
 #define TAKT_WIRE_MAJOR 1
 #define TAKT_WIRE_MINOR 0
+#define TAKT_WIRE_FEATURES UINT32_C(0) // a bit each, none yet: what both ends may use if both have it
 #define TAKT_WIRE_DEVICES 16
 
 enum takt_frame_type { TAKT_FRAME_JOIN = 1, TAKT_FRAME_WELCOME = 2, TAKT_FRAME_REFUSED = 3 };
@@ -74,6 +75,10 @@ union takt_frame {
 // Fills in the head of a frame of `type`; the rest is zeroed. Returns the size to send, 0 for an unknown
 // type.
 size_t takt_frame_init(union takt_frame *frame, enum takt_frame_type type);
+
+// What two ends of the same major version may use, written into a head of ours: the smaller minor version and
+// the features that both have.
+void takt_frame_agree(struct takt_frame_head *ours, const struct takt_frame_head *theirs);
 
 // Checks and copies what came from a peer. Returns 0; -EBADMSG (not a whole frame of ours, or a count out of
 // range); -EPROTONOSUPPORT (another major version: answer REFUSED, do not read on). A longer frame of a later

@@ -63,6 +63,7 @@ static void histogram_small_values_are_exact(void **state)
         for (uint64_t v = 1; v <= 10; v++)
                 takt_histogram_add(&h, v);
         assert_int_equal(takt_histogram_at(&h, 500), 5);
+        assert_int_equal(takt_histogram_at(&h, 501), 6);
         assert_int_equal(takt_histogram_at(&h, 1000), 10);
         assert_int_equal(takt_histogram_mean(&h), 5);
 }
@@ -84,6 +85,76 @@ static void histogram_is_within_its_bound(void **state)
         assert_true(takt_histogram_at(&h, 1000) == UINT64_MAX);
 }
 
+static void random_numbers_are_even(void **state)
+{
+        struct takt_random r;
+        double sum = 0, squares = 0;
+        int count[7] = {0};
+
+        (void)state;
+        takt_random_seed(&r, 0); // any seed is good
+        for (int i = 0; i < 100000; i++) {
+                double u = takt_random_unit(&r);
+
+                sum += u;
+                squares += u * u;
+                count[takt_random_range(&r, 10, 16) - 10]++;
+        }
+        // The mean of 100,000 is 1/2 within 0.0009 (one deviation), their squares' 1/3.
+        assert_true(sum / 1e5 > .495 && sum / 1e5 < .505);
+        assert_true(squares / 1e5 > .328 && squares / 1e5 < .339);
+        for (int i = 0; i < 7; i++) // 14286, give or take 111
+                assert_in_range(count[i], 14286 - 600, 14286 + 600);
+}
+
+static void random_range_may_be_all_numbers(void **state)
+{
+        struct takt_random a, b;
+
+        (void)state;
+        takt_random_seed(&a, 3);
+        takt_random_seed(&b, 3);
+        for (int i = 0; i < 10; i++) // a span of 2^64, which is none of 64 bits
+                assert_true(takt_random_range(&a, 0, UINT64_MAX) == takt_random_next(&b));
+        assert_true(takt_random_range(&a, UINT64_MAX - 1, UINT64_MAX) >= UINT64_MAX - 1);
+}
+
+// Of 1 to 1000, each once: what a hand counts, and at most a bucket (1/32) above it.
+static void histogram_percentiles_are_the_nearest_ranks(void **state)
+{
+        struct takt_histogram h;
+
+        (void)state;
+        takt_histogram_init(&h);
+        for (uint64_t v = 1000; v > 0; v--)
+                takt_histogram_add(&h, v);
+        for (unsigned p = 1; p <= 1000; p++) {
+                assert_true(takt_histogram_at(&h, p) >= p);
+                assert_true(takt_histogram_at(&h, p) <= p + p / 31);
+                assert_true(takt_histogram_at(&h, p) >= takt_histogram_at(&h, p - 1));
+        }
+        assert_int_equal(takt_histogram_at(&h, 0), 1);
+        assert_int_equal(takt_histogram_at(&h, 1000), 1000); // the largest is exact
+        assert_int_equal(takt_histogram_mean(&h), 500);
+        assert_int_equal(h.count, 1000);
+}
+
+static void histogram_of_one_value_is_that_value(void **state)
+{
+        static const uint64_t values[] = {0, 1, 31, 32, 63, 64, 65, 1000000, UINT64_C(1) << 40, UINT64_MAX};
+
+        (void)state;
+        for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+                struct takt_histogram h;
+
+                takt_histogram_init(&h);
+                takt_histogram_add(&h, values[i]);
+                assert_true(takt_histogram_at(&h, 1) == values[i] &&
+                            takt_histogram_at(&h, 1000) == values[i]);
+                assert_true(takt_histogram_mean(&h) == values[i] && h.max_ns == values[i]);
+        }
+}
+
 static void time_never_wraps(void **state)
 {
         (void)state;
@@ -101,6 +172,10 @@ int main(void)
                 cmocka_unit_test(random_range_holds_its_ends),
                 cmocka_unit_test(histogram_small_values_are_exact),
                 cmocka_unit_test(histogram_is_within_its_bound),
+                cmocka_unit_test(random_numbers_are_even),
+                cmocka_unit_test(random_range_may_be_all_numbers),
+                cmocka_unit_test(histogram_percentiles_are_the_nearest_ranks),
+                cmocka_unit_test(histogram_of_one_value_is_that_value),
                 cmocka_unit_test(time_never_wraps),
         };
 

@@ -33,6 +33,30 @@ class Words(unittest.TestCase):
             items = set(re.findall(r"^\.It Fl -([a-z0-9-]+)", man_page(command), re.M))
             self.assertEqual(items, helped(command), command)
 
+    def test_defaults_of_help_are_those_of_the_page(self):
+        for command in COMMANDS:
+            out = subprocess.run([*COMMANDS[command], "--help"], capture_output=True, text=True, check=True).stdout
+            for flag, default in re.findall(r"^  --([a-z0-9-]+).*\(default: ([\w./:-]+)\)$", out, re.M):
+                entry = re.search(rf"^\.It Fl -{flag}\b(.*?)(?=^\.It|^\.El)", man_page(command), re.M | re.S)[1]
+                self.assertRegex(entry.replace("\n.Pa", ""), rf"(?m)^Default:(\n\.Pa)? {re.escape(default)}\b|^\.Cm {default}\b|\(default\)", (command, flag))
+
+    def test_exit_codes_of_the_commands_are_in_their_pages(self):
+        with open(f"{ROOT}/src/cli/cli.h") as file:
+            codes = set(re.findall(r"EXIT_\w+ = (\d+)", file.read()))
+        pages = "".join(open(path).read().partition(".Sh EXIT STATUS")[2] for path in glob.glob(f"{ROOT}/docs/man/takt-*.1"))
+        self.assertEqual({code for code in codes if not re.search(rf"\b{code}\b", pages)}, set())
+        summary = open(f"{ROOT}/docs/man/takt.1").read().partition(".Sh EXIT STATUS")[2]
+        for code in codes:
+            self.assertRegex(summary, rf"\b{code}\b")
+
+    def test_environment_is_in_the_pages(self):
+        """Every variable that takt reads or sets."""
+        used = set()
+        for path in glob.glob(f"{ROOT}/src/cli/*.c"):
+            used |= set(re.findall(r'(?:get|set)env\("([A-Z_]+)"', open(path).read()))
+        pages = "".join(open(path).read() for path in glob.glob(f"{ROOT}/docs/man/*.[18]"))
+        self.assertEqual({name for name in used - {"TAKTD"} if name not in pages}, set())
+
     def test_completion_offers_the_flags_of_help_and_no_others(self):
         for command in set(COMMANDS) - {"taktd"}:
             self.assertEqual(completed(f"takt {command}") - {"--"}, {f"--{flag}" for flag in helped(command)}, command)

@@ -19,11 +19,11 @@ LANE = 256
 
 
 class Daemon:
-    def __init__(self, folder=None, user=False, env=None):
-        """env: the daemon's own environment, in which it finds a GPU by itself; else it is given one."""
+    def __init__(self, folder=None, user=False, env=None, devices=(f"{UUID.hex()}:{40 << 30}",)):
+        """env: the daemon's own environment, in which it finds a GPU by itself; else it is given some."""
         self.dir = folder or tempfile.mkdtemp(prefix="takt-test-")
         self.env = env
-        given = [] if env else ["--device", f"{UUID.hex()}:{40 << 30}"]
+        given = [] if env else [word for device in devices for word in ("--device", device)]
         ready_read, ready_write = os.pipe()
         self.process = subprocess.Popen(
             [f"{BUILD}/src/node/taktd", "--dir", self.dir, *given, "--ready", str(ready_write),
@@ -82,8 +82,8 @@ class Tenant:
         return s
 
 
-def join_frame(magic=0x544B4154, major=1, size=280, kind=1, devices=1, uuid=UUID):
-    return struct.pack("<IHHHHI", magic, kind, size, major, 0, 0) + struct.pack("<II", devices, 0) + uuid + bytes(240)
+def join_frame(magic=0x544B4154, major=1, minor=0, features=0, size=280, kind=1, devices=1, uuid=UUID):
+    return struct.pack("<IHHHHI", magic, kind, size, major, minor, features) + struct.pack("<II", devices, 0) + uuid + bytes(240)
 
 
 class Session:

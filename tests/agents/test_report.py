@@ -1,0 +1,275 @@
+"""The demo's figures worked out by hand, its page as a browser reads it, and its flags."""
+import contextlib
+import html.parser
+import io
+import os
+import tempfile
+import types
+import unittest
+
+from demo import loads, report
+from demo import run as runner
+
+MS = 1_000_000
+A = loads.Agent("router", 1, "1:1", "1:1", "", "e2e", 200, ())
+B = loads.Agent("chat", 1, "1:1", "1:1", "", "ttft", 100, ())
+
+
+def answer(due, first, end, failed=0):
+    return {"due_ns": due * MS, "first_ns": first * MS, "end_ns": end * MS, "failed": failed}
+
+
+def measured(name, a, b, log=(), begin=0, end=1000, held=None):
+    agents = {agent.name: {"answers": answers, "failed": sum(x["failed"] for x in answers), "cpu": cpu}
+              for agent, answers, cpu in ((A, a, 1.5), (B, b, .25))}
+    return {"name": name, "agents": agents, "begin": begin * MS, "end": end * MS, "takt_cpu": .1, "held": held or {},
+            "log": None if log is None else [(x * MS, y * MS, who, kind) for x, y, who, kind in log]}
+
+
+class Figures(unittest.TestCase):
+    def test_percentiles_are_the_nearest_ranks(self):
+        hundred = list(range(1, 101))
+        self.assertEqual([report.at(hundred, p) for p in (0, 500, 990, 1000)], [1, 50, 99, 100])
+        self.assertEqual([report.at([7, 9], p) for p in (500, 501, 990)], [7, 9, 9])
+        self.assertEqual(report.at([], 990), 0)
+
+    def test_row(self):
+        alone = measured("alone", [answer(0, 10, 50), answer(100, 110, 150)], [answer(0, 10, 99)])
+        run = measured("stock", [answer(0, 50, 100), answer(0, 80, 300), answer(0, 0, 9, failed=1)], [answer(0, 101, 900)],
+                       [(0, 100, "router", "run"), (100, 150, "router", "switch"), (150, 400, "chat", "run")])
+        router, chat = report.row(A, run, alone), report.row(B, run, alone)
+        self.assertEqual(router, {"run": "stock", "agent": "router", "judged": "e2e", "n": 3, "mean": 200, "p50": 100, "p99": 300, "max": 300,
+                                  "jitter": 3, "against_alone": 6, "gpu_share": .1, "breaks": 2, "failed": 1})   # the failed one broke its promise
+        self.assertEqual((chat["p99"], chat["against_alone"], chat["breaks"], chat["gpu_share"]), (101, 10.1, 1, .25))
+
+    def test_nothing_was_asked(self):
+        none = measured("alone", [], [])
+        row = report.row(A, none, none)
+        self.assertEqual((row["n"], row["p99"], row["jitter"], row["against_alone"], row["breaks"]), (0, 0, 0, None, 0))
+        self.assertIn(" - ", report.text_table(report.AGENT_COLUMNS, [row]))
+
+    def test_where_nobody_knows_nothing_is_said(self):
+        run = measured("stock", [answer(0, 1, 2)], [], log=None)
+        self.assertIsNone(report.row(A, run, run)["gpu_share"])
+        self.assertEqual(report.device(run, 1), {"run": "stock", "busy": None, "busy_while_two_want": None, "switches_per_s": None,
+                                                 "agents_cpu_s": 1.75, "takt_cpu_s": .1})
+        takt = measured("takt", [answer(0, 1, 2)], [], log=None, held={"router": .4})
+        self.assertEqual((report.row(A, takt, run)["gpu_share"], report.row(B, takt, run)["gpu_share"]), (.4, None))
+
+    def test_device(self):
+        # Both wait from 100 to 300 and from 500 to 600: 300 ms, in which the device does 150 + 100.
+        run = measured("takt", [answer(100, 0, 300), answer(200, 0, 250), answer(500, 0, 700)], [answer(0, 0, 400), answer(450, 0, 600)],
+                       [(100, 200, "chat", "run"), (200, 250, "", "switch"), (500, 600, "router", "run"), (800, 900, "router", "run")])
+        self.assertEqual(report.spans_of_waiting(run), [(100 * MS, 300 * MS), (500 * MS, 600 * MS)])
+        self.assertEqual(report.device(run, 1), {"run": "takt", "busy": .3, "busy_while_two_want": 250 / 300, "switches_per_s": 1,
+                                                 "agents_cpu_s": 1.75, "takt_cpu_s": .1})
+        alone = report.device(run, 2)   # each had its own
+        self.assertEqual((alone["busy"], alone["busy_while_two_want"]), (.15, None))
+
+    def test_side_by_side_is_not_twice_busy(self):
+        self.assertEqual(report.merged([(5, 9), (0, 2), (1, 4), (4, 5), (20, 30), (22, 25)]), [(0, 9), (20, 30)])
+        run = measured("mps", [answer(0, 0, 500)], [answer(0, 0, 500)], [(0, 400, "router", "run"), (100, 300, "chat", "run"), (350, 500, "chat", "run")])
+        self.assertEqual((report.device(run, 1)["busy"], report.device(run, 1)["busy_while_two_want"]), (.5, 1))
+        self.assertEqual(report.device(run, 2)["busy"], .375)   # two devices, each with its own
+
+    def test_overlap(self):
+        self.assertEqual(report.overlap([], [(0, 5)]), 0)
+        self.assertEqual(report.overlap([(0, 10)], []), 0)
+        self.assertEqual(report.overlap([(0, 10), (20, 30)], [(5, 25)]), 10)
+        self.assertEqual(report.overlap([(0, 2), (4, 6)], [(0, 1), (1, 5), (5, 9)]), 4)
+
+    def test_third_that_comes_does_not_begin_a_wait_of_its_own(self):
+        run = measured("takt", [answer(0, 0, 100)], [answer(10, 0, 90)])
+        run["agents"]["third"] = {"answers": [answer(20, 0, 80)]}
+        self.assertEqual(report.spans_of_waiting(run), [(10 * MS, 90 * MS)])
+
+    def test_one_that_begins_as_another_ends_does_not_wait_for_it(self):
+        run = measured("takt", [answer(0, 0, 100)], [answer(100, 0, 200)])
+        self.assertEqual(report.spans_of_waiting(run), [])
+
+
+class Elements(html.parser.HTMLParser):
+    VOID = {"meta"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.all, self.attributes, self.text = [], [], [], ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.all.append(tag)
+        self.attributes += attributes
+        if tag not in self.VOID and tag not in ("p",):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.all.append(tag)
+        self.attributes += attributes
+
+    def handle_endtag(self, tag):
+        if tag != "p" and self.open.pop() != tag:
+            raise AssertionError(tag)
+
+    def handle_data(self, text):
+        self.text += text
+
+
+class Page(unittest.TestCase):
+    def setUp(self):
+        log = [(300, 400, "router", "run"), (400, 401, "chat", "switch"), (401, 5000, "chat", "run"), (5000, 6000, "router", "run")]
+        self.runs = [measured(name, [answer(0, 1, 20), answer(0, 1, 50)], [answer(0, 30, 40)], log) for name in ("alone", "stock", "mps", "takt")]
+        self.rows = [report.row(agent, r, self.runs[0]) for agent in (A, B) for r in self.runs]
+        self.devices = [report.device(r, 1) for r in self.runs]
+
+    def page(self, simulated=True, refusals=(), runs=None):
+        return report.page((A, B), runs or self.runs, self.rows, self.devices, refusals, simulated)
+
+    def test_is_well_formed_and_needs_nothing_else(self):
+        page = self.page()
+        elements = Elements(page)
+        self.assertEqual(elements.open, [])
+        self.assertEqual({name for name, _ in elements.attributes} & {"src", "href", "srcset", "data"}, set())
+        self.assertNotRegex(page, r"https?:|url\(|@import|<script|<link")
+        self.assertEqual((elements.all.count("svg"), elements.all.count("table")), (2 + 3, 2))   # a curve an agent, a timeline a shared run
+
+    def test_says_that_it_is_simulated_only_where_it_is(self):
+        self.assertIn("Simulated GPU", self.page())
+        self.assertIn("<title>Takt (simulated GPU)", self.page())
+        real = self.page(simulated=False)
+        self.assertNotIn("imulated", real)
+        self.assertIn("there is no timeline", real)
+        self.assertEqual(Elements(real).all.count("svg"), 2)
+
+    def test_table_is_the_terminals(self):
+        text = Elements(self.page()).text
+        for heading, _, get in report.AGENT_COLUMNS:
+            self.assertIn(heading, text)
+            self.assertIn(get(self.rows[-1]), text)
+        lines = report.text_table(report.AGENT_COLUMNS, self.rows).splitlines()
+        self.assertEqual(lines[0].split(), ["agent", "run", "mean", "p50", "p99", "max", "jitter", "x", "alone", "GPU", "SLA", "breaks"])
+        self.assertEqual(lines[1].split(), ["router", "alone", "35.0", "20.0", "50.0", "50.0", "2.50", "1.00", "110.0%", "0", "of", "2"])
+        self.assertTrue(all(len(line) <= 100 for line in lines))
+
+    def test_curve_is_drawn_to_scale(self):
+        svg = report.curve(A, self.runs[:1])
+        # Top: 5 % more than the objective of 200 ms, as all is below it.
+        self.assertIn('points="46.0,182.9 406.0,157.1"', svg)
+        self.assertIn('y1="28.6" y2="28.6" stroke="#000"', svg)
+        self.assertIn(">210<", svg)
+        self.assertIn("ms; objective 200 ms", svg)
+
+    def test_curves_of_nobody(self):
+        empty = measured("alone", [], [])
+        self.assertIn('points=""', report.curve(A, [empty]))
+
+    def test_timeline_is_cut_at_its_ends(self):
+        svg = report.timeline((A, B), self.runs[0])   # from 333 ms on, for 3 s
+        rects = [dict(attributes) for tag, attributes in self.tags(svg) if tag == "rect"]
+        self.assertEqual([(r["x"], r["width"], r["y"]) for r in rects], [("90.00", "20.00", "10"), ("110.30", "879.70", "34")])
+        self.assertTrue(all(float(r["x"]) + float(r["width"]) <= 990.01 for r in rects))
+
+    def tags(self, text):
+        found = []
+
+        class Tags(html.parser.HTMLParser):
+            def handle_startendtag(self, tag, attributes):
+                found.append((tag, attributes))
+        Tags().feed(text)
+        return found
+
+    def test_every_run_has_its_colour(self):
+        colours = [report.colour_of(r["name"], self.runs) for r in self.runs]
+        self.assertEqual(len(set(colours)), 4)
+        self.assertTrue(all(f'<b style="color:{c}">' in self.page() for c in colours))
+
+    def test_refusals_are_in_it_and_nothing_is_markup(self):
+        page = self.page(refusals=[("takt", "chat-2", "within <b>40</b> ms & more")])
+        self.assertIn("takt: chat-2 was not started.</b> within &lt;b&gt;40&lt;/b&gt; ms &amp; more", page)
+        self.assertEqual(Elements(page).open, [])
+
+    def test_notes(self):
+        self.assertEqual(report.notes((A, B), self.rows), ["Latency in ms from the scheduled time (router: end to end; chat: first token).",
+                                                           "Of fewer than 100 requests the 99th percentile is the largest."])
+        self.assertEqual(len(report.notes((A,), [{"n": 100}])), 1)
+
+
+    def test_all_is_shown(self):
+        runs = self.runs + [{"name": "more", "refusals": [("chat", "because")]}]
+        for as_json in (False, True):
+            out = io.StringIO()
+            with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(out):
+                self.assertEqual(report.show((A, B), runs, True, f"{folder}/page", as_json), 0)
+                with open(f"{folder}/page") as page:
+                    self.assertIn("because", page.read())
+            if not as_json:
+                self.assertIn("SIMULATED GPU", out.getvalue())
+                self.assertIn("more: chat was not started. because", out.getvalue())
+
+
+class Flags(unittest.TestCase):
+    def take(self, *words, simulated=True):
+        err = io.StringIO()
+        folder = self.enterContext(tempfile.TemporaryDirectory())
+        gpu = types.SimpleNamespace(simulated=simulated, name="simulated" if simulated else "NVIDIA X")
+        with contextlib.redirect_stderr(err):
+            try:
+                o = runner.arguments(["--build", folder, "--cache", folder, "--report", f"{folder}/report", *words], lambda build, sim: gpu)
+            except SystemExit as end:
+                return end.code, err.getvalue()
+        return o, err.getvalue()
+
+    def model(self):
+        return self.enterContext(tempfile.NamedTemporaryFile()).name
+
+    def test_simulated_where_there_is_no_gpu(self):
+        o, said = self.take()
+        self.assertEqual((o.simulated, os.path.basename(o.model), said), (True, "tiny.gguf", ""))
+        o, _ = self.take("--model", self.model())
+        self.assertTrue(o.simulated)
+
+    def test_real_where_there_is_one_and_a_model_is_named(self):
+        model = self.model()
+        o, said = self.take("--model", model, simulated=False)
+        self.assertEqual((o.simulated, o.model, o.gpu, said), (False, model, "NVIDIA X", ""))
+        o, said = self.take(simulated=False)
+        self.assertTrue(o.simulated)
+        self.assertIn("This machine has a GPU (NVIDIA X): name a model", said)
+
+    def test_also_is_words_as_a_shell_has_them(self):
+        o, _ = self.take("--also", "mps=env SIMGPU_MPS=1", "--also", "q=sh -c 'exec \"$@\"' x", "--also", "none=")
+        self.assertEqual(o.also, [("mps", ["env", "SIMGPU_MPS=1"]), ("q", ["sh", "-c", 'exec "$@"', "x"]), ("none", [])])
+
+    def test_wrong_ones(self):
+        for words, said in ((["--also", "mps"], "NAME='PREFIX'"), (["--also", "takt=x"], "none of the demo's own"), (["--also", "a/b=x"], "NAME="),
+                            (["--also", "toolongname=x"], "NAME="), (["--also", "a='"], "No closing quotation"), (["--also", "a=x", "--also", "a=y"], "one name"),
+                            (["--minutes", "0"], "more than 0"), (["--minutes", "nan"], "more than 0"), (["--minutes", "x"], "invalid minutes"),
+                            (["--load", "none"], "invalid choice"), (["--real"], "--real needs --model"), (["--model", "/nowhere"], "no such file"),
+                            (["--report", "/nowhere/x"], "No such file"), (["--seed", "x"], "invalid int")):
+            code, err = self.take(*words)
+            self.assertEqual(code, 2, words)
+            self.assertIn(said, err)
+        for words, said in ((["--real"], "has no NVIDIA GPU that works"), (["--real", "--simulated"], "one or the other")):
+            code, err = self.take(*words, "--model", self.model())
+            self.assertEqual(code, 2)
+            self.assertIn(said, err)
+
+
+class Processes(unittest.TestCase):
+    def test_cpu_of_a_tree_and_of_nobody(self):
+        self.assertEqual((runner.cpu_of(2**22 + 1), runner.children(2**22 + 1), runner.daemon_seconds("/nowhere")), (0, [], 0))
+        self.assertIn(os.getpid(), runner.tree(os.getppid()))
+        self.assertGreater(runner.tree_cpu(os.getpid()), 0)
+
+    def test_loads_are_what_takt_can_read(self):
+        for agents in loads.LOADS.values():
+            self.assertEqual(len({a.name for a in agents}), len(agents))
+            for a in agents:
+                low, high = map(int, a.prompt.split(":"))
+                self.assertLessEqual(low, high)
+                self.assertIn(a.judged, ("e2e", "ttft"))
+                self.assertTrue(os.path.exists(f"{os.environ['TAKT_ROOT']}/src/simgpu/profiles/{a.profile}"))
+
+
+if __name__ == "__main__":
+    unittest.main(warnings="ignore")

@@ -1,0 +1,49 @@
+"""What `meson install` puts where, and that takt runs from there."""
+import os
+import re
+import subprocess
+import tempfile
+import unittest
+
+BUILD = os.environ["TAKT_BUILD"]
+
+
+class Install(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = cls.enterClassContext(tempfile.TemporaryDirectory())
+        subprocess.run(["meson", "install", "-C", BUILD, "--no-rebuild", "--quiet", "--destdir", cls.folder], check=True, capture_output=True)
+        cls.root = f"{cls.folder}/usr/local"
+
+    def found(self):
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                yield os.path.relpath(os.path.join(folder, name), self.root)
+
+    def test_everything_lies_where_it_is_looked_for(self):
+        files = {re.sub(r"^lib/[^/]+-linux-gnu/", "lib/", path) for path in self.found()}
+        pages = {f"share/man/man1/takt{command}.1" for command in ("", "-run", "-status", "-top", "-load", "-advise", "-doctor")}
+        self.assertLessEqual({"bin/takt", "bin/taktd", "lib/takt/libcuda.so.1", "lib/takt/libnvidia-ml.so.1", "lib/libtakt.so", "lib/libtakt.so.0",
+                              "include/takt.h", "lib/pkgconfig/takt.pc", "lib/systemd/system/taktd.service",
+                              "share/bash-completion/completions/takt", "share/man/man8/taktd.8"} | pages, files)
+        self.assertFalse([path for path in files if "simgpu" in path or "test" in path or "bench" in path])   # what is not for users
+
+    def test_unit_names_the_daemon_that_was_installed(self):
+        with open(f"{self.root}/lib/systemd/system/taktd.service") as file:
+            program = re.search(r"(?m)^ExecStart=(\S+)", file.read())[1]
+        self.assertEqual(program, "/usr/local/bin/taktd")
+        self.assertTrue(os.access(self.folder + program, os.X_OK))
+
+    def test_takt_runs_from_there(self):
+        env = {**os.environ, "TAKT_DIR": f"{self.folder}/takt", "SIMGPU_NAME": f"simgpu-install-{os.getpid()}",
+               "LD_LIBRARY_PATH": f"{BUILD}/src/simgpu"}
+        self.addCleanup(subprocess.run, [f"{BUILD}/src/simgpu/simgpu", "reset"], env=env)
+        run = subprocess.run([f"{self.root}/bin/takt", "run", "--", "sh", "-c", "exit 7"], env=env, capture_output=True, text=True, timeout=60)
+        self.assertEqual((run.returncode, run.stderr), (7, ""))
+        doctor = subprocess.run([f"{self.root}/bin/takt", "doctor"], env=env, capture_output=True, text=True, timeout=60)
+        self.assertEqual(doctor.returncode, 0, doctor.stdout)
+        self.assertIn(f"{self.root}/bin/../lib/takt/libcuda.so.1", doctor.stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()
