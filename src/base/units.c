@@ -38,9 +38,10 @@ int takt_duration_parse(const char *text, uint64_t *ret_ns)
 // Both as systems write it (GiB) and as Kubernetes does (Gi).
 int takt_size_parse(const char *text, uint64_t *ret_bytes)
 {
-        static const struct unit units[] = {{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"GB", 1e9},
-                                            {"MB", 1e6},      {"Gi", 1 << 30},  {"Mi", 1 << 20},  {"Ki", 1 << 10},
-                                            {"G", 1e9},       {"M", 1e6},       {"B", 1},         {0}};
+        static const struct unit units[] = {{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10},
+                                            {"GB", 1e9},      {"MB", 1e6},      {"Gi", 1 << 30},
+                                            {"Mi", 1 << 20},  {"Ki", 1 << 10},  {"G", 1e9},
+                                            {"M", 1e6},       {"B", 1},         {0}};
         double value;
 
         if (with_unit(text, units, &value) < 0 || value > 1e18)

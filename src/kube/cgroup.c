@@ -11,7 +11,8 @@ static size_t uid_at(const char *text, size_t size, char ret[CGROUP_POD_SIZE])
 {
         size_t n = 0;
 
-        while (n < size && n < CGROUP_POD_SIZE - 1 && (isxdigit((unsigned char)text[n]) || text[n] == '-' || text[n] == '_')) {
+        while (n < size && n < CGROUP_POD_SIZE - 1 &&
+               (isxdigit((unsigned char)text[n]) || text[n] == '-' || text[n] == '_')) {
                 ret[n] = text[n] == '_' ? '-' : text[n];
                 n++;
         }

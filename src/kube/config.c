@@ -15,7 +15,8 @@ struct reader {
         size_t size;
 };
 
-static int wrong(struct reader *r, const yaml_node_t *at, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static int wrong(struct reader *r, const yaml_node_t *at, const char *format, ...)
+        __attribute__((format(printf, 3, 4)));
 
 static int wrong(struct reader *r, const yaml_node_t *at, const char *format, ...)
 {
@@ -33,14 +34,16 @@ static const char *text_of(const yaml_node_t *node)
         return node->type == YAML_SCALAR_NODE ? (const char *)node->data.scalar.value : NULL;
 }
 
-typedef int take_one(struct reader *r, void *to, const char *key, const yaml_node_t *at, const yaml_node_t *value);
+typedef int take_one(struct reader *r, void *to, const char *key, const yaml_node_t *at,
+                     const yaml_node_t *value);
 
 // Each key of a mapping, once.
 static int each(struct reader *r, const yaml_node_t *map, const char *what, take_one *take, void *to)
 {
         if (map->type != YAML_MAPPING_NODE)
                 return wrong(r, map, "%s: is no mapping", what);
-        for (const yaml_node_pair_t *p = map->data.mapping.pairs.start; p < map->data.mapping.pairs.top; p++) {
+        for (const yaml_node_pair_t *p = map->data.mapping.pairs.start; p < map->data.mapping.pairs.top;
+             p++) {
                 const yaml_node_t *key = yaml_document_get_node(&r->document, p->key);
                 const yaml_node_t *value = yaml_document_get_node(&r->document, p->value);
                 const char *name = key ? text_of(key) : NULL;
@@ -83,7 +86,8 @@ static int take_flag(struct reader *r, const char *key, const yaml_node_t *value
         return 0;
 }
 
-static int take_count(struct reader *r, const char *key, const yaml_node_t *value, uint32_t least, uint32_t most, uint32_t *to)
+static int take_count(struct reader *r, const char *key, const yaml_node_t *value, uint32_t least,
+                      uint32_t most, uint32_t *to)
 {
         const char *text = text_of(value);
         char *end;
@@ -107,21 +111,24 @@ static int take_devices(struct reader *r, const yaml_node_t *value, struct confi
                 return take_count(r, "devices", value, 1, KUBE_DEVICES_MAX, &resource->n_first);
         if (value->type != YAML_SEQUENCE_NODE)
                 return wrong(r, value, "devices: is neither all, a number nor a list");
-        for (const yaml_node_item_t *i = value->data.sequence.items.start; i < value->data.sequence.items.top; i++) {
+        for (const yaml_node_item_t *i = value->data.sequence.items.start; i < value->data.sequence.items.top;
+             i++) {
                 if (resource->n_devices == KUBE_DEVICES_MAX)
                         return wrong(r, value, "devices: at most %d", KUBE_DEVICES_MAX);
-                if (take_text(r, "devices", yaml_document_get_node(&r->document, *i), resource->device[resource->n_devices++],
-                              sizeof resource->device[0]) < 0)
+                if (take_text(r, "devices", yaml_document_get_node(&r->document, *i),
+                              resource->device[resource->n_devices++], sizeof resource->device[0]) < 0)
                         return -EINVAL;
         }
         return 0;
 }
 
-static int promise_key(struct reader *r, void *to, const char *key, const yaml_node_t *at, const yaml_node_t *value)
+static int promise_key(struct reader *r, void *to, const char *key, const yaml_node_t *at,
+                       const yaml_node_t *value)
 {
         struct config_resource *resource = to;
         char why[160];
-        int error = text_of(value) ? promise_set(&resource->contract, key, text_of(value), why, sizeof why) : -EINVAL;
+        int error = text_of(value) ? promise_set(&resource->contract, key, text_of(value), why, sizeof why)
+                                   : -EINVAL;
 
         resource->has_class |= !strcmp(key, "class");
         if (error == -EINVAL)
@@ -129,15 +136,17 @@ static int promise_key(struct reader *r, void *to, const char *key, const yaml_n
         return error;
 }
 
-static int resource_key(struct reader *r, void *to, const char *key, const yaml_node_t *at, const yaml_node_t *value)
+static int resource_key(struct reader *r, void *to, const char *key, const yaml_node_t *at,
+                        const yaml_node_t *value)
 {
         struct config_resource *resource = to;
         char name[sizeof resource->name];
 
         (void)at;
         if (!strcmp(key, "name")) // unless it is named anew
-                return resource->name[0] ? take_text(r, key, value, name, sizeof name)
-                                         : take_text(r, key, value, resource->name, sizeof resource->name - 7);
+                return resource->name[0]
+                               ? take_text(r, key, value, name, sizeof name)
+                               : take_text(r, key, value, resource->name, sizeof resource->name - 7);
         if (!strcmp(key, "rename"))
                 return take_text(r, key, value, resource->name, sizeof resource->name);
         if (!strcmp(key, "replicas"))
@@ -151,8 +160,10 @@ static int resource_key(struct reader *r, void *to, const char *key, const yaml_
 
 static int renamed(const struct reader *r, const yaml_node_t *map)
 {
-        for (const yaml_node_pair_t *p = map->data.mapping.pairs.start; p < map->data.mapping.pairs.top; p++) {
-                const char *key = text_of(yaml_document_get_node((yaml_document_t *)(uintptr_t)&r->document, p->key));
+        for (const yaml_node_pair_t *p = map->data.mapping.pairs.start; p < map->data.mapping.pairs.top;
+             p++) {
+                const char *key =
+                        text_of(yaml_document_get_node((yaml_document_t *)(uintptr_t)&r->document, p->key));
 
                 if (key && !strcmp(key, "rename"))
                         return 1;
@@ -166,7 +177,8 @@ static int is_name(const char *name)
         const char *slash = strchr(name, '/');
 
         return slash && slash > name && slash[1] && !strchr(slash + 1, '/') &&
-               strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._/") == strlen(name);
+               strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._/") ==
+                       strlen(name);
 }
 
 static int take_resource(struct reader *r, const yaml_node_t *map)
@@ -194,7 +206,8 @@ static int take_resource(struct reader *r, const yaml_node_t *map)
         return 0;
 }
 
-static int slicing_key(struct reader *r, void *to, const char *key, const yaml_node_t *at, const yaml_node_t *value)
+static int slicing_key(struct reader *r, void *to, const char *key, const yaml_node_t *at,
+                       const yaml_node_t *value)
 {
         const yaml_node_t **resources = to;
 
@@ -220,7 +233,8 @@ static int take_slicing(struct reader *r, const yaml_node_t *map)
                 return -EINVAL;
         if (!resources)
                 return wrong(r, map, "resources: is missing");
-        for (const yaml_node_item_t *i = resources->data.sequence.items.start; i < resources->data.sequence.items.top; i++)
+        for (const yaml_node_item_t *i = resources->data.sequence.items.start;
+             i < resources->data.sequence.items.top; i++)
                 if (take_resource(r, yaml_document_get_node(&r->document, *i)) < 0)
                         return -EINVAL;
         for (uint32_t i = 0; i < r->config->n_resources; i++)
@@ -228,7 +242,8 @@ static int take_slicing(struct reader *r, const yaml_node_t *map)
         return 0;
 }
 
-static int sharing_key(struct reader *r, void *to, const char *key, const yaml_node_t *at, const yaml_node_t *value)
+static int sharing_key(struct reader *r, void *to, const char *key, const yaml_node_t *at,
+                       const yaml_node_t *value)
 {
         (void)to;
         if (!strcmp(key, "mps"))
@@ -236,7 +251,8 @@ static int sharing_key(struct reader *r, void *to, const char *key, const yaml_n
         return strcmp(key, "timeSlicing") ? -ENOENT : take_slicing(r, value);
 }
 
-static int takt_key(struct reader *r, void *to, const char *key, const yaml_node_t *at, const yaml_node_t *value)
+static int takt_key(struct reader *r, void *to, const char *key, const yaml_node_t *at,
+                    const yaml_node_t *value)
 {
         struct config *c = to;
 
@@ -254,11 +270,14 @@ static int takt_key(struct reader *r, void *to, const char *key, const yaml_node
         return -ENOENT;
 }
 
-static int top_key(struct reader *r, void *to, const char *key, const yaml_node_t *at, const yaml_node_t *value)
+static int top_key(struct reader *r, void *to, const char *key, const yaml_node_t *at,
+                   const yaml_node_t *value)
 {
         (void)at;
         if (!strcmp(key, "version"))
-                return text_of(value) && !strcmp(text_of(value), "v1") ? 0 : wrong(r, value, "version: is not v1");
+                return text_of(value) && !strcmp(text_of(value), "v1")
+                               ? 0
+                               : wrong(r, value, "version: is not v1");
         if (!strcmp(key, "flags") || !strcmp(key, "imex")) // NVIDIA's plugin's own
                 return 0;
         if (!strcmp(key, "sharing"))
@@ -279,14 +298,17 @@ int config_parse(const char *text, size_t size, struct config *ret, char *why, s
                 return snprintf(why, why_size, "out of memory"), -ENOMEM;
         yaml_parser_set_input_string(&parser, (const unsigned char *)text, size);
         if (!yaml_parser_load(&parser, &r.document)) {
-                snprintf(why, why_size, "line %zu: %s", parser.problem_mark.line + 1, parser.problem ? parser.problem : "no YAML");
+                snprintf(why, why_size, "line %zu: %s", parser.problem_mark.line + 1,
+                         parser.problem ? parser.problem : "no YAML");
                 yaml_parser_delete(&parser);
                 return -EINVAL;
         }
         root = yaml_document_get_root_node(&r.document);
-        error = root ? each(&r, root, "the file", top_key, ret) : (snprintf(why, why_size, "it is empty"), -EINVAL);
+        error = root ? each(&r, root, "the file", top_key, ret)
+                     : (snprintf(why, why_size, "it is empty"), -EINVAL);
         if (!error && !ret->n_resources)
-                error = (snprintf(why, why_size, "sharing.timeSlicing.resources: names no resource"), -EINVAL);
+                error = (snprintf(why, why_size, "sharing.timeSlicing.resources: names no resource"),
+                         -EINVAL);
         yaml_document_delete(&r.document);
         yaml_parser_delete(&parser);
         return error;
@@ -303,9 +325,11 @@ static int device_of(const struct slots *slots, const char *name)
         return *name && !*end && index < slots->n_devices ? (int)index : -ENODEV;
 }
 
-static int apply_one(const struct config_resource *from, struct slots *slots, struct resource *to, char *why, size_t size)
+static int apply_one(const struct config_resource *from, struct slots *slots, struct resource *to, char *why,
+                     size_t size)
 {
-        *to = (struct resource){.contract = from->contract, .replicas = from->replicas, .single = from->single};
+        *to = (struct resource){
+                .contract = from->contract, .replicas = from->replicas, .single = from->single};
         memcpy(to->name, from->name, sizeof to->name);
         for (uint32_t d = 0; d < slots->n_devices && d < from->n_first; d++)
                 to->devices |= UINT32_C(1) << d;
@@ -313,14 +337,17 @@ static int apply_one(const struct config_resource *from, struct slots *slots, st
                 int d = device_of(slots, from->device[i]);
 
                 if (d < 0)
-                        return snprintf(why, size, "%s: devices: there is no GPU %s", from->name, from->device[i]), -EINVAL;
+                        return snprintf(why, size, "%s: devices: there is no GPU %s", from->name,
+                                        from->device[i]),
+                               -EINVAL;
                 to->devices |= UINT32_C(1) << d;
         }
         for (uint32_t d = 0; d < slots->n_devices; d++)
                 if (to->devices >> d & 1) {
                         int n = snprintf(why, size, "%s: ", from->name);
 
-                        if (promise_check(&to->contract, 1, slots->device[d].memory_bytes, why + n, size - (size_t)n) < 0)
+                        if (promise_check(&to->contract, 1, slots->device[d].memory_bytes, why + n,
+                                          size - (size_t)n) < 0)
                                 return -EINVAL;
                 }
         return 0;
@@ -330,7 +357,8 @@ int config_apply(const struct config *config, struct slots *slots, char *why, si
 {
         slots->n_resources = 0;
         for (uint32_t i = 0; i < config->n_resources; i++)
-                if (apply_one(&config->resource[i], slots, &slots->resource[slots->n_resources++], why, size) < 0)
+                if (apply_one(&config->resource[i], slots, &slots->resource[slots->n_resources++], why,
+                              size) < 0)
                         return -EINVAL;
         return 0;
 }

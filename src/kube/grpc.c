@@ -143,7 +143,10 @@ void grpc_text_encode(char *to, size_t size, const char *text)
 
 static int digit_of(char c)
 {
-        return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+        return c >= '0' && c <= '9'   ? c - '0'
+               : c >= 'A' && c <= 'F' ? c - 'A' + 10
+               : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                      : -1;
 }
 
 // What is badly encoded is kept as it is, and what is no text for a terminal becomes a space.

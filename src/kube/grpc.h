@@ -45,6 +45,7 @@ void grpc_prefix(uint8_t to[GRPC_PREFIX_SIZE], uint32_t size);
 int grpc_timeout_parse(const char *text, size_t size, uint64_t *ret_ns);
 void grpc_timeout_print(char to[16], uint64_t ns);
 
-// Percent-encoding of a status text, as headers carry ASCII only; cut where `size` ends, between two characters.
+// Percent-encoding of a status text, as headers carry ASCII only; cut where `size` ends, between two
+// characters.
 void grpc_text_encode(char *to, size_t size, const char *text);
 void grpc_text_decode(char *to, size_t size, const char *text, size_t n);

@@ -36,7 +36,8 @@ static void timer_rang(struct node *node, struct watch *watch, uint32_t events)
 static void watch_folder(void)
 {
         mkdir(kube.folder, 0755);
-        kube.folder_watch = inotify_add_watch(kube.news.fd, kube.folder, IN_CREATE | IN_MOVED_TO | IN_DELETE | IN_MOVED_FROM | IN_ONLYDIR);
+        kube.folder_watch = inotify_add_watch(
+                kube.news.fd, kube.folder, IN_CREATE | IN_MOVED_TO | IN_DELETE | IN_MOVED_FROM | IN_ONLYDIR);
 }
 
 static void folder_news(struct node *node, struct watch *watch, uint32_t events)
@@ -53,7 +54,8 @@ static void folder_news(struct node *node, struct watch *watch, uint32_t events)
                 if (event->mask & IN_IGNORED)
                         kube.folder_watch = -1;
                 for (uint32_t r = 0; event->len && r < kube.slots.n_resources; r++)
-                        life_news(&kube.life[r], event->name, !!(event->mask & (IN_CREATE | IN_MOVED_TO)), now_ns);
+                        life_news(&kube.life[r], event->name, !!(event->mask & (IN_CREATE | IN_MOVED_TO)),
+                                  now_ns);
         }
 }
 
@@ -118,14 +120,17 @@ static int configure(const char *path, char *why, size_t size)
 static int watch_all(void)
 {
         const struct door_services *s = kube.host.services;
-        int error = s->watch(kube.host.node, &kube.news, inotify_init1(IN_CLOEXEC | IN_NONBLOCK), 0, folder_news);
+        int error =
+                s->watch(kube.host.node, &kube.news, inotify_init1(IN_CLOEXEC | IN_NONBLOCK), 0, folder_news);
 
         if (!error)
-                error = s->watch(kube.host.node, &kube.timer, timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), 0, timer_rang);
+                error = s->watch(kube.host.node, &kube.timer,
+                                 timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), 0, timer_rang);
         return error;
 }
 
-static int kube_open(struct node *node, const struct door_services *services, const char *dir, const char *config, char *why, size_t size)
+static int kube_open(struct node *node, const struct door_services *services, const char *dir,
+                     const char *config, char *why, size_t size)
 {
         int error;
 
@@ -136,7 +141,9 @@ static int kube_open(struct node *node, const struct door_services *services, co
                 return error;
         // The kubelet mounts by this path: it must not depend on where we run.
         if (snprintf(kube.dir, sizeof kube.dir, "%s", dir) >= (int)sizeof kube.dir || dir[0] != '/')
-                return snprintf(why, size, "--dir must be absolute, and at most %zu bytes", sizeof kube.dir - 1), -EINVAL;
+                return snprintf(why, size, "--dir must be absolute, and at most %zu bytes",
+                                sizeof kube.dir - 1),
+                       -EINVAL;
         snprintf(kube.folder, sizeof kube.folder, "%s/device-plugins", kube.config.kubelet);
         error = slots_open(&kube.slots, &kube.host, kube.dir);
         if (!error)
@@ -164,8 +171,8 @@ static int kube_may_join(uint32_t tenant, pid_t pid)
         if (!slot || cgroup_of(pid, pod, &qos) < 0)
                 return slot != NULL; // of this machine's root, as only it reaches the folder
         if (slot->pod[0] && strcmp(slot->pod, pod)) {
-                fprintf(stderr, "taktd: slot %s: process %d of pod %s is refused: it belongs to pod %s\n", slot->id, (int)pid, pod,
-                        slot->pod);
+                fprintf(stderr, "taktd: slot %s: process %d of pod %s is refused: it belongs to pod %s\n",
+                        slot->id, (int)pid, pod, slot->pod);
                 return 0;
         }
         memcpy(slot->pod, pod, sizeof pod);
@@ -178,4 +185,5 @@ static void kube_close(void)
                 life_close(&kube.life[r]);
 }
 
-__attribute__((visibility("default"))) const struct door takt_door = {kube_open, turn, kube_may_join, kube_close};
+__attribute__((visibility("default")))
+const struct door takt_door = {kube_open, turn, kube_may_join, kube_close};

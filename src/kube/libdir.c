@@ -30,7 +30,8 @@ static int copy(const char *from, const char *to)
         return ok && chmod(new, 0755) == 0 && rename(new, to) == 0 ? 0 : -EIO;
 }
 
-static int place(const char *lib, const char *shims, const char *name, const char *driver_name, const char *driver)
+static int place(const char *lib, const char *shims, const char *name, const char *driver_name,
+                 const char *driver)
 {
         char from[PATH_MAX], to[PATH_MAX], real[PATH_MAX];
 
@@ -75,7 +76,9 @@ void libdir_make(const char *dir, const char *shims, struct injection *injection
         if ((mkdir(injection->lib, 0755) < 0 && errno != EEXIST) ||
             place(injection->lib, found, "libcuda.so.1", "libcuda-driver.so.1", driver) < 0 ||
             place(injection->lib, found, "libnvidia-ml.so.1", "libnvidia-ml-driver.so.1", driver) < 0) {
-                fprintf(stderr, "taktd: no shims in \"%s\": containers run without, and so are not scheduled\n", found);
+                fprintf(stderr,
+                        "taktd: no shims in \"%s\": containers run without, and so are not scheduled\n",
+                        found);
                 injection->lib[0] = 0;
         }
 }

@@ -36,7 +36,8 @@ static void fail(struct life *life, const char *what, const char *why)
 {
         uint64_t wait_ns = life->wait_ns;
 
-        fprintf(stderr, "taktd: %s: %s: %s\n", life->plugin.slots->resource[life->plugin.resource].name, what, why);
+        fprintf(stderr, "taktd: %s: %s: %s\n", life->plugin.slots->resource[life->plugin.resource].name, what,
+                why);
         life->wait_ns = takt_time_min(wait_ns * 2, KUBE_RETRY_MAX_NS);
         move(life, LIFE_DOWN, takt_clock_now() + wait_ns);
 }
@@ -56,7 +57,8 @@ static void accept_link(struct node *node, struct watch *watch, uint32_t events)
                 return;
         for (int i = 0; i < LIFE_LINKS; i++)
                 if (!link_is_open(&life->links[i])) {
-                        link_open(&life->links[i], life->host, fd, rpc_server(&plugin_service, &life->plugin), link_ended, life);
+                        link_open(&life->links[i], life->host, fd, rpc_server(&plugin_service, &life->plugin),
+                                  link_ended, life);
                         return;
                 }
         close(fd);
@@ -96,10 +98,12 @@ static int listen_anew(struct life *life)
 
         stop_listening(life);
         snprintf(life->socket, sizeof life->socket, "takt-%lx-%u.sock", takt_clock_now(), n++);
-        if ((size_t)snprintf(life->path, sizeof life->path, "%s/%s", life->folder, life->socket) >= sizeof life->path)
+        if ((size_t)snprintf(life->path, sizeof life->path, "%s/%s", life->folder, life->socket) >=
+            sizeof life->path)
                 return -ENAMETOOLONG;
         fd = life->host->services->listen(life->path, SOCK_STREAM, geteuid());
-        return fd < 0 ? fd : life->host->services->watch(life->host->node, &life->listening, fd, 0, accept_link);
+        return fd < 0 ? fd
+                      : life->host->services->watch(life->host->node, &life->listening, fd, 0, accept_link);
 }
 
 static int ask(struct life *life)
@@ -120,8 +124,8 @@ static int ask(struct life *life)
         if (error)
                 return error;
         bytes = plugin_registration(&life->plugin, life->socket, &size);
-        error = rpc_ask(life->asking.rpc, "/v1beta1.Registration/Register", bytes, size, now_ns, now_ns + KUBE_CALL_NS, &answer,
-                        life, NULL);
+        error = rpc_ask(life->asking.rpc, "/v1beta1.Registration/Register", bytes, size, now_ns,
+                        now_ns + KUBE_CALL_NS, &answer, life, NULL);
         free(bytes);
         link_flush(&life->asking);
         return error;
@@ -141,7 +145,8 @@ static void begin(struct life *life)
                 fail(life, "cannot reach the kubelet", strerror(-error));
 }
 
-// The stream ends in order, so that the kubelet closes its connection and so has forgotten us before we come again.
+// The stream ends in order, so that the kubelet closes its connection and so has forgotten us before we come
+// again.
 static void again(struct life *life, uint64_t now_ns)
 {
         if (life->state == LIFE_ENDING)
@@ -203,7 +208,8 @@ static int stream_lost(const struct life *life)
 
 uint64_t life_due(const struct life *life)
 {
-        uint64_t due_ns = stream_lost(life) || (life->state == LIFE_ENDING && !n_links(life)) ? 0 : life->due_ns;
+        uint64_t due_ns =
+                stream_lost(life) || (life->state == LIFE_ENDING && !n_links(life)) ? 0 : life->due_ns;
 
         if (link_is_open(&life->asking))
                 due_ns = takt_time_min(due_ns, rpc_deadline(life->asking.rpc));

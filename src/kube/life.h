@@ -1,9 +1,9 @@
-// One resource's life with the kubelet: listen, register, be watched; and again, whenever either side loses the
-// other.
+// One resource's life with the kubelet: listen, register, be watched; and again, whenever either side loses
+// the other.
 //
-// The kubelet never dials a plugin twice, and a kubelet of 1.37 that hears of one socket name a second time while
-// its stream is open is stuck. So every registration has a socket of its own, is made after the listening, and
-// only once the kubelet has closed what came of the one before.
+// The kubelet never dials a plugin twice, and a kubelet of 1.37 that hears of one socket name a second time
+// while its stream is open is stuck. So every registration has a socket of its own, is made after the
+// listening, and only once the kubelet has closed what came of the one before.
 #pragma once
 #include "kube/plugin.h"
 
@@ -20,7 +20,7 @@ struct life {
         enum life_state state;
         struct plugin plugin;
         const struct host *host;
-        const char *folder;        // of the kubelet's socket and ours
+        const char *folder;         // of the kubelet's socket and ours
         char socket[48], path[108]; // our socket's name now, and where it is
         struct watch listening;
         struct link links[LIFE_LINKS], asking;

@@ -25,7 +25,8 @@ static void want(struct link *link, int writing)
         if (link->writing == writing)
                 return;
         link->writing = (uint8_t)writing;
-        link->host->services->watch_change(link->host->node, &link->watch, EPOLLIN | (writing ? EPOLLOUT : 0));
+        link->host->services->watch_change(link->host->node, &link->watch,
+                                           EPOLLIN | (writing ? EPOLLOUT : 0));
 }
 
 static void send_all(struct link *link)
@@ -87,7 +88,8 @@ static void ready(struct node *node, struct watch *watch, uint32_t events)
         finish(link);
 }
 
-int link_open(struct link *link, const struct host *host, int fd, struct rpc *rpc, void (*ended)(struct link *, void *), void *context)
+int link_open(struct link *link, const struct host *host, int fd, struct rpc *rpc,
+              void (*ended)(struct link *, void *), void *context)
 {
         int error = rpc ? 0 : -ENOMEM;
 

@@ -86,25 +86,29 @@ static int slots_of(const struct plugin *plugin, char **ids, size_t n, uint32_t 
                         return snprintf(why, size, "no such device: %.64s", ids[i]), -ENOENT;
                 for (size_t k = 0; k < i; k++)
                         if (ret[k] == (uint32_t)slot)
-                                return snprintf(why, size, "device %.64s is asked for twice", ids[i]), -ENOENT;
+                                return snprintf(why, size, "device %.64s is asked for twice", ids[i]),
+                                       -ENOENT;
                 ret[i] = (uint32_t)slot;
         }
         return (int)n;
 }
 
 // One container's choice. 0, or a negative errno with the reason.
-static int prefer_one(const struct plugin *plugin, const V1beta1__ContainerPreferredAllocationRequest *r, char **ret_ids,
-                      uint32_t *ret_n, char *why, size_t size)
+static int prefer_one(const struct plugin *plugin, const V1beta1__ContainerPreferredAllocationRequest *r,
+                      char **ret_ids, uint32_t *ret_n, char *why, size_t size)
 {
         uint32_t available[ASK_MAX], must[ASK_MAX], chosen[ASK_MAX];
         int n = slots_of(plugin, r->available_deviceids, r->n_available_deviceids, available, why, size);
-        int n_must = n < 0 ? n : slots_of(plugin, r->must_include_deviceids, r->n_must_include_deviceids, must, why, size);
+        int n_must = n < 0 ? n
+                           : slots_of(plugin, r->must_include_deviceids, r->n_must_include_deviceids, must,
+                                      why, size);
 
         if (n_must < 0)
                 return n_must;
         if (r->allocation_size < 0 || r->allocation_size > ASK_MAX)
                 return snprintf(why, size, "allocation_size is %d", r->allocation_size), -EINVAL;
-        *ret_n = slots_prefer(plugin->slots, available, (uint32_t)n, must, (uint32_t)n_must, (uint32_t)r->allocation_size, chosen);
+        *ret_n = slots_prefer(plugin->slots, available, (uint32_t)n, must, (uint32_t)n_must,
+                              (uint32_t)r->allocation_size, chosen);
         for (uint32_t i = 0; i < *ret_n; i++)
                 ret_ids[i] = plugin->slots->slot[chosen[i]].id;
         return 0;
@@ -112,9 +116,12 @@ static int prefer_one(const struct plugin *plugin, const V1beta1__ContainerPrefe
 
 static void prefer(struct plugin *plugin, struct rpc_call *call, const uint8_t *data, size_t size)
 {
-        V1beta1__PreferredAllocationRequest *request = v1beta1__preferred_allocation_request__unpack(NULL, size, data);
+        V1beta1__PreferredAllocationRequest *request =
+                v1beta1__preferred_allocation_request__unpack(NULL, size, data);
         V1beta1__PreferredAllocationResponse message = V1BETA1__PREFERRED_ALLOCATION_RESPONSE__INIT;
-        V1beta1__ContainerPreferredAllocationResponse one = V1BETA1__CONTAINER_PREFERRED_ALLOCATION_RESPONSE__INIT, *ones[] = {&one};
+        V1beta1__ContainerPreferredAllocationResponse
+                one = V1BETA1__CONTAINER_PREFERRED_ALLOCATION_RESPONSE__INIT,
+                *ones[] = {&one};
         char *ids[ASK_MAX], why[256];
         uint32_t n = 0;
 
@@ -161,7 +168,8 @@ static void mount(struct recipe *recipe, const char *host, const char *container
 }
 
 // Folders, never files: what lies in them may be made anew while the container runs.
-static void write_recipe(const struct plugin *plugin, const struct slot *slot, uint32_t n, struct recipe *recipe)
+static void write_recipe(const struct plugin *plugin, const struct slot *slot, uint32_t n,
+                         struct recipe *recipe)
 {
         const struct injection *how = plugin->injection;
         uint64_t quota = plugin->slots->resource[slot->resource].contract.memory_bytes * n;
@@ -182,16 +190,17 @@ static void write_recipe(const struct plugin *plugin, const struct slot *slot, u
         if (!how->lib[0])
                 return;
         mount(recipe, how->lib, PLUGIN_LIB_DIR, 1);
-        snprintf(recipe->library_path, sizeof recipe->library_path, PLUGIN_LIB_DIR "%s%s", how->library_path[0] ? ":" : "",
-                 how->library_path);
+        snprintf(recipe->library_path, sizeof recipe->library_path, PLUGIN_LIB_DIR "%s%s",
+                 how->library_path[0] ? ":" : "", how->library_path);
         if (how->preload)
-                env(recipe, "LD_PRELOAD", PLUGIN_LIB_DIR "/libcuda.so.1:" PLUGIN_LIB_DIR "/libnvidia-ml.so.1");
+                env(recipe, "LD_PRELOAD",
+                    PLUGIN_LIB_DIR "/libcuda.so.1:" PLUGIN_LIB_DIR "/libnvidia-ml.so.1");
         else
                 env(recipe, "LD_LIBRARY_PATH", recipe->library_path);
 }
 
-// The kubelet asks for one container and one resource at a time. A refusal is the pod's UnexpectedAdmissionError,
-// with our words.
+// The kubelet asks for one container and one resource at a time. A refusal is the pod's
+// UnexpectedAdmissionError, with our words.
 static void allocate(struct plugin *plugin, struct rpc_call *call, const uint8_t *data, size_t size)
 {
         V1beta1__AllocateRequest *request = v1beta1__allocate_request__unpack(NULL, size, data);
@@ -202,10 +211,12 @@ static void allocate(struct plugin *plugin, struct rpc_call *call, const uint8_t
         char why[384];
         int n, error = 0;
 
-        if (!request || request->n_container_requests != 1 || request->container_requests[0]->n_devices_ids == 0) {
+        if (!request || request->n_container_requests != 1 ||
+            request->container_requests[0]->n_devices_ids == 0) {
                 bad_request(call);
-        } else if ((n = slots_of(plugin, request->container_requests[0]->devices_ids, request->container_requests[0]->n_devices_ids,
-                                 which, why, sizeof why)) < 0) {
+        } else if ((n = slots_of(plugin, request->container_requests[0]->devices_ids,
+                                 request->container_requests[0]->n_devices_ids, which, why, sizeof why)) <
+                   0) {
                 rpc_end(call, GRPC_INVALID_ARGUMENT, why);
         } else if ((error = slots_take(plugin->slots, which, (uint32_t)n, &slot, why, sizeof why)) < 0) {
                 rpc_end(call, error == -EINVAL ? GRPC_INVALID_ARGUMENT : GRPC_RESOURCE_EXHAUSTED, why);
@@ -222,11 +233,14 @@ static void allocate(struct plugin *plugin, struct rpc_call *call, const uint8_t
 // Before each start of a container. Its slots are held, unless the record was lost (as /run is at a reboot).
 static void pre_start(struct plugin *plugin, struct rpc_call *call, const uint8_t *data, size_t size)
 {
-        V1beta1__PreStartContainerRequest *request = v1beta1__pre_start_container_request__unpack(NULL, size, data);
+        V1beta1__PreStartContainerRequest *request =
+                v1beta1__pre_start_container_request__unpack(NULL, size, data);
         V1beta1__Empty message = V1BETA1__EMPTY__INIT;
         uint32_t which[ASK_MAX], slot;
         char why[384];
-        int n = request ? slots_of(plugin, request->devices_ids, request->n_devices_ids, which, why, sizeof why) : 0;
+        int n = request ? slots_of(plugin, request->devices_ids, request->n_devices_ids, which, why,
+                                   sizeof why)
+                        : 0;
         int held = 0, error = 0;
 
         for (int i = 0; i < n; i++)
@@ -242,7 +256,8 @@ static void pre_start(struct plugin *plugin, struct rpc_call *call, const uint8_
         v1beta1__pre_start_container_request__free_unpacked(request, NULL);
 }
 
-static void request(void *context, struct rpc_call *call, const char *method, const uint8_t *data, size_t size)
+static void request(void *context, struct rpc_call *call, const char *method, const uint8_t *data,
+                    size_t size)
 {
         static const char prefix[] = "/v1beta1.DevicePlugin/";
         struct plugin *plugin = context;

@@ -83,14 +83,18 @@ int promise_check(struct core_contract *c, int has_class, uint64_t memory_bytes,
         if (!has_class)
                 c->class = objectives ? CORE_CLASS_DEADLINE : CORE_CLASS_FAIR;
         if (memory_bytes && c->memory_bytes > memory_bytes)
-                return snprintf(why, size, "memory: %.1f GiB is more than the device's %.1f GiB", (double)c->memory_bytes / (1 << 30),
-                                (double)memory_bytes / (1 << 30)),
+                return snprintf(why, size, "memory: %.1f GiB is more than the device's %.1f GiB",
+                                (double)c->memory_bytes / (1 << 30), (double)memory_bytes / (1 << 30)),
                        -EINVAL;
         if (c->class != CORE_CLASS_DEADLINE)
                 return 0;
         if (!c->share_ppm)
                 return snprintf(why, size, "share: is missing, and objectives need one"), -EINVAL;
         if (!c->slo_ns && !(c->ttft_ns && c->itl_ns))
-                return snprintf(why, size, "%s: is missing (ttft and itl, or slo)", c->ttft_ns ? "itl" : c->itl_ns ? "ttft" : "slo"), -EINVAL;
+                return snprintf(why, size, "%s: is missing (ttft and itl, or slo)",
+                                c->ttft_ns  ? "itl"
+                                : c->itl_ns ? "ttft"
+                                            : "slo"),
+                       -EINVAL;
         return 0;
 }

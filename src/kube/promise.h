@@ -5,9 +5,10 @@
 #include "kube/limits.h"
 #include "node/door.h"
 
-// Sets what `key` names in the contract. Returns 0; -ENOENT: no such key; -EINVAL: not a value for it, and `why`
-// names key and value.
+// Sets what `key` names in the contract. Returns 0; -ENOENT: no such key; -EINVAL: not a value for it, and
+// `why` names key and value.
 int promise_set(struct core_contract *contract, const char *key, const char *value, char *why, size_t size);
-// What `key` is of, once all are set: an objective makes a contract of the deadline class unless `class` was named
-// (has_class). memory_bytes: the device's; 0: any. Returns 0 or -EINVAL.
-int promise_check(struct core_contract *contract, int has_class, uint64_t memory_bytes, char *why, size_t size);
+// What `key` is of, once all are set: an objective makes a contract of the deadline class unless `class` was
+// named (has_class). memory_bytes: the device's; 0: any. Returns 0 or -EINVAL.
+int promise_check(struct core_contract *contract, int has_class, uint64_t memory_bytes, char *why,
+                  size_t size);

@@ -38,8 +38,8 @@ struct rpc {
 
 static nghttp2_nv pair(const char *name, const char *value)
 {
-        return (nghttp2_nv){(uint8_t *)(uintptr_t)name, (uint8_t *)(uintptr_t)value, strlen(name), strlen(value),
-                            NGHTTP2_NV_FLAG_NONE};
+        return (nghttp2_nv){(uint8_t *)(uintptr_t)name, (uint8_t *)(uintptr_t)value, strlen(name),
+                            strlen(value), NGHTTP2_NV_FLAG_NONE};
 }
 
 static struct rpc_call *call_new(struct rpc *rpc, int32_t stream, uint32_t max)
@@ -195,11 +195,17 @@ static void not_grpc(struct rpc_call *call)
 
 static void failed_read(struct rpc_call *call, ptrdiff_t error)
 {
-        static const char *const texts[] = {"the message is too long", "the message is compressed: not supported",
-                                            "out of memory", "the message is cut off",
-                                            "more than one message: this method takes one"};
-        int i = error == -EMSGSIZE ? 0 : error == -EPROTO ? 1 : error == -ENOMEM ? 2 : error == -EBADMSG ? 3 : 4;
-        enum grpc_status status = i == 0 || i == 2 ? GRPC_RESOURCE_EXHAUSTED : i == 1 || i == 4 ? GRPC_UNIMPLEMENTED : GRPC_INTERNAL;
+        static const char *const texts[] = {
+                "the message is too long", "the message is compressed: not supported", "out of memory",
+                "the message is cut off", "more than one message: this method takes one"};
+        int i = error == -EMSGSIZE  ? 0
+                : error == -EPROTO  ? 1
+                : error == -ENOMEM  ? 2
+                : error == -EBADMSG ? 3
+                                    : 4;
+        enum grpc_status status = i == 0 || i == 2   ? GRPC_RESOURCE_EXHAUSTED
+                                  : i == 1 || i == 4 ? GRPC_UNIMPLEMENTED
+                                                     : GRPC_INTERNAL;
 
         grpc_reader_free(&call->reader);
         if (call->rpc->service) {
@@ -211,7 +217,8 @@ static void failed_read(struct rpc_call *call, ptrdiff_t error)
 }
 
 // A server's call waits for the end of its request; a client's messages are passed on as they come.
-static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream, const uint8_t *data, size_t size, void *context)
+static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream, const uint8_t *data, size_t size,
+                   void *context)
 {
         struct rpc_call *call = nghttp2_session_get_stream_user_data(session, stream);
 
@@ -247,7 +254,8 @@ static int is_grpc_type(const uint8_t *value, size_t size)
         return size >= n && !memcmp(value, type, n) && (size == n || value[n] == '+' || value[n] == ';');
 }
 
-static void request_header(struct rpc_call *call, const uint8_t *name, size_t n, const uint8_t *value, size_t size)
+static void request_header(struct rpc_call *call, const uint8_t *name, size_t n, const uint8_t *value,
+                           size_t size)
 {
         uint64_t timeout_ns;
 
@@ -257,26 +265,30 @@ static void request_header(struct rpc_call *call, const uint8_t *name, size_t n,
                 call->is_post = is(value, size, "POST") != 0;
         else if (is(name, n, "content-type"))
                 call->is_grpc = is_grpc_type(value, size) != 0;
-        else if (is(name, n, "grpc-timeout") && grpc_timeout_parse((const char *)value, size, &timeout_ns) == 0)
+        else if (is(name, n, "grpc-timeout") &&
+                 grpc_timeout_parse((const char *)value, size, &timeout_ns) == 0)
                 call->deadline_ns = call->rpc->now_ns + timeout_ns;
 }
 
-static void answer_header(struct rpc_call *call, const uint8_t *name, size_t n, const uint8_t *value, size_t size)
+static void answer_header(struct rpc_call *call, const uint8_t *name, size_t n, const uint8_t *value,
+                          size_t size)
 {
         if (is(name, n, "grpc-status") && size > 0 && size < 4) {
                 call->status = 0;
                 for (size_t i = 0; i < size; i++)
-                        call->status = call->status * 10 + (value[i] >= '0' && value[i] <= '9' ? value[i] - '0' : 2);
+                        call->status =
+                                call->status * 10 + (value[i] >= '0' && value[i] <= '9' ? value[i] - '0' : 2);
                 call->status_seen = 1;
         } else if (is(name, n, "grpc-message")) {
                 grpc_text_decode(call->text, sizeof call->text, (const char *)value, size);
         } else if (is(name, n, ":status") && !is(value, size, "200") && !call->status_seen) {
-                snprintf(call->text, sizeof call->text, "HTTP status %.*s", (int)(size < 8 ? size : 8), (const char *)value);
+                snprintf(call->text, sizeof call->text, "HTTP status %.*s", (int)(size < 8 ? size : 8),
+                         (const char *)value);
         }
 }
 
-static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t n, const uint8_t *value,
-                     size_t size, uint8_t flags, void *context)
+static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t n,
+                     const uint8_t *value, size_t size, uint8_t flags, void *context)
 {
         struct rpc_call *call = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
 
@@ -311,7 +323,8 @@ static void request_ended(struct rpc_call *call)
                 return;
         }
         call->requested = 1;
-        call->rpc->service->request(call->rpc->context, call, call->method, call->reader.data, call->reader.size);
+        call->rpc->service->request(call->rpc->context, call, call->method, call->reader.data,
+                                    call->reader.size);
 }
 
 static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *context)
@@ -452,8 +465,9 @@ int rpc_done(const struct rpc *rpc)
 
 void rpc_shut(struct rpc *rpc)
 {
-        nghttp2_submit_goaway(rpc->session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(rpc->session),
-                              NGHTTP2_NO_ERROR, NULL, 0);
+        nghttp2_submit_goaway(rpc->session, NGHTTP2_FLAG_NONE,
+                              nghttp2_session_get_last_proc_stream_id(rpc->session), NGHTTP2_NO_ERROR, NULL,
+                              0);
 }
 
 uint64_t rpc_deadline(const struct rpc *rpc)
@@ -488,14 +502,16 @@ void rpc_expire(struct rpc *rpc, uint64_t now_ns)
         }
 }
 
-int rpc_ask(struct rpc *rpc, const char *method, const uint8_t *data, size_t size, uint64_t now_ns, uint64_t deadline_ns,
-            const struct rpc_answer *answer, void *context, struct rpc_call **ret_call)
+int rpc_ask(struct rpc *rpc, const char *method, const uint8_t *data, size_t size, uint64_t now_ns,
+            uint64_t deadline_ns, const struct rpc_answer *answer, void *context, struct rpc_call **ret_call)
 {
         char timeout[16];
         struct rpc_call *call = call_new(rpc, 0, KUBE_ANSWER_MAX);
         nghttp2_data_provider provider = {{.ptr = call}, give_data};
-        nghttp2_nv headers[8] = {pair(":method", "POST"), pair(":scheme", "http"), pair(":path", method), pair(":authority", "localhost"),
-                                 pair("te", "trailers"), pair("content-type", "application/grpc"), pair("user-agent", "takt")};
+        nghttp2_nv headers[8] = {pair(":method", "POST"),   pair(":scheme", "http"),
+                                 pair(":path", method),     pair(":authority", "localhost"),
+                                 pair("te", "trailers"),    pair("content-type", "application/grpc"),
+                                 pair("user-agent", "takt")};
         size_t n = 7;
         int error;
 

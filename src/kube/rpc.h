@@ -14,7 +14,8 @@ struct rpc_call;
 // What a server is asked. May not free the connection.
 struct rpc_service {
         // A request is whole. Answer with rpc_send and rpc_end, now or before `gone`.
-        void (*request)(void *context, struct rpc_call *call, const char *method, const uint8_t *data, size_t size);
+        void (*request)(void *context, struct rpc_call *call, const char *method, const uint8_t *data,
+                        size_t size);
         // An answer's messages have all been taken by the peer's window, and it has not ended. May be NULL.
         void (*drained)(void *context, struct rpc_call *call);
         // The call ended, was cancelled or lost: once for each request. May be NULL.
@@ -34,8 +35,8 @@ struct rpc *rpc_client(void);
 // Ends all calls (UNAVAILABLE) first.
 struct rpc *rpc_free(struct rpc *rpc);
 
-// Takes what came from the peer. Returns 0, or a negative errno: the connection is of no more use once what is
-// left to send has been sent.
+// Takes what came from the peer. Returns 0, or a negative errno: the connection is of no more use once what
+// is left to send has been sent.
 int rpc_receive(struct rpc *rpc, const uint8_t *data, size_t size, uint64_t now_ns);
 // What is to be sent next: the number of bytes, 0: nothing now; they stay until the next call. Negative: as
 // above.
@@ -51,8 +52,8 @@ void rpc_expire(struct rpc *rpc, uint64_t now_ns);
 
 // Calls method ("/package.Service/Method") with one message. `answer` and `context` must stay until it ended.
 // ret_call (may be NULL) is good until then. Returns 0 or a negative errno, and then nobody is told anything.
-int rpc_ask(struct rpc *rpc, const char *method, const uint8_t *data, size_t size, uint64_t now_ns, uint64_t deadline_ns,
-            const struct rpc_answer *answer, void *context, struct rpc_call **ret_call);
+int rpc_ask(struct rpc *rpc, const char *method, const uint8_t *data, size_t size, uint64_t now_ns,
+            uint64_t deadline_ns, const struct rpc_answer *answer, void *context, struct rpc_call **ret_call);
 // RST_STREAM. Whoever asked is told nothing more.
 void rpc_cancel(struct rpc_call *call);
 

@@ -53,7 +53,8 @@ static int admit(struct slots *slots, uint32_t index, uint32_t n, char *why, siz
         contract.weight = (contract.weight ? contract.weight : 100) * n;
         snprintf(name, sizeof name, "slot %.50s", slot->id);
         tenant = slots->host->services->admit(slots->host->node,
-                                              &(struct door_tenant){name, slot->dir, &contract, slot->device}, why, size);
+                                              &(struct door_tenant){name, slot->dir, &contract, slot->device},
+                                              why, size);
         if (tenant < 0)
                 return tenant;
         slot->tenant = tenant;
@@ -101,12 +102,16 @@ int slots_take(struct slots *slots, const uint32_t *which, uint32_t n, uint32_t 
 
         snprintf(why, size, "out of memory or descriptors");
         if (n > 1 && slots->resource[first->resource].single)
-                return snprintf(why, size, "a container may ask for one %s, not %u (failRequestsGreaterThanOne)",
+                return snprintf(why, size,
+                                "a container may ask for one %s, not %u (failRequestsGreaterThanOne)",
                                 slots->resource[first->resource].name, n),
                        -EINVAL;
         for (uint32_t i = 0; i < n; i++)
                 if (slots->slot[which[i]].device != first->device)
-                        return snprintf(why, size, "the %u slots lie on different GPUs: a container has slots of one", n), -EINVAL;
+                        return snprintf(why, size,
+                                        "the %u slots lie on different GPUs: a container has slots of one",
+                                        n),
+                               -EINVAL;
         for (uint32_t i = 0; i < n; i++)
                 slots_free(slots, which[i]);
         error = admit(slots, which[0], n, why, size);
@@ -152,8 +157,8 @@ static int has(const uint32_t *list, uint32_t n, uint32_t value)
         return 0;
 }
 
-uint32_t slots_prefer(const struct slots *slots, const uint32_t *available, uint32_t n_available, const uint32_t *must,
-                      uint32_t n_must, uint32_t n, uint32_t *ret)
+uint32_t slots_prefer(const struct slots *slots, const uint32_t *available, uint32_t n_available,
+                      const uint32_t *must, uint32_t n_must, uint32_t n, uint32_t *ret)
 {
         uint32_t n_on[KUBE_DEVICES_MAX] = {0}, chosen = 0, best, used = 0;
 
@@ -169,7 +174,8 @@ uint32_t slots_prefer(const struct slots *slots, const uint32_t *available, uint
                         int is_best = n_on[d] && !(used >> d & 1);
 
                         for (uint32_t e = 0; is_best && e < slots->n_devices; e++)
-                                is_best = !n_on[e] || used >> e & 1 || e == d || !better(slots, n_on, n, e, d);
+                                is_best =
+                                        !n_on[e] || used >> e & 1 || e == d || !better(slots, n_on, n, e, d);
                         best = is_best ? d : best;
                 }
                 if (best == KUBE_DEVICES_MAX)
@@ -199,7 +205,8 @@ int slots_open(struct slots *slots, const struct host *host, const char *dir)
         slots->n_slots = 0;
         for (uint32_t r = 0; r < slots->n_resources; r++)
                 for (uint32_t d = 0; d < slots->n_devices; d++)
-                        for (uint32_t k = 0; slots->resource[r].devices >> d & 1 && k < slots->resource[r].replicas; k++)
+                        for (uint32_t k = 0;
+                             slots->resource[r].devices >> d & 1 && k < slots->resource[r].replicas; k++)
                                 if (add_slot(slots, r, d, k) < 0)
                                         return -ENOSPC;
         // Only root enters: the slots' sockets are open to whoever reaches them.

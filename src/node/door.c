@@ -30,13 +30,19 @@ static int admit(struct node *node, const struct door_tenant *wish, char *why, s
 {
         struct core_contract contract = *wish->contract;
         struct core_refusal refusal = {.reason = CORE_REFUSAL_INVALID};
-        struct tenant_order order = {.name = wish->name, .contract = &contract, .device = wish->device, .reclaim = -1, .control = -1, .dir = wish->dir};
+        struct tenant_order order = {.name = wish->name,
+                                     .contract = &contract,
+                                     .device = wish->device,
+                                     .reclaim = -1,
+                                     .control = -1,
+                                     .dir = wish->dir};
         int index = core_contract_complete(&contract) < 0 ? -EDQUOT : tenant_register(node, &order, &refusal);
 
         if (index == -EDQUOT)
                 refusal_explain(node, &refusal, why, size);
         else if (index < 0)
-                snprintf(why, size, "%s", index == -ENOSPC ? "no seat is left on this node" : strerror(-index));
+                snprintf(why, size, "%s",
+                         index == -ENOSPC ? "no seat is left on this node" : strerror(-index));
         return index;
 }
 
@@ -50,7 +56,8 @@ static void rename_tenant(struct node *node, uint32_t tenant, const char *name)
         snprintf(node->tenant[tenant].name, sizeof node->tenant[tenant].name, "%s", name);
 }
 
-static const struct door_services services = {watch_add, watch_change, watch_remove, listen_at, devices, admit, tenant_drop, n_processes, rename_tenant};
+static const struct door_services services = {watch_add, watch_change, watch_remove, listen_at,    devices,
+                                              admit,     tenant_drop,  n_processes,  rename_tenant};
 
 // Beside this program as it was built, or as it was installed.
 static void *load(const char *name)
@@ -77,6 +84,7 @@ int door_open(struct node *node, const char *config, char *why, size_t size)
 
         node->door = library ? dlsym(library, "takt_door") : NULL;
         if (!node->door)
-                return snprintf(why, size, "cannot load takt-kube.so: %s", error ? error : "it is not there"), -ENOENT;
+                return snprintf(why, size, "cannot load takt-kube.so: %s", error ? error : "it is not there"),
+                       -ENOENT;
         return node->door->open(node, &services, node->dir, config, why, size);
 }

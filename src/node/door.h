@@ -8,8 +8,8 @@
 
 struct node;
 
-// Something that epoll watches; `ready` is called when there is news. Its storage must stay: news may come once
-// more after it was removed, within the same turn of the loop, and then finds fd = -1 or other news.
+// Something that epoll watches; `ready` is called when there is news. Its storage must stay: news may come
+// once more after it was removed, within the same turn of the loop, and then finds fd = -1 or other news.
 struct watch {
         int fd; // -1: none
         void (*ready)(struct node *node, struct watch *watch, uint32_t events);
@@ -23,8 +23,8 @@ struct door_device {
 };
 
 struct door_tenant {
-        const char *name;                     // what `takt status` calls it
-        const char *dir;                      // its folder, with the sockets `join` and `requests`; it is made
+        const char *name; // what `takt status` calls it
+        const char *dir;  // its folder, with the sockets `join` and `requests`; it is made
         const struct core_contract *contract; // need not be complete
         uint32_t device;
 };
@@ -38,8 +38,8 @@ struct door_services {
         int (*listen)(const char *path, int type, uid_t owner);
         // ret_devices has room for CORE_DEVICES_MAX (16).
         uint32_t (*devices)(const struct node *node, struct door_device *ret_devices);
-        // Admits a tenant that lives until it is dropped. Returns its number; -EDQUOT: its promise or another's
-        // would break, and `why` says which; or another negative errno.
+        // Admits a tenant that lives until it is dropped. Returns its number; -EDQUOT: its promise or
+        // another's would break, and `why` says which; or another negative errno.
         int (*admit)(struct node *node, const struct door_tenant *tenant, char *why, size_t size);
         void (*drop)(struct node *node, uint32_t tenant);
         uint32_t (*n_processes)(const struct node *node, uint32_t tenant);
@@ -49,8 +49,8 @@ struct door_services {
 // What a door exports, as `takt_door`.
 struct door {
         // Reads its configuration and opens. Returns 0, or a negative errno with the reason in `why`.
-        int (*open)(struct node *node, const struct door_services *services, const char *dir, const char *config,
-                    char *why, size_t size);
+        int (*open)(struct node *node, const struct door_services *services, const char *dir,
+                    const char *config, char *why, size_t size);
         // After each turn of the loop.
         void (*turn)(void);
         // Whether the process may join the tenant. Asked only of tenants that came through the door.

@@ -26,6 +26,11 @@ class House(unittest.TestCase):
             for used in re.findall(r'#include "(\w+)/', open(path).read()):
                 self.assertIn(used, MAY_USE[room] | {room}, f"{path} includes {used}")
 
+    def test_kube_knows_only_the_door_of_the_daemon(self):
+        for path in sources():
+            if "/kube/" in path:
+                self.assertLessEqual(set(re.findall(r'#include "(node/.*)"', open(path).read())), {"node/door.h"}, path)
+
     def test_core_calls_nobody(self):
         out = subprocess.run(["nm", "--undefined-only", f"{BUILD}/src/core/libtakt-core.a"], capture_output=True, text=True, check=True).stdout
         own = subprocess.run(["nm", "--defined-only", f"{BUILD}/src/core/libtakt-core.a"], capture_output=True, text=True, check=True).stdout

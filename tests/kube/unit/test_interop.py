@@ -15,6 +15,9 @@ from concurrent import futures
 try:
     import grpc
 except ImportError:
+    own = os.path.join(os.environ.get("TAKT_CACHE", ""), "py/bin/python")
+    if os.access(own, os.X_OK) and sys.executable != own:
+        os.execv(own, [own, *sys.argv])
     print("SKIP: no grpcio (script/fetch brings it)")
     sys.exit(77)
 
