@@ -12,12 +12,14 @@
 #include "kube/config.h"
 #include "kube/libdir.h"
 #include "kube/life.h"
+#include "kube/pods.h"
 
 static struct kube {
         struct host host;
         struct config config;
         struct slots slots;
         struct life life[KUBE_RESOURCES_MAX];
+        struct pods pods;
         char dir[64], folder[96];
         struct watch news, timer;
         int folder_watch; // inotify's number; -1: the folder is not there
@@ -84,7 +86,21 @@ static void turn(void)
                         life_tick(&kube.life[r], now_ns);
                 due_ns = takt_time_min(due_ns, life_due(&kube.life[r]));
         }
-        arm(due_ns);
+        if (pods_due(&kube.pods) <= now_ns)
+                pods_tick(&kube.pods, now_ns);
+        arm(takt_time_min(due_ns, pods_due(&kube.pods)));
+}
+
+static int look(void)
+{
+        return pods_look(&kube.pods, 1);
+}
+
+static void looked(void *context)
+{
+        (void)context;
+        for (uint32_t r = 0; r < kube.slots.n_resources; r++)
+                life_looked(&kube.life[r]);
 }
 
 static int read_file(const char *path, char *text, size_t size)
@@ -152,8 +168,10 @@ static int kube_open(struct node *node, const struct door_services *services, co
                 return snprintf(why, size, "%s", strerror(-error)), error;
         libdir_make(kube.dir, kube.config.shims, &kube.config.injection);
         watch_folder();
+        pods_open(&kube.pods, &kube.host, &kube.slots, kube.config.kubelet, looked, NULL);
         for (uint32_t r = 0; r < kube.slots.n_resources; r++) {
-                kube.life[r].plugin = (struct plugin){&kube.slots, &kube.config.injection, .resource = r};
+                kube.life[r].plugin =
+                        (struct plugin){&kube.slots, &kube.config.injection, .resource = r, .look = look};
                 life_open(&kube.life[r], &kube.host, kube.folder);
         }
         turn();
@@ -175,12 +193,15 @@ static int kube_may_join(uint32_t tenant, pid_t pid)
                         slot->id, (int)pid, pod, slot->pod);
                 return 0;
         }
+        if (!slot->pod[0])
+                kube.pods.due_ns = 0; // time to learn its name
         memcpy(slot->pod, pod, sizeof pod);
         return 1;
 }
 
 static void kube_close(void)
 {
+        pods_close(&kube.pods);
         for (uint32_t r = 0; r < kube.slots.n_resources; r++)
                 life_close(&kube.life[r]);
 }

@@ -201,6 +201,13 @@ void life_news(struct life *life, const char *name, int is_there, uint64_t now_n
         }
 }
 
+void life_looked(struct life *life)
+{
+        plugin_looked(&life->plugin);
+        for (int i = 0; i < LIFE_LINKS; i++)
+                link_flush(&life->links[i]);
+}
+
 static int stream_lost(const struct life *life)
 {
         return life->state == LIFE_UP && life->plugin.ended && !life->plugin.watching;

@@ -31,6 +31,8 @@ struct life {
 void life_open(struct life *life, const struct host *host, const char *folder);
 // Ends in order and removes the socket.
 void life_close(struct life *life);
+// It is known who has which slot.
+void life_looked(struct life *life);
 // A file appeared or went in the folder.
 void life_news(struct life *life, const char *name, int is_there, uint64_t now_ns);
 // When life_tick is due, at the latest; to be asked after each event.

@@ -199,35 +199,73 @@ static void write_recipe(const struct plugin *plugin, const struct slot *slot, u
                 env(recipe, "LD_LIBRARY_PATH", recipe->library_path);
 }
 
-// The kubelet asks for one container and one resource at a time. A refusal is the pod's
-// UnexpectedAdmissionError, with our words.
-static void allocate(struct plugin *plugin, struct rpc_call *call, const uint8_t *data, size_t size)
+// Keeps a call until it is known which promises have ended with their pods.
+static int wait_for_look(struct plugin *plugin, struct rpc_call *call, const uint8_t *data, size_t size)
 {
-        V1beta1__AllocateRequest *request = v1beta1__allocate_request__unpack(NULL, size, data);
+        struct waiting *waiting = plugin->waiting;
+        uint8_t *copy;
+
+        while (waiting < plugin->waiting + KUBE_WAITING_MAX && waiting->call)
+                waiting++;
+        if (waiting == plugin->waiting + KUBE_WAITING_MAX || !plugin->look || plugin->look() < 0)
+                return -EAGAIN;
+        copy = malloc(size);
+        if (!copy)
+                return -ENOMEM;
+        memcpy(copy, data, size);
+        *waiting = (struct waiting){call, copy, size};
+        return 0;
+}
+
+static void answer_recipe(struct plugin *plugin, struct rpc_call *call, uint32_t slot, uint32_t n)
+{
         V1beta1__AllocateResponse message = V1BETA1__ALLOCATE_RESPONSE__INIT;
         V1beta1__ContainerAllocateResponse *containers[1];
         struct recipe recipe;
+
+        write_recipe(plugin, &plugin->slots->slot[slot], n, &recipe);
+        containers[0] = &recipe.message;
+        message.container_responses = containers;
+        message.n_container_responses = 1;
+        reply(call, &message.base);
+}
+
+// The kubelet asks for one container and one resource at a time. A refusal is the pod's
+// UnexpectedAdmissionError, with our words; it is final only once the promises of ended pods are given back.
+static void allocate(struct plugin *plugin, struct rpc_call *call, const uint8_t *data, size_t size,
+                     int final)
+{
+        V1beta1__AllocateRequest *request = v1beta1__allocate_request__unpack(NULL, size, data);
+        const V1beta1__ContainerAllocateRequest *one =
+                request && request->n_container_requests == 1 ? request->container_requests[0] : NULL;
         uint32_t which[ASK_MAX], slot;
         char why[384];
-        int n, error = 0;
+        int n = one ? slots_of(plugin, one->devices_ids, one->n_devices_ids, which, why, sizeof why) : 0,
+            error;
 
-        if (!request || request->n_container_requests != 1 ||
-            request->container_requests[0]->n_devices_ids == 0) {
+        if (n == 0)
                 bad_request(call);
-        } else if ((n = slots_of(plugin, request->container_requests[0]->devices_ids,
-                                 request->container_requests[0]->n_devices_ids, which, why, sizeof why)) <
-                   0) {
+        else if (n < 0)
                 rpc_end(call, GRPC_INVALID_ARGUMENT, why);
-        } else if ((error = slots_take(plugin->slots, which, (uint32_t)n, &slot, why, sizeof why)) < 0) {
-                rpc_end(call, error == -EINVAL ? GRPC_INVALID_ARGUMENT : GRPC_RESOURCE_EXHAUSTED, why);
-        } else {
-                write_recipe(plugin, &plugin->slots->slot[slot], (uint32_t)n, &recipe);
-                containers[0] = &recipe.message;
-                message.container_responses = containers;
-                message.n_container_responses = 1;
-                reply(call, &message.base);
-        }
+        else if ((error = slots_take(plugin->slots, which, (uint32_t)n, &slot, why, sizeof why)) == 0)
+                answer_recipe(plugin, call, slot, (uint32_t)n);
+        else if (error == -EINVAL)
+                rpc_end(call, GRPC_INVALID_ARGUMENT, why);
+        else if (final || wait_for_look(plugin, call, data, size) < 0)
+                rpc_end(call, GRPC_RESOURCE_EXHAUSTED, why);
         v1beta1__allocate_request__free_unpacked(request, NULL);
+}
+
+void plugin_looked(struct plugin *plugin)
+{
+        for (struct waiting *w = plugin->waiting; w < plugin->waiting + KUBE_WAITING_MAX; w++)
+                if (w->call) {
+                        struct waiting now = *w;
+
+                        *w = (struct waiting){0};
+                        allocate(plugin, now.call, now.data, now.size, 1);
+                        free(now.data);
+                }
 }
 
 // Before each start of a container. Its slots are held, unless the record was lost (as /run is at a reboot).
@@ -273,7 +311,7 @@ static void request(void *context, struct rpc_call *call, const char *method, co
         } else if (!strcmp(name, "GetPreferredAllocation")) {
                 prefer(plugin, call, data, size);
         } else if (!strcmp(name, "Allocate")) {
-                allocate(plugin, call, data, size);
+                allocate(plugin, call, data, size, 0);
         } else if (!strcmp(name, "PreStartContainer")) {
                 pre_start(plugin, call, data, size);
         } else {
@@ -293,6 +331,11 @@ static void gone(void *context, struct rpc_call *call)
 {
         struct plugin *plugin = context;
 
+        for (struct waiting *w = plugin->waiting; w < plugin->waiting + KUBE_WAITING_MAX; w++)
+                if (w->call == call) {
+                        free(w->data);
+                        *w = (struct waiting){0};
+                }
         if (call != plugin->watching)
                 return;
         plugin->watching = NULL;

@@ -84,6 +84,8 @@ void slots_free(struct slots *slots, uint32_t index)
                         slots->slot[i].with = -1;
         slot->tenant = slot->with = -1;
         slot->pod[0] = 0;
+        slot->listed = slot->seen = 0;
+        slot->n_missed = 0;
         remove_folder(slot->dir);
 }
 

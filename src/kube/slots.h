@@ -21,7 +21,9 @@ struct slot {
         int32_t tenant; // -1: it holds none itself
         int32_t with;   // the slot whose tenant this one strengthens; -1: none
         uint8_t ill;
-        char pod[37]; // UID of the pod whose process came first; "": none yet
+        uint8_t listed, seen; // the kubelet named its pod when it was asked last; or ever
+        uint32_t n_missed;    // looks since, in which it did not
+        char pod[37];         // UID of the pod whose process came first; "": none yet
 };
 
 struct slots {

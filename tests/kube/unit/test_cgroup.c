@@ -21,13 +21,19 @@ static void pods_are_known_under_every_driver_and_version(void **state)
         } known[] = {
                 {"0::/kubepods/besteffort/pod" UID "/3f", UID, CGROUP_BEST_EFFORT},
                 {"0::/kubepods/pod" UID "/3f\n", UID, CGROUP_GUARANTEED},
-                {"0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod" UID_ ".slice/cri-containerd-3f.scope\n", UID,
-                 CGROUP_BURSTABLE},
+                {"0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod" UID_
+                 ".slice/cri-containerd-3f.scope\n",
+                 UID, CGROUP_BURSTABLE},
                 {"0::/kubepods.slice/kubepods-pod" UID_ ".slice/crio-3f.scope\n", UID, CGROUP_GUARANTEED},
-                {"12:pids:/kubepods/burstable/pod" UID "/3f\n1:name=systemd:/kubepods/burstable/pod" UID "/3f\n", UID, CGROUP_BURSTABLE},
-                {"12:pids:/\n3:cpu:/user.slice\n1:name=systemd:/kubepods/pod" UID "/3f\n", UID, CGROUP_GUARANTEED},
-                {"0::/../../besteffort/pod" UID "/3f\n", UID, CGROUP_BEST_EFFORT}, // from within a cgroup namespace
-                {"0::/kubepods/burstable/pod" STATIC "/3f\n", STATIC, CGROUP_BURSTABLE}, // of a file on the node
+                {"12:pids:/kubepods/burstable/pod" UID "/3f\n1:name=systemd:/kubepods/burstable/pod" UID
+                 "/3f\n",
+                 UID, CGROUP_BURSTABLE},
+                {"12:pids:/\n3:cpu:/user.slice\n1:name=systemd:/kubepods/pod" UID "/3f\n", UID,
+                 CGROUP_GUARANTEED},
+                {"0::/../../besteffort/pod" UID "/3f\n", UID,
+                 CGROUP_BEST_EFFORT}, // from within a cgroup namespace
+                {"0::/kubepods/burstable/pod" STATIC "/3f\n", STATIC,
+                 CGROUP_BURSTABLE}, // of a file on the node
                 {"0::/system.slice/kubelet/kubepods/pod" UID "/3f\n", UID, CGROUP_GUARANTEED},
         };
         char pod[CGROUP_POD_SIZE];
@@ -43,9 +49,17 @@ static void pods_are_known_under_every_driver_and_version(void **state)
 
 static void the_rest_is_no_pod(void **state)
 {
-        static const char *const others[] = {"", "0::/\n", "0::/user.slice/user-0.slice\n", "0::/kubepods\n", "0::/kubepods/pod\n", "0::/kubepods/pod12\n",
-                                             "0::/kubepods/pod" UID "0/3f\n", "0::/kubepods/xpod" UID "/3f\n",
-                                             "0::/kubepods/pod" UID ".slicer\n", "0::/kubepods/podgc4b7b33-2b0c-42d5-9244-93a11eca7e0c\n", "pod" UID};
+        static const char *const others[] = {"",
+                                             "0::/\n",
+                                             "0::/user.slice/user-0.slice\n",
+                                             "0::/kubepods\n",
+                                             "0::/kubepods/pod\n",
+                                             "0::/kubepods/pod12\n",
+                                             "0::/kubepods/pod" UID "0/3f\n",
+                                             "0::/kubepods/xpod" UID "/3f\n",
+                                             "0::/kubepods/pod" UID ".slicer\n",
+                                             "0::/kubepods/podgc4b7b33-2b0c-42d5-9244-93a11eca7e0c\n",
+                                             "pod" UID};
         char pod[CGROUP_POD_SIZE];
         enum cgroup_qos qos;
 

@@ -1,4 +1,5 @@
-// The configuration and what is said in it: NVIDIA's file as it is, Takt's beside it, and every error with its place.
+// The configuration and what is said in it: NVIDIA's file as it is, Takt's beside it, and every error with
+// its place.
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -51,7 +52,8 @@ static void nvidias_file_is_taken_as_it_is(void **state)
 static void keys_come_in_any_order(void **state)
 {
         (void)state;
-        assert_int_equal(parse("sharing:\n  timeSlicing:\n    resources:\n    - {replicas: 2, rename: takt.dev/gpu, name: nvidia.com/gpu}\n"
+        assert_int_equal(parse("sharing:\n  timeSlicing:\n    resources:\n    - {replicas: 2, rename: "
+                               "takt.dev/gpu, name: nvidia.com/gpu}\n"
                                "    - {replicas: 2, name: nvidia.com/mig-1g.5gb}\n"
                                "    renameByDefault: true\nversion: v1\n"),
                          0);
@@ -60,12 +62,13 @@ static void keys_come_in_any_order(void **state)
         assert_false(config.resource[0].single);
 }
 
-static const char ours[] = "version: v1\n"
-                           "sharing: {timeSlicing: {resources: [\n"
-                           "  {name: nvidia.com/gpu, rename: takt.dev/chat, replicas: 3, devices: [\"0\", GPU-b],\n"
-                           "   takt: {ttft: 2s, itl: 200ms, share: 30%, memory: 12Gi}},\n"
-                           "  {name: takt.dev/batch, replicas: 2, devices: 1, takt: {class: idle, weight: 7}}]}}\n"
-                           "takt: {kubelet: /k, shims: /s, driver: /d, libraryPath: /l, preload: true}\n";
+static const char ours[] =
+        "version: v1\n"
+        "sharing: {timeSlicing: {resources: [\n"
+        "  {name: nvidia.com/gpu, rename: takt.dev/chat, replicas: 3, devices: [\"0\", GPU-b],\n"
+        "   takt: {ttft: 2s, itl: 200ms, share: 30%, memory: 12Gi}},\n"
+        "  {name: takt.dev/batch, replicas: 2, devices: 1, takt: {class: idle, weight: 7}}]}}\n"
+        "takt: {kubelet: /k, shims: /s, driver: /d, libraryPath: /l, preload: true}\n";
 
 static void promises_and_devices_are_the_resources_own(void **state)
 {
@@ -74,7 +77,8 @@ static void promises_and_devices_are_the_resources_own(void **state)
         (void)state;
         assert_int_equal(parse(ours), 0);
         assert_int_equal(c->class, CORE_CLASS_DEADLINE);
-        assert_true(c->ttft_ns == 2 * TAKT_S && c->itl_ns == 200 * TAKT_MS && c->memory_bytes == UINT64_C(12) << 30);
+        assert_true(c->ttft_ns == 2 * TAKT_S && c->itl_ns == 200 * TAKT_MS &&
+                    c->memory_bytes == UINT64_C(12) << 30);
         assert_int_equal(c->share_ppm, 300000);
         assert_int_equal(config.resource[1].contract.class, CORE_CLASS_IDLE);
         assert_int_equal(config.resource[1].contract.weight, 7);
@@ -110,7 +114,8 @@ static void what_is_wrong_is_named_with_its_line(void **state)
                 {"sharing: {mps: {}}\n", "line 1: mps: Takt shares in time slices; use timeSlicing"},
                 {"sharing: {timeSlicing: {}}\n", "line 1: resources: is missing"},
                 {"sharing: {timeSlicing: {resources: {}}}\n", "line 1: resources: is no list"},
-                {"sharing: {timeSlicing: {renameByDefault: yes}}\n", "line 1: renameByDefault: is neither true nor false"},
+                {"sharing: {timeSlicing: {renameByDefault: yes}}\n",
+                 "line 1: renameByDefault: is neither true nor false"},
                 {"a: [\n", "line 2: did not find expected node content"},
         };
         static const struct {
@@ -121,14 +126,21 @@ static void what_is_wrong_is_named_with_its_line(void **state)
                 {"{name: nvidia.com/gpu, replicas: 3x}", "line 4: replicas: is no number from 1 to 64"},
                 {"{name: gpu, replicas: 3}", "line 4: name: \"gpu\" is no resource's name (domain/name)"},
                 {"{replicas: 3}", "line 4: name: \"\" is no resource's name (domain/name)"},
-                {"{name: nvidia.com/gpu, replicas: 3, colour: red}", "line 4: unknown key \"colour\" in resources"},
-                {"{name: nvidia.com/gpu, replicas: 3, devices: some}", "line 4: devices: is no number from 1 to 16"},
-                {"{name: a/b, replicas: 3, takt: {share: 300%}}", "line 4: share: \"300%\" is no value for it (30%)"},
-                {"{name: a/b, replicas: 3, takt: {ttft: -1}}", "line 4: ttft: \"-1\" is no value for it (200ms)"},
-                {"{name: a/b, replicas: 3, takt: {ttft: nan}}", "line 4: ttft: \"nan\" is no value for it (200ms)"},
+                {"{name: nvidia.com/gpu, replicas: 3, colour: red}",
+                 "line 4: unknown key \"colour\" in resources"},
+                {"{name: nvidia.com/gpu, replicas: 3, devices: some}",
+                 "line 4: devices: is no number from 1 to 16"},
+                {"{name: a/b, replicas: 3, takt: {share: 300%}}",
+                 "line 4: share: \"300%\" is no value for it (30%)"},
+                {"{name: a/b, replicas: 3, takt: {ttft: -1}}",
+                 "line 4: ttft: \"-1\" is no value for it (200ms)"},
+                {"{name: a/b, replicas: 3, takt: {ttft: nan}}",
+                 "line 4: ttft: \"nan\" is no value for it (200ms)"},
                 {"{name: a/b, replicas: 3, takt: {speed: 9}}", "line 4: unknown key \"speed\" in takt"},
-                {"{name: a/b, replicas: 3, takt: {slo: 1s}}", "line 4: share: is missing, and objectives need one"},
-                {"{name: a/b, replicas: 3, takt: {ttft: 1s, share: 30%}}", "line 4: itl: is missing (ttft and itl, or slo)"},
+                {"{name: a/b, replicas: 3, takt: {slo: 1s}}",
+                 "line 4: share: is missing, and objectives need one"},
+                {"{name: a/b, replicas: 3, takt: {ttft: 1s, share: 30%}}",
+                 "line 4: itl: is missing (ttft and itl, or slo)"},
                 {"{name: a/b, replicas: 3, takt: {class: urgent}}",
                  "line 4: class: \"urgent\" is no value for it (deadline, fair or idle)"},
         };
@@ -140,19 +152,23 @@ static void what_is_wrong_is_named_with_its_line(void **state)
                 assert_string_equal(why, wrong[i].why);
         }
         for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-                snprintf(text, sizeof text, "sharing:\n  timeSlicing:\n    resources:\n    - %s\n", bad[i].resource);
+                snprintf(text, sizeof text, "sharing:\n  timeSlicing:\n    resources:\n    - %s\n",
+                         bad[i].resource);
                 assert_int_equal(parse(text), -EINVAL);
                 assert_string_equal(why, bad[i].why);
         }
-        snprintf(text, sizeof text, "sharing: {timeSlicing: {resources: [%s, %s]}}", "{name: a/b, replicas: 2}", "{name: a/b, replicas: 2}");
+        snprintf(text, sizeof text, "sharing: {timeSlicing: {resources: [%s, %s]}}",
+                 "{name: a/b, replicas: 2}", "{name: a/b, replicas: 2}");
         assert_int_equal(parse(text), -EINVAL);
         assert_string_equal(why, "line 1: name: a/b is there twice");
 }
 
 static void a_promise_takes_no_nothing(void **state)
 {
-        static const char *const bad[][2] = {{"share", "0%"}, {"share", "30"}, {"memory", "0"},   {"memory", "-1Gi"},    {"memory", "12Zi"}, {"weight", "0"},
-                                             {"weight", "x"}, {"itl", "0ms"},  {"class", ""}, {"slo", "2h"}, {"slo", ""}};
+        static const char *const bad[][2] = {{"share", "0%"},    {"share", "30"},    {"memory", "0"},
+                                             {"memory", "-1Gi"}, {"memory", "12Zi"}, {"weight", "0"},
+                                             {"weight", "x"},    {"itl", "0ms"},     {"class", ""},
+                                             {"slo", "2h"},      {"slo", ""}};
         struct core_contract contract = {0}, untouched = {0};
 
         (void)state;

@@ -74,8 +74,9 @@ static void timeouts_have_eight_digits_and_a_unit(void **state)
         static const struct {
                 const char *text;
                 uint64_t ns;
-        } good[] = {{"1S", TAKT_S},  {"200m", 200 * TAKT_MS}, {"5u", 5 * TAKT_US}, {"7n", 7},
-                    {"2M", 120 * TAKT_S}, {"1H", 3600 * TAKT_S},   {"0S", 0},           {"99999999H", UINT64_MAX / 2}};
+        } good[] = {{"1S", TAKT_S}, {"200m", 200 * TAKT_MS},      {"5u", 5 * TAKT_US},
+                    {"7n", 7},      {"2M", 120 * TAKT_S},         {"1H", 3600 * TAKT_S},
+                    {"0S", 0},      {"99999999H", UINT64_MAX / 2}};
         static const char *const bad[] = {"", "S", "1", "1s", "-1S", "123456789S", "1 S", "1SS"};
         char text[16];
         uint64_t ns;

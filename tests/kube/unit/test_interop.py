@@ -76,12 +76,13 @@ class Kubelet:
     """Serves kubelet.sock, and dials every plugin that registers."""
 
     def __init__(self, folder, verdict=None):
-        self.folder, self.registered, self.verdict = folder, queue.Queue(), verdict
+        self.folder, self.registered, self.verdict, self.pods = folder, queue.Queue(), verdict, {}
         handler = grpc.method_handlers_generic_handler(
             "v1beta1.Registration", {"Register": grpc.unary_unary_rpc_method_handler(self.register)})
         self.server = grpc.server(futures.ThreadPoolExecutor(4))
         self.server.add_generic_rpc_handlers((handler,))
         self.server.add_insecure_port(f"unix:{folder}/kubelet.sock")
+        self.serve_pods()
         self.server.start()
 
     def register(self, request, context):
@@ -95,6 +96,21 @@ class Kubelet:
         """The next plugin to register."""
         said = self.registered.get(timeout=10)
         return Plugin(f"{self.folder}/{said[2].decode()}", said)
+
+    def serve_pods(self):
+        """Pod-resources: {(namespace, pod, container): ids} is what it lists."""
+        self.pods, self.asked = {}, queue.Queue()
+        os.makedirs(f"{self.folder}/../pod-resources", exist_ok=True)
+        self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(
+            "v1.PodResourcesLister", {"List": grpc.unary_unary_rpc_method_handler(self.list_pods)}),))
+        self.server.add_insecure_port(f"unix:{self.folder}/../pod-resources/kubelet.sock")
+
+    def list_pods(self, request, context):
+        self.asked.put(request)
+        return b"".join(
+            field(1, strings(1, [pod]) + strings(2, [namespace]) + field(3, strings(1, [container]) + field(
+                2, strings(1, ["takt.dev/chat"]) + strings(2, ids))))
+            for (namespace, pod, container), ids in self.pods.items())
 
     def stop(self):
         self.server.stop(0).wait()
@@ -272,6 +288,26 @@ class Interop(unittest.TestCase):
     def test_before_a_container_starts_its_slot_is_held(self):
         self.plugin.call("PreStartContainer", strings(1, [self.slot(1, 2)]))
         self.assertEqual([t["device"] for t in self.status()["tenants"]], [1])
+
+    def test_an_ended_pod_gives_its_promise_back_when_another_wants_it(self):
+        self.kubelet.pods = {("default", "a", "main"): [self.slot(0, 0)], ("default", "b", "main"): [self.slot(0, 1)]}
+        self.plugin.allocate(self.slot(0, 0))
+        self.plugin.allocate(self.slot(0, 1))
+        with self.assertRaises(grpc.RpcError):
+            self.plugin.allocate(self.slot(0, 2))
+        self.assertEqual(self.kubelet.asked.qsize(), 1)
+        self.assertEqual({t["name"] for t in self.status()["tenants"]}, {"default/a/main", "default/b/main"})
+        del self.kubelet.pods["default", "a", "main"]
+        _, mounts = self.plugin.allocate(self.slot(0, 2))
+        self.assertEqual(len(self.status()["tenants"]), 2)
+        self.assertTrue(os.path.exists(mounts["/run/takt"] + "/join"))
+
+    def test_a_pod_that_is_not_listed_yet_keeps_its_promise(self):
+        self.plugin.allocate(self.slot(0, 0))
+        self.plugin.allocate(self.slot(0, 1))
+        with self.assertRaises(grpc.RpcError):
+            self.plugin.allocate(self.slot(0, 2))
+        self.assertEqual(len(self.status()["tenants"]), 2)
 
     def test_ended_in_order(self):
         self.plugin.watch()

@@ -24,7 +24,8 @@ static struct served {
 
 static uint8_t big[BIG];
 
-static void on_request(void *context, struct rpc_call *call, const char *method, const uint8_t *data, size_t size)
+static void on_request(void *context, struct rpc_call *call, const char *method, const uint8_t *data,
+                       size_t size)
 {
         (void)context;
         served.n_requests++;
@@ -176,7 +177,8 @@ static void a_message_too_long_is_refused(void **state)
         struct peers *peers = *state;
 
         // The client's own queue is as long as a server's message may be: so by one call less its prefix.
-        assert_int_equal(rpc_ask(peers->client, "/t/Echo", data, KUBE_MESSAGE_MAX + 1, 0, TAKT_NEVER, &answer, &heard, NULL),
+        assert_int_equal(rpc_ask(peers->client, "/t/Echo", data, KUBE_MESSAGE_MAX + 1, 0, TAKT_NEVER, &answer,
+                                 &heard, NULL),
                          -ENOBUFS);
         free(data);
 }
@@ -186,7 +188,8 @@ static void a_stream_goes_on_until_it_ends(void **state)
         struct peers *peers = *state;
         struct heard heard = {0};
 
-        assert_int_equal(rpc_ask(peers->client, "/t/Watch", NULL, 0, 0, TAKT_NEVER, &answer, &heard, NULL), 0);
+        assert_int_equal(rpc_ask(peers->client, "/t/Watch", NULL, 0, 0, TAKT_NEVER, &answer, &heard, NULL),
+                         0);
         talk(peers, 0);
         assert_non_null(served.open);
         for (int i = 1; i <= 3; i++) {
@@ -226,7 +229,8 @@ static void deadlines_end_a_call_at_either_side(void **state)
         rpc_ask(peers->client, "/t/Watch", NULL, 0, 1000, 1000 + TAKT_S, &answer, &first, NULL);
         talk(peers, 1000);
         assert_true(rpc_deadline(peers->client) == 1000 + TAKT_S);
-        assert_true(rpc_deadline(peers->server) >= 1000 + TAKT_S && rpc_deadline(peers->server) < 1000 + 2 * TAKT_S);
+        assert_true(rpc_deadline(peers->server) >= 1000 + TAKT_S &&
+                    rpc_deadline(peers->server) < 1000 + 2 * TAKT_S);
         rpc_expire(peers->client, 999 + TAKT_S);
         assert_int_equal(first.n_ends, 0);
         rpc_expire(peers->client, 1000 + TAKT_S);
@@ -285,8 +289,11 @@ static void calls_are_bounded(void **state)
         struct heard heard[KUBE_CALLS_MAX + 1] = {0};
 
         for (int i = 0; i < KUBE_CALLS_MAX; i++)
-                assert_int_equal(rpc_ask(peers->client, "/t/Watch", NULL, 0, 0, TAKT_NEVER, &answer, &heard[i], NULL), 0);
-        assert_int_equal(rpc_ask(peers->client, "/t/Watch", NULL, 0, 0, TAKT_NEVER, &answer, &heard[0], NULL), -ENOBUFS);
+                assert_int_equal(
+                        rpc_ask(peers->client, "/t/Watch", NULL, 0, 0, TAKT_NEVER, &answer, &heard[i], NULL),
+                        0);
+        assert_int_equal(rpc_ask(peers->client, "/t/Watch", NULL, 0, 0, TAKT_NEVER, &answer, &heard[0], NULL),
+                         -ENOBUFS);
         talk(peers, 0);
         assert_int_equal(served.n_requests, KUBE_CALLS_MAX);
         peers->client = rpc_free(peers->client);
@@ -306,8 +313,8 @@ struct raw {
         int closed;
 };
 
-static ssize_t raw_data(nghttp2_session *session, int32_t stream, uint8_t *to, size_t size, uint32_t *flags, nghttp2_data_source *source,
-                        void *context)
+static ssize_t raw_data(nghttp2_session *session, int32_t stream, uint8_t *to, size_t size, uint32_t *flags,
+                        nghttp2_data_source *source, void *context)
 {
         struct raw *raw = context;
         size_t n = raw->size < size ? raw->size : size;
@@ -323,8 +330,8 @@ static ssize_t raw_data(nghttp2_session *session, int32_t stream, uint8_t *to, s
         return (ssize_t)n;
 }
 
-static int raw_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t n, const uint8_t *value,
-                      size_t size, uint8_t flags, void *context)
+static int raw_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t n,
+                      const uint8_t *value, size_t size, uint8_t flags, void *context)
 {
         struct raw *raw = context;
 
@@ -336,7 +343,8 @@ static int raw_header(nghttp2_session *session, const nghttp2_frame *frame, cons
         return 0;
 }
 
-static int raw_chunk(nghttp2_session *session, uint8_t flags, int32_t stream, const uint8_t *data, size_t size, void *context)
+static int raw_chunk(nghttp2_session *session, uint8_t flags, int32_t stream, const uint8_t *data,
+                     size_t size, void *context)
 {
         (void)session, (void)flags, (void)stream, (void)data;
         ((struct raw *)context)->received += size;
@@ -387,11 +395,16 @@ static void raw_open(struct raw *raw, struct rpc *server, uint32_t window)
         nghttp2_submit_settings(raw->session, 0, settings, 1);
 }
 
-#define NV(n, v) {(uint8_t *)(n), (uint8_t *)(v), strlen(n), strlen(v), 0}
+#define NV(n, v)                                                                                             \
+        {                                                                                                    \
+                (uint8_t *)(n), (uint8_t *)(v), strlen(n), strlen(v), 0                                      \
+        }
 
-static int32_t raw_ask(struct raw *raw, const char *verb, const char *type, const char *method, const void *data, size_t size, int keep_open)
+static int32_t raw_ask(struct raw *raw, const char *verb, const char *type, const char *method,
+                       const void *data, size_t size, int keep_open)
 {
-        nghttp2_nv headers[] = {NV(":method", verb), NV(":scheme", "http"), NV(":path", method), NV(":authority", "%2Fsome%2Fpath"),
+        nghttp2_nv headers[] = {NV(":method", verb),  NV(":scheme", "http"),
+                                NV(":path", method),  NV(":authority", "%2Fsome%2Fpath"),
                                 NV("te", "trailers"), NV("content-type", type)};
         nghttp2_data_provider provider = {.read_callback = raw_data};
         int32_t stream;
@@ -431,11 +444,11 @@ static void broken_messages_are_refused_and_the_others_go_on(void **state)
                 size_t size;
                 const char *status;
         } broken[] = {
-                {"", 0, "13"},                      // none at all
-                {"\0\0\0\0\5abc", 8, "13"},         // cut off
-                {"\0\0\0", 3, "13"},                // in its prefix
-                {"\0\xff\xff\xff\xff...", 8, "8"},  // absurdly long
-                {"\1\0\0\0\1x", 6, "12"},           // compressed
+                {"", 0, "13"},                        // none at all
+                {"\0\0\0\0\5abc", 8, "13"},           // cut off
+                {"\0\0\0", 3, "13"},                  // in its prefix
+                {"\0\xff\xff\xff\xff...", 8, "8"},    // absurdly long
+                {"\1\0\0\0\1x", 6, "12"},             // compressed
                 {"\0\0\0\0\1x\0\0\0\0\1y", 12, "12"}, // two
         };
         struct peers *peers = *state;
