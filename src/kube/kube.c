@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "kube/cgroup.h"
 #include "kube/config.h"
+#include "kube/health.h"
 #include "kube/libdir.h"
 #include "kube/life.h"
 #include "kube/pods.h"
@@ -20,6 +21,7 @@ static struct kube {
         struct slots slots;
         struct life life[KUBE_RESOURCES_MAX];
         struct pods pods;
+        struct health health;
         char dir[64], folder[96];
         struct watch news, timer;
         int folder_watch; // inotify's number; -1: the folder is not there
@@ -103,6 +105,13 @@ static void looked(void *context)
                 life_looked(&kube.life[r]);
 }
 
+static void health_changed(void *context)
+{
+        (void)context;
+        for (uint32_t r = 0; r < kube.slots.n_resources; r++)
+                life_update(&kube.life[r]);
+}
+
 static int read_file(const char *path, char *text, size_t size)
 {
         FILE *file = fopen(path, "re");
@@ -164,6 +173,8 @@ static int kube_open(struct node *node, const struct door_services *services, co
         error = slots_open(&kube.slots, &kube.host, kube.dir);
         if (!error)
                 error = watch_all();
+        if (!error)
+                error = health_open(&kube.health, &kube.host, &kube.slots, kube.dir, health_changed, NULL);
         if (error)
                 return snprintf(why, size, "%s", strerror(-error)), error;
         libdir_make(kube.dir, kube.config.shims, &kube.config.injection);

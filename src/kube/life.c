@@ -201,11 +201,22 @@ void life_news(struct life *life, const char *name, int is_there, uint64_t now_n
         }
 }
 
+static void flush(struct life *life)
+{
+        for (int i = 0; i < LIFE_LINKS; i++)
+                link_flush(&life->links[i]);
+}
+
 void life_looked(struct life *life)
 {
         plugin_looked(&life->plugin);
-        for (int i = 0; i < LIFE_LINKS; i++)
-                link_flush(&life->links[i]);
+        flush(life);
+}
+
+void life_update(struct life *life)
+{
+        plugin_update(&life->plugin);
+        flush(life);
 }
 
 static int stream_lost(const struct life *life)

@@ -31,6 +31,8 @@ struct life {
 void life_open(struct life *life, const struct host *host, const char *folder);
 // Ends in order and removes the socket.
 void life_close(struct life *life);
+// Health has changed.
+void life_update(struct life *life);
 // It is known who has which slot.
 void life_looked(struct life *life);
 // A file appeared or went in the folder.

@@ -48,8 +48,8 @@ int pods_read(struct slots *slots, const uint8_t *data, size_t size)
         return 0;
 }
 
-// A pod that was admitted a moment ago is not listed yet, and a kubelet that has just started may list nobody: so
-// only who was listed before can be missed, and, unless a promise waits for it, twice.
+// A pod that was admitted a moment ago is not listed yet, and a kubelet that has just started may list
+// nobody: so only who was listed before can be missed, and, unless a promise waits for it, twice.
 void pods_reap(struct slots *slots, int urgent)
 {
         const struct host *host = slots->host;
@@ -58,7 +58,8 @@ void pods_reap(struct slots *slots, int urgent)
                 struct slot *slot = &slots->slot[i];
 
                 slot->n_missed = slot->listed || !slot->seen ? 0 : slot->n_missed + 1;
-                if (slot->tenant >= 0 && slot->n_missed > !urgent && !host->services->n_processes(host->node, (uint32_t)slot->tenant))
+                if (slot->tenant >= 0 && slot->n_missed > !urgent &&
+                    !host->services->n_processes(host->node, (uint32_t)slot->tenant))
                         slots_free(slots, i);
         }
 }
@@ -76,7 +77,8 @@ static void on_end(void *context, int status, const char *text)
         struct pods *pods = context;
 
         if (status != GRPC_OK && !pods->silent)
-                fprintf(stderr, "taktd: pod-resources: %s; slots have no pods' names until it answers\n", text);
+                fprintf(stderr, "taktd: pod-resources: %s; slots have no pods' names until it answers\n",
+                        text);
         pods->silent = status != GRPC_OK;
         pods->asking = pods->urgent = 0;
         pods->looked(pods->context);
@@ -87,10 +89,11 @@ static void on_lost(struct link *link, void *context)
         (void)link, (void)context; // the call's end was told
 }
 
-void pods_open(struct pods *pods, const struct host *host, struct slots *slots, const char *kubelet, void (*looked)(void *),
-               void *context)
+void pods_open(struct pods *pods, const struct host *host, struct slots *slots, const char *kubelet,
+               void (*looked)(void *), void *context)
 {
-        *pods = (struct pods){.host = host, .slots = slots, .link.watch.fd = -1, .looked = looked, .context = context};
+        *pods = (struct pods){
+                .host = host, .slots = slots, .link.watch.fd = -1, .looked = looked, .context = context};
         snprintf(pods->path, sizeof pods->path, "%s/pod-resources/kubelet.sock", kubelet);
 }
 
@@ -116,7 +119,8 @@ int pods_look(struct pods *pods, int urgent)
                 return 0;
         error = connect_to(pods);
         if (!error)
-                error = rpc_ask(pods->link.rpc, "/v1.PodResourcesLister/List", NULL, 0, now_ns, now_ns + KUBE_CALL_NS, &answer, pods, NULL);
+                error = rpc_ask(pods->link.rpc, "/v1.PodResourcesLister/List", NULL, 0, now_ns,
+                                now_ns + KUBE_CALL_NS, &answer, pods, NULL);
         if (error)
                 return pods->urgent = 0, error;
         pods->asking = 1;
@@ -126,7 +130,8 @@ int pods_look(struct pods *pods, int urgent)
 
 uint64_t pods_due(const struct pods *pods)
 {
-        return link_is_open(&pods->link) ? takt_time_min(pods->due_ns, rpc_deadline(pods->link.rpc)) : pods->due_ns;
+        return link_is_open(&pods->link) ? takt_time_min(pods->due_ns, rpc_deadline(pods->link.rpc))
+                                         : pods->due_ns;
 }
 
 void pods_tick(struct pods *pods, uint64_t now_ns)

@@ -1,5 +1,5 @@
-// Who has which slot, by the kubelet's word (pod-resources): gives tenants the names of their pods, and takes back the
-// slots of pods that have ended, of which the kubelet tells device plugins nothing.
+// Who has which slot, by the kubelet's word (pod-resources): gives tenants the names of their pods, and takes
+// back the slots of pods that have ended, of which the kubelet tells device plugins nothing.
 #pragma once
 #include "kube/slots.h"
 
@@ -15,10 +15,10 @@ struct pods {
         void *context;
 };
 
-void pods_open(struct pods *pods, const struct host *host, struct slots *slots, const char *kubelet, void (*looked)(void *),
-               void *context);
-// Looks now. urgent: a slot that was once seen with a pod and is no more is free at once; else after two looks.
-// Returns 0: `looked` will be called; or a negative errno: there is nobody to ask.
+void pods_open(struct pods *pods, const struct host *host, struct slots *slots, const char *kubelet,
+               void (*looked)(void *), void *context);
+// Looks now. urgent: a slot that was once seen with a pod and is no more is free at once; else after two
+// looks. Returns 0: `looked` will be called; or a negative errno: there is nobody to ask.
 int pods_look(struct pods *pods, int urgent);
 uint64_t pods_due(const struct pods *pods);
 void pods_tick(struct pods *pods, uint64_t now_ns);

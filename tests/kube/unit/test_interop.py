@@ -192,6 +192,14 @@ class Interop(unittest.TestCase):
         self.assertEqual([d[1].decode() for d in devices], [self.slot(g, n) for g in range(2) for n in range(3)])
         self.assertEqual({d[2] for d in devices}, {b"Healthy"})
 
+    def test_a_lost_gpu_takes_all_its_slots_and_gives_them_back(self):
+        self.plugin.watch()
+        for make in (lambda path: open(path, "w").close(), os.unlink):
+            make(f"{self.dir}/run/lost/GPU-{GPUS[1]}")
+            devices = [dict(fields(device)) for _, device in fields(next(self.plugin.stream))]
+            lost = b"Unhealthy" if make != os.unlink else b"Healthy"
+            self.assertEqual([d[2] for d in devices], [b"Healthy"] * 3 + [lost] * 3)
+
     def test_allocate_gives_a_folder_that_can_be_joined(self):
         env, mounts = self.plugin.allocate(self.slot(1, 0))
         self.assertEqual(env["TAKT_SOCKET"], "/run/takt/join")
