@@ -270,6 +270,27 @@ static int takt_key(struct reader *r, void *to, const char *key, const yaml_node
         return -ENOENT;
 }
 
+// NVIDIA's plugin's own flags; of one we do what it says.
+static int plugin_flag(struct reader *r, void *to, const char *key, const yaml_node_t *at,
+                       const yaml_node_t *value)
+{
+        const char *text = text_of(value);
+
+        (void)at, (void)to;
+        if (strcmp(key, "sharedDevicesAllocationPolicy"))
+                return 0;
+        if (!text || (strcmp(text, "packed") && strcmp(text, "distributed")))
+                return wrong(r, value, "%s: is neither distributed nor packed", key);
+        r->config->packed = !strcmp(text, "packed");
+        return 0;
+}
+
+static int flag(struct reader *r, void *to, const char *key, const yaml_node_t *at, const yaml_node_t *value)
+{
+        (void)at;
+        return strcmp(key, "plugin") ? 0 : each(r, value, key, plugin_flag, to);
+}
+
 static int top_key(struct reader *r, void *to, const char *key, const yaml_node_t *at,
                    const yaml_node_t *value)
 {
@@ -278,8 +299,10 @@ static int top_key(struct reader *r, void *to, const char *key, const yaml_node_
                 return text_of(value) && !strcmp(text_of(value), "v1")
                                ? 0
                                : wrong(r, value, "version: is not v1");
-        if (!strcmp(key, "flags") || !strcmp(key, "imex")) // NVIDIA's plugin's own
+        if (!strcmp(key, "imex")) // NVIDIA's plugin's own
                 return 0;
+        if (!strcmp(key, "flags"))
+                return value->type == YAML_SCALAR_NODE ? 0 : each(r, value, key, flag, NULL);
         if (!strcmp(key, "sharing"))
                 return each(r, value, key, sharing_key, NULL);
         return strcmp(key, "takt") ? -ENOENT : each(r, value, key, takt_key, to);
@@ -356,6 +379,7 @@ static int apply_one(const struct config_resource *from, struct slots *slots, st
 int config_apply(const struct config *config, struct slots *slots, char *why, size_t size)
 {
         slots->n_resources = 0;
+        slots->packed = config->packed;
         for (uint32_t i = 0; i < config->n_resources; i++)
                 if (apply_one(&config->resource[i], slots, &slots->resource[slots->n_resources++], why,
                               size) < 0)

@@ -5,6 +5,7 @@
 struct config {
         char kubelet[80]; // folder of the kubelet's own
         struct injection injection;
+        uint8_t packed;
         char shims[96]; // where Takt's libraries are
         uint32_t n_resources;
         struct config_resource {

@@ -30,7 +30,8 @@ static void say(const struct slots *slots)
         for (uint32_t d = 0; d < slots->n_devices; d++)
                 for (uint32_t i = 0; i < slots->n_slots; i++)
                         if (slots->slot[i].device == d) {
-                                fprintf(stderr, "taktd: %s is %s\n", slots->device[d].uuid, slots->slot[i].ill ? "lost" : "well");
+                                fprintf(stderr, "taktd: %s is %s\n", slots->device[d].uuid,
+                                        slots->slot[i].ill ? "lost" : "well");
                                 break;
                         }
 }
@@ -49,8 +50,8 @@ static void news(struct node *node, struct watch *watch, uint32_t events)
         health->changed(health->context);
 }
 
-int health_open(struct health *health, const struct host *host, struct slots *slots, const char *dir, void (*changed)(void *),
-                void *context)
+int health_open(struct health *health, const struct host *host, struct slots *slots, const char *dir,
+                void (*changed)(void *), void *context)
 {
         int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 

@@ -22,7 +22,7 @@ static struct kube {
         struct life life[KUBE_RESOURCES_MAX];
         struct pods pods;
         struct health health;
-        char dir[64], folder[96];
+        char dir[80], folder[96];
         struct watch news, timer;
         int folder_watch; // inotify's number; -1: the folder is not there
         uint64_t armed_ns;

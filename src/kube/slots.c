@@ -6,8 +6,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-// A folder's name must be short (a socket's path has 108 bytes), and the same for the same slot of the same
-// resource: FNV-1a.
+// A folder's name must be short (a socket's path has 108 bytes, of which DIR may take 79), and the same for
+// the same slot of the same resource: FNV-1a.
 static uint64_t hash_of(const char *resource, const char *id)
 {
         uint64_t hash = UINT64_C(0xcbf29ce484222325);
@@ -28,8 +28,8 @@ static int add_slot(struct slots *slots, uint32_t resource, uint32_t device, uin
         if (slots->n_slots == KUBE_SLOTS_MAX)
                 return -ENOSPC;
         snprintf(slot.id, sizeof slot.id, "%s-%u", gpu.uuid, number);
-        snprintf(slot.dir, sizeof slot.dir, "%s/slots/%016lx", slots->dir,
-                 hash_of(slots->resource[resource].name, slot.id));
+        snprintf(slot.dir, sizeof slot.dir, "%s/slots/%012lx", slots->dir,
+                 hash_of(slots->resource[resource].name, slot.id) >> 16);
         slots->slot[slots->n_slots++] = slot;
         return 0;
 }
@@ -148,7 +148,8 @@ static int better(const struct slots *slots, const uint32_t n_on[], uint32_t n, 
                 return enough_a;
         if (!enough_a && n_on[a] != n_on[b])
                 return n_on[a] > n_on[b];
-        return n_taken_on(slots, a) < n_taken_on(slots, b);
+        return slots->packed ? n_taken_on(slots, a) > n_taken_on(slots, b)
+                             : n_taken_on(slots, a) < n_taken_on(slots, b);
 }
 
 static int has(const uint32_t *list, uint32_t n, uint32_t value)

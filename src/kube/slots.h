@@ -16,7 +16,7 @@ struct resource {
 };
 
 struct slot {
-        char id[64], dir[96];
+        char id[64], dir[112];
         uint32_t resource, device;
         int32_t tenant; // -1: it holds none itself
         int32_t with;   // the slot whose tenant this one strengthens; -1: none
@@ -28,8 +28,9 @@ struct slot {
 
 struct slots {
         const struct host *host;
-        char dir[64];
+        char dir[80];
         uint32_t n_devices, n_resources, n_slots;
+        uint8_t packed; // prefer the fullest GPU, not the emptiest
         struct door_device device[KUBE_DEVICES_MAX];
         struct resource resource[KUBE_RESOURCES_MAX];
         struct slot slot[KUBE_SLOTS_MAX];
@@ -47,8 +48,9 @@ int slots_take(struct slots *slots, const uint32_t *which, uint32_t n, uint32_t 
 // Makes sure that the slot is held, as after a restart without its record.
 int slots_hold(struct slots *slots, uint32_t slot, char *why, size_t size);
 void slots_free(struct slots *slots, uint32_t slot);
-// Chooses n of the available slots, must[] among them: on the GPU with the least promised, and all on one GPU
-// if there is one with so many. ret has room for n. Returns how many were chosen.
+// Chooses n of the available slots, must[] among them: on the GPU with the fewest slots taken (or the most,
+// where they are packed), and all on one GPU if there is one with so many. ret has room for n. Returns how
+// many were chosen.
 uint32_t slots_prefer(const struct slots *slots, const uint32_t *available, uint32_t n_available,
                       const uint32_t *must, uint32_t n_must, uint32_t n, uint32_t *ret);
 // The slot that is this tenant's, or -1.

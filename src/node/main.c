@@ -34,8 +34,9 @@ static void stop(struct node *n, struct watch *watch, uint32_t events)
         n->quit = 1;
 }
 
-// One daemon a folder: the lock goes with the process, however it ends.
-static int lock_dir(const char *dir)
+// One daemon a folder: the lock goes with the process, however it ends. On a cluster's node the next one is
+// started while the last one ends, and waits for it.
+static int lock_dir(const char *dir, int wait)
 {
         char path[128];
         int fd;
@@ -46,7 +47,12 @@ static int lock_dir(const char *dir)
         fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (fd < 0)
                 return -errno;
-        return flock(fd, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+                return 0;
+        if (errno != EWOULDBLOCK || !wait)
+                return -errno;
+        fprintf(stderr, "taktd: waits for the end of the daemon in %s\n", dir);
+        return flock(fd, LOCK_EX) < 0 ? -errno : 0;
 }
 
 // The tables need more than the 1024 that a process may have by default.
@@ -153,7 +159,7 @@ int main(int argc, char **argv)
                 else
                         return fputs(usage, option == 'h' ? stdout : stderr), option == 'h' ? 0 : 2;
         }
-        error = lock_dir(node.dir);
+        error = lock_dir(node.dir, kube != NULL);
         if (error == -EWOULDBLOCK)
                 return fprintf(stderr, "taktd: a daemon is running in %s already\n", node.dir), 1;
         if (error < 0)

@@ -44,6 +44,7 @@ static void nvidias_file_is_taken_as_it_is(void **state)
         assert_int_equal(config.resource[0].replicas, 10);
         assert_int_equal(config.resource[0].n_first, UINT32_MAX);
         assert_true(config.resource[0].single);
+        assert_false(config.packed);
         assert_int_equal(config.resource[0].contract.class, CORE_CLASS_FAIR);
         assert_string_equal(config.kubelet, "/var/lib/kubelet");
 }
@@ -98,6 +99,17 @@ static void promises_and_devices_are_the_resources_own(void **state)
         slots.device[1].memory_bytes = UINT64_C(8) << 30;
         assert_int_equal(config_apply(&config, &slots, why, sizeof why), -EINVAL);
         assert_string_equal(why, "takt.dev/chat: memory: 12.0 GiB is more than the device's 8.0 GiB");
+}
+
+static void one_of_nvidias_flags_is_used(void **state)
+{
+        (void)state;
+        assert_int_equal(parse("flags: {plugin: {sharedDevicesAllocationPolicy: packed, x: [1]}}\n"
+                               "sharing: {timeSlicing: {resources: [{name: a/b, replicas: 2}]}}\n"),
+                         0);
+        assert_true(config.packed);
+        assert_int_equal(parse("flags: {plugin: {sharedDevicesAllocationPolicy: tight}}\n"), -EINVAL);
+        assert_string_equal(why, "line 1: sharedDevicesAllocationPolicy: is neither distributed nor packed");
 }
 
 static void what_is_wrong_is_named_with_its_line(void **state)
@@ -184,6 +196,7 @@ int main(void)
                 cmocka_unit_test(nvidias_file_is_taken_as_it_is),
                 cmocka_unit_test(keys_come_in_any_order),
                 cmocka_unit_test(promises_and_devices_are_the_resources_own),
+                cmocka_unit_test(one_of_nvidias_flags_is_used),
                 cmocka_unit_test(what_is_wrong_is_named_with_its_line),
                 cmocka_unit_test(a_promise_takes_no_nothing),
         };
