@@ -8,66 +8,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-struct unit {
-        const char *name;
-        double factor;
-};
-
-static int with_unit(const char *text, const struct unit *units, double *ret)
-{
-        char *end;
-        double value = strtod(text, &end);
-
-        if (end == text || value < 0 || value > 1e15)
-                return -EINVAL;
-        for (; units->name; units++)
-                if (!strcmp(end, units->name)) {
-                        *ret = value * units->factor;
-                        return 0;
-                }
-        return -EINVAL;
-}
-
-int cli_duration(const char *text, uint64_t *ret_ns)
-{
-        static const struct unit units[] = {{"ns", 1},  {"us", 1e3}, {"ms", 1e6},
-                                            {"s", 1e9}, {"m", 60e9}, {0}};
-        double value;
-
-        if (with_unit(text, units, &value) < 0 || value > 3600e9)
-                return -EINVAL;
-        *ret_ns = (uint64_t)value;
-        return 0;
-}
-
-int cli_size(const char *text, uint64_t *ret_bytes)
-{
-        static const struct unit units[] = {{"GiB", 1 << 30},
-                                            {"MiB", 1 << 20},
-                                            {"KiB", 1 << 10},
-                                            {"GB", 1e9},
-                                            {"MB", 1e6},
-                                            {"B", 1},
-                                            {0}};
-        double value;
-
-        if (with_unit(text, units, &value) < 0)
-                return -EINVAL;
-        *ret_bytes = (uint64_t)value;
-        return 0;
-}
-
-int cli_percent(const char *text, uint32_t *ret_ppm)
-{
-        static const struct unit units[] = {{"%", 1e4}, {0}};
-        double value;
-
-        if (with_unit(text, units, &value) < 0 || value > 1e6)
-                return -EINVAL;
-        *ret_ppm = (uint32_t)value;
-        return 0;
-}
-
 int cli_fail(int code, const char *format, ...)
 {
         va_list args;

@@ -20,11 +20,6 @@ int cmd_advise(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_load(int argc, char **argv);
 
-// "200ms", "2s", "500us" in ns; "8GiB", "512MiB" in bytes; "40%" in parts per million. Return 0, or -EINVAL.
-int cli_duration(const char *text, uint64_t *ret_ns);
-int cli_size(const char *text, uint64_t *ret_bytes);
-int cli_percent(const char *text, uint32_t *ret_ppm);
-
 // The folder of the daemon's sockets: TAKT_DIR, or the system's if it runs, or the user's own.
 const char *cli_dir(void);
 // Connects to the control socket. Returns a descriptor or a negative errno.

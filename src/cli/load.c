@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "base/units.h"
 #include "cli/cli.h"
 #include "cli/load_http.h"
 #include "cli/load_plan.h"
@@ -75,7 +76,7 @@ static int take(struct options *o, int option, const char *value)
         case 'x':
                 return positive(value, &o->speed);
         case 'd':
-                return cli_duration(value, &o->wish.duration_ns);
+                return takt_duration_parse(value, &o->wish.duration_ns);
         case 's':
                 o->wish.seed = strtoull(value, NULL, 10);
                 return 0;
@@ -84,9 +85,9 @@ static int take(struct options *o, int option, const char *value)
         case 'o':
                 return range(value, o->wish.output);
         case 'T':
-                return cli_duration(value, &o->slo_ttft);
+                return takt_duration_parse(value, &o->slo_ttft);
         case 'E':
-                return cli_duration(value, &o->slo_e2e);
+                return takt_duration_parse(value, &o->slo_e2e);
         case 'f':
                 o->out = value;
                 return 0;

@@ -17,12 +17,14 @@
 #include "base/clock.h"
 #include "node/node.h"
 
-static const char usage[] = "usage: taktd [--dir DIR] [--user] [--device UUID:BYTES]... [--ready FD]\n"
-                            "  --dir DIR           where the sockets are (default: /run/takt)\n"
-                            "  --user              a user's own daemon: ends with its last tenant\n"
-                            "  --device UUID:BYTES use this GPU instead of asking NVML; may be repeated\n"
-                            "  --ready FD          write a byte there once tenants can come\n"
-                            "  --version, --help\n";
+static const char usage[] =
+        "usage: taktd [--dir DIR] [--user] [--device UUID:BYTES]... [--ready FD] [--kube CONFIG]\n"
+        "  --dir DIR           where the sockets are (default: /run/takt)\n"
+        "  --user              a user's own daemon: ends with its last tenant\n"
+        "  --device UUID:BYTES use this GPU instead of asking NVML; may be repeated\n"
+        "  --ready FD          write a byte there once tenants can come\n"
+        "  --kube CONFIG       serve pods too, as a device plugin of this node's kubelet\n"
+        "  --version, --help\n";
 
 static struct node node;
 
@@ -32,8 +34,9 @@ static void stop(struct node *n, struct watch *watch, uint32_t events)
         n->quit = 1;
 }
 
-// One daemon a folder: the lock goes with the process, however it ends.
-static int lock_dir(const char *dir)
+// One daemon a folder: the lock goes with the process, however it ends. On a cluster's node the next one is
+// started while the last one ends, and waits for it.
+static int lock_dir(const char *dir, int wait)
 {
         char path[128];
         int fd;
@@ -44,7 +47,12 @@ static int lock_dir(const char *dir)
         fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (fd < 0)
                 return -errno;
-        return flock(fd, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+                return 0;
+        if (errno != EWOULDBLOCK || !wait)
+                return -errno;
+        fprintf(stderr, "taktd: waits for the end of the daemon in %s\n", dir);
+        return flock(fd, LOCK_EX) < 0 ? -errno : 0;
 }
 
 // The tables need more than the 1024 that a process may have by default.
@@ -107,6 +115,8 @@ static void loop(void)
                         if (watch->fd >= 0) // an earlier event of this turn may have closed it
                                 watch->ready(&node, watch, events[i].events);
                 }
+                if (node.door)
+                        node.door->turn();
         }
 }
 
@@ -114,6 +124,8 @@ static void end(void)
 {
         char path[128];
 
+        if (node.door)
+                node.door->close();
         for (uint32_t i = 0; i < NODE_TENANTS_MAX; i++)
                 tenant_drop(&node, i);
         snprintf(path, sizeof path, "%s/control", node.dir);
@@ -123,13 +135,11 @@ static void end(void)
 
 int main(int argc, char **argv)
 {
-        static const struct option options[] = {{"dir", 1, 0, 'd'},
-                                                {"user", 0, 0, 'u'},
-                                                {"device", 1, 0, 'g'},
-                                                {"ready", 1, 0, 'r'},
-                                                {"version", 0, 0, 'v'},
-                                                {"help", 0, 0, 'h'},
-                                                {0}};
+        static const struct option options[] = {
+                {"dir", 1, 0, 'd'},  {"user", 0, 0, 'u'},    {"device", 1, 0, 'g'}, {"ready", 1, 0, 'r'},
+                {"kube", 1, 0, 'k'}, {"version", 0, 0, 'v'}, {"help", 0, 0, 'h'},   {0}};
+        const char *kube = NULL;
+        char why[512];
         int option, ready = -1, error;
 
         snprintf(node.dir, sizeof node.dir, "/run/takt");
@@ -142,12 +152,14 @@ int main(int argc, char **argv)
                         continue;
                 else if (option == 'r')
                         ready = atoi(optarg);
+                else if (option == 'k')
+                        kube = optarg;
                 else if (option == 'v')
                         return puts("taktd " TAKT_VERSION), 0;
                 else
                         return fputs(usage, option == 'h' ? stdout : stderr), option == 'h' ? 0 : 2;
         }
-        error = lock_dir(node.dir);
+        error = lock_dir(node.dir, kube != NULL);
         if (error == -EWOULDBLOCK)
                 return fprintf(stderr, "taktd: a daemon is running in %s already\n", node.dir), 1;
         if (error < 0)
@@ -156,6 +168,8 @@ int main(int argc, char **argv)
                 devices_find(&node);
         if ((error = start()) < 0)
                 return fprintf(stderr, "taktd: %s: %s\n", node.dir, strerror(-error)), 1;
+        if (kube && door_open(&node, kube, why, sizeof why) < 0)
+                return fprintf(stderr, "taktd: --kube: %s\n", why), 1;
         if (ready >= 0) {
                 if (write(ready, "1", 1) != 1)
                         return 1;
