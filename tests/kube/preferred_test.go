@@ -36,12 +36,16 @@ func TestPodsArePackedWhereTheFileSaysSo(t *testing.T) {
 	}
 }
 
-func TestSlotsOfOnePodAreSpreadToo(t *testing.T) {
+// A container works on one GPU, so that is where all its slots are.
+func TestSlotsOfOneContainerAreOnOneGPU(t *testing.T) {
 	n, _ := served(t)
-	pod := node.Pod(resource, 2)
-	admit(t, n, pod)
-	slots := n.Slots(pod, node.Work, resource)
-	if len(slots) != 2 || gpuOf(t, slots[0]) == gpuOf(t, slots[1]) {
-		t.Fatalf("it holds %v", slots)
+	running(t, n)
+	for range 2 {
+		pod := node.Pod(resource, 2)
+		admit(t, n, pod)
+		slots := n.Slots(pod, node.Work, resource)
+		if len(slots) != 2 || gpuOf(t, slots[0]) != gpuOf(t, slots[1]) {
+			t.Fatalf("it holds %v", slots)
+		}
 	}
 }

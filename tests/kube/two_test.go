@@ -67,5 +67,25 @@ func TestTwoDaemonsAndANewKubelet(t *testing.T) {
 	n.RestartKubelet()
 	n.Await(resource, all)
 	both(t, n)
-	running(t, n)
+	n.Until(func() error {
+		pod := node.Pod(resource, 1)
+		defer n.Delete(pod)
+		return n.Admit(pod)
+	})
+}
+
+// An update of the daemon on a node: both have the same folder, so one follows the other.
+func TestNewDaemonInTheSameFolderTakesOver(t *testing.T) {
+	n, old := served(t)
+	pod, had := running(t, n)
+	next := &daemon{t: t, dir: old.dir, args: old.args}
+	next.start()
+	counted(t, n)
+	old.stop()
+	n.Await(resource, all)
+	counted(t, n)
+	keeps(t, n, pod, had)
+	run(t, n, pod, node.Work)
+	next.stop()
+	n.Await(resource, node.Count{Capacity: 2 * perGPU})
 }

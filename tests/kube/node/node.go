@@ -5,7 +5,9 @@ package node
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"sync"
@@ -50,8 +52,9 @@ func New(t testing.TB) *Node {
 		t.Fatal(err)
 	}
 	n := &Node{t: t, running: make(map[string]container)}
-	klog.LogToStderr(false)
-	klog.SetOutput(&n.log)
+	if err := logTo(&n.log); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		n.StopKubelet()
 		klog.Flush()
@@ -60,6 +63,14 @@ func New(t testing.TB) *Node {
 		}
 	})
 	return n
+}
+
+// logTo has the kubelet's code write its log, each line once, and nothing to the terminal.
+func logTo(to io.Writer) error {
+	flags := flag.NewFlagSet("klog", flag.ContinueOnError)
+	klog.InitFlags(flags)
+	klog.SetOutput(to)
+	return flags.Parse([]string{"-logtostderr=false", "-stderrthreshold=FATAL", "-one_output"})
 }
 
 func emptied(folder string) error {

@@ -68,7 +68,8 @@ func (p *plugin) register(ctx context.Context, n int) (*registration, error) {
 		return r, err
 	}
 	defer conn.Close()
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	// A kubelet that starts may have swept our socket away before it looks for it; it would look for ten seconds.
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	_, err = pluginapi.NewRegistrationClient(conn).Register(ctx, &pluginapi.RegisterRequest{
 		Version: pluginapi.Version, Endpoint: name, ResourceName: p.resource, Options: p.options(),

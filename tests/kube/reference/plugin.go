@@ -113,7 +113,8 @@ func (p *plugin) PreStartContainer(_ context.Context, request *pluginapi.PreStar
 	return &pluginapi.PreStartContainerResponse{}, p.known(request.DevicesIds)
 }
 
-// GetPreferredAllocation steers to the GPU with the fewest slots taken, or with the most where slots are packed.
+// GetPreferredAllocation steers to the GPU with the fewest slots taken, or with the most where slots are packed, and
+// keeps one container's slots together.
 func (p *plugin) GetPreferredAllocation(_ context.Context, request *pluginapi.PreferredAllocationRequest) (*pluginapi.PreferredAllocationResponse, error) {
 	answer := &pluginapi.PreferredAllocationResponse{}
 	for _, c := range request.ContainerRequests {
@@ -122,6 +123,12 @@ func (p *plugin) GetPreferredAllocation(_ context.Context, request *pluginapi.Pr
 			left := slices.DeleteFunc(slices.Clone(c.AvailableDeviceIDs), func(slot string) bool { return slices.Contains(chosen, slot) })
 			if len(left) == 0 {
 				break
+			}
+			beside := slices.DeleteFunc(slices.Clone(left), func(slot string) bool {
+				return len(chosen) > 0 && gpuOf(slot) != gpuOf(chosen[0])
+			})
+			if len(beside) > 0 {
+				left = beside
 			}
 			chosen = append(chosen, p.best(left))
 		}
