@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -33,13 +32,19 @@ type daemon struct {
 	out  *bytes.Buffer
 }
 
-// newDaemon lays out a daemon's folder; lines of the configuration file may be added.
-func newDaemon(t testing.TB, more ...string) *daemon {
+// settings are what a case adds to the usual configuration file.
+type settings struct{ flags, slot string }
+
+// newDaemon lays out a daemon's folder.
+func newDaemon(t testing.TB, with settings) *daemon {
 	t.Helper()
-	dir := t.TempDir()
+	dir, err := os.MkdirTemp("/run", "takt-") // short, as sockets lie below it
+	if err != nil {
+		t.Fatal(err)
+	}
 	config := filepath.Join(dir, "kube.yaml")
-	text := fmt.Sprintf("version: v1\n%ssharing:\n  timeSlicing:\n    resources:\n    - name: %s\n      replicas: %d\n",
-		strings.Join(more, ""), resource, perGPU)
+	text := "version: v1\n" + with.flags + fmt.Sprintf("sharing:\n  timeSlicing:\n    resources:\n    - name: %s\n      replicas: %d\n",
+		resource, perGPU) + with.slot
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -51,16 +56,19 @@ func newDaemon(t testing.TB, more ...string) *daemon {
 	}}
 }
 
-func startDaemon(t testing.TB, more ...string) *daemon {
+func startDaemon(t testing.TB, with settings) *daemon {
 	t.Helper()
-	d := newDaemon(t, more...)
+	d := newDaemon(t, with)
 	d.start()
 	return d
 }
 
+// named is the daemon that is to be tested; "" for the reference plugin.
+func named() string { return os.Getenv("TAKT_KUBE_DAEMON") }
+
 func (d *daemon) start() {
 	d.t.Helper()
-	if path := os.Getenv("TAKT_KUBE_DAEMON"); path != "" {
+	if path := named(); path != "" {
 		d.cmd = exec.Command(path, d.args...)
 	} else {
 		d.cmd = exec.Command("/proc/self/exe", d.args...)

@@ -12,11 +12,16 @@ import (
 )
 
 // served is the usual beginning: a kubelet, a daemon, and all slots known.
-func served(t *testing.T, more ...string) (*node.Node, *daemon) {
+func served(t *testing.T) (*node.Node, *daemon) {
+	t.Helper()
+	return servedWith(t, settings{})
+}
+
+func servedWith(t *testing.T, with settings) (*node.Node, *daemon) {
 	t.Helper()
 	n := node.New(t)
 	n.StartKubelet()
-	d := startDaemon(t, more...)
+	d := startDaemon(t, with)
 	n.Await(resource, all)
 	return n, d
 }

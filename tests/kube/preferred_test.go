@@ -28,7 +28,7 @@ func TestPodsAreSpreadOverGPUs(t *testing.T) {
 }
 
 func TestPodsArePackedWhereTheFileSaysSo(t *testing.T) {
-	n, _ := served(t, "flags:\n  plugin:\n    sharedDevicesAllocationPolicy: packed\n")
+	n, _ := servedWith(t, settings{flags: "flags:\n  plugin:\n    sharedDevicesAllocationPolicy: packed\n"})
 	for i := 1; i <= 2; i++ {
 		if on := spread(t, n, perGPU); len(on) != 1 {
 			t.Fatalf("GPU %d: %v", i, on)

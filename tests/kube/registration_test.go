@@ -15,7 +15,7 @@ func TestSlotsAppearAsCapacityAndAllocatable(t *testing.T) {
 	if got := n.Of(resource); got != node.Unknown {
 		t.Fatalf("before anybody registered: %v", got)
 	}
-	startDaemon(t)
+	startDaemon(t, settings{})
 	n.Await(resource, all)
 }
 
@@ -46,7 +46,7 @@ func TestSlotIDsAreUniqueShortAndTheSameInTheNextLife(t *testing.T) {
 
 func TestDaemonStartsBeforeTheKubelet(t *testing.T) {
 	n := node.New(t)
-	startDaemon(t)
+	startDaemon(t, settings{})
 	n.StartKubelet()
 	n.Await(resource, all)
 }
@@ -55,7 +55,7 @@ func TestDaemonStartsWhereNobodyAnswersTheKubeletsSocket(t *testing.T) {
 	n := node.New(t)
 	n.StartKubelet()
 	n.KillKubelet()
-	startDaemon(t)
+	startDaemon(t, settings{})
 	n.StartKubelet()
 	n.Await(resource, all)
 }

@@ -34,7 +34,7 @@ func counted(t *testing.T, n *node.Node) {
 func TestNewDaemonTakesOver(t *testing.T) {
 	n, old := served(t)
 	pod, had := running(t, n)
-	startDaemon(t)
+	startDaemon(t, settings{})
 	both(t, n)
 	counted(t, n)
 	old.stop()
@@ -47,7 +47,7 @@ func TestNewDaemonTakesOver(t *testing.T) {
 func TestNewDaemonGoesAgain(t *testing.T) {
 	n, _ := served(t)
 	pod, had := running(t, n)
-	late := startDaemon(t)
+	late := startDaemon(t, settings{})
 	both(t, n)
 	counted(t, n)
 	late.kill()
@@ -62,7 +62,7 @@ func TestNewDaemonGoesAgain(t *testing.T) {
 
 func TestTwoDaemonsAndANewKubelet(t *testing.T) {
 	n, _ := served(t)
-	startDaemon(t)
+	startDaemon(t, settings{})
 	both(t, n)
 	n.RestartKubelet()
 	n.Await(resource, all)
