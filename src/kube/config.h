@@ -1,6 +1,6 @@
 // The configuration: NVIDIA's time-slicing file as it is, and Takt's keys beside it.
 #pragma once
-#include "kube/plugin.h"
+#include "kube/recipe.h"
 
 struct config {
         char kubelet[80]; // folder of the kubelet's own

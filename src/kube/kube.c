@@ -8,6 +8,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 #include "base/clock.h"
+#include "kube/cdi.h"
 #include "kube/cgroup.h"
 #include "kube/config.h"
 #include "kube/health.h"
@@ -178,6 +179,9 @@ static int kube_open(struct node *node, const struct door_services *services, co
         if (error)
                 return snprintf(why, size, "%s", strerror(-error)), error;
         libdir_make(kube.dir, kube.config.shims, &kube.config.injection);
+        error = kube.config.injection.cdi[0] ? cdi_write(&kube.slots, &kube.config.injection) : 0;
+        if (error)
+                return snprintf(why, size, "cdi: %s: %s", kube.config.injection.cdi, strerror(-error)), error;
         watch_folder();
         pods_open(&kube.pods, &kube.host, &kube.slots, kube.config.kubelet, looked, NULL);
         for (uint32_t r = 0; r < kube.slots.n_resources; r++) {

@@ -1,19 +1,6 @@
 // The device plugin's methods, as one resource's socket answers them: messages in, messages out.
 #pragma once
-#include "kube/slots.h"
-
-// How a container comes to its slot.
-struct injection {
-        char lib[96];    // the host's folder of the shims; "": the image brings them
-        char driver[96]; // the host's folder that is mounted as the driver's; "": the container has its own
-        uint8_t preload;
-        char library_path[128]; // what follows the shims' folder in LD_LIBRARY_PATH
-};
-
-// Where containers find it.
-#define PLUGIN_RUN_DIR "/run/takt"
-#define PLUGIN_LIB_DIR "/opt/takt/lib"
-#define PLUGIN_DRIVER_DIR "/opt/takt/driver"
+#include "kube/recipe.h"
 
 struct plugin {
         struct slots *slots;

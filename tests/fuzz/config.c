@@ -1,4 +1,5 @@
-// Whatever is written as a configuration, as a promise or as a cgroup: refused with words, or within all limits.
+// Whatever is written as a configuration, as a promise or as a cgroup: refused with words, or within all
+// limits.
 #include <errno.h>
 #include <string.h>
 #include "bytes.h"

@@ -1,4 +1,5 @@
-// Whatever a caller sends to the plugin's methods: each call ends with a status, and the slots stay what they are.
+// Whatever a caller sends to the plugin's methods: each call ends with a status, and the slots stay what they
+// are.
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -35,7 +36,8 @@ static void rename_tenant(struct node *node, uint32_t tenant, const char *name)
         MUST(strlen(name) < 64);
 }
 
-static const struct door_services services = {.admit = admit, .drop = drop, .n_processes = n_processes, .rename = rename_tenant};
+static const struct door_services services = {
+        .admit = admit, .drop = drop, .n_processes = n_processes, .rename = rename_tenant};
 static const struct host host = {NULL, &services};
 static struct slots slots;
 
@@ -74,7 +76,8 @@ static void begin(void)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-        static const char *const methods[] = {"Allocate", "PreStartContainer", "GetPreferredAllocation", "GetDevicePluginOptions", "Nothing"};
+        static const char *const methods[] = {"Allocate", "PreStartContainer", "GetPreferredAllocation",
+                                              "GetDevicePluginOptions", "Nothing"};
         static const struct rpc_answer answer = {on_message, on_end};
         static const struct injection injection = {.lib = "/lib"};
         struct plugin plugin = {.slots = &slots, .injection = &injection};

@@ -1,4 +1,5 @@
-// Whatever a peer sends as HTTP/2: every request that the service was told of is gone once, and nothing is left.
+// Whatever a peer sends as HTTP/2: every request that the service was told of is gone once, and nothing is
+// left.
 #include <string.h>
 #include "base/time.h"
 #include "bytes.h"
@@ -8,7 +9,8 @@
 static int n_open;
 static struct rpc_call *last;
 
-static void request(void *context, struct rpc_call *call, const char *method, const uint8_t *data, size_t size)
+static void request(void *context, struct rpc_call *call, const char *method, const uint8_t *data,
+                    size_t size)
 {
         (void)context;
         n_open++;

@@ -157,9 +157,9 @@ class Interop(unittest.TestCase):
         self.start()
         self.plugin = self.kubelet.plugin()
 
-    def start(self, config=CONFIG):
+    def start(self, config=CONFIG, more=""):
         with open(f"{self.dir}/config.yaml", "w") as out:
-            out.write(config + f"takt: {{kubelet: {self.dir}/kubelet}}\n")
+            out.write(config + f"takt: {{kubelet: {self.dir}/kubelet, {more}}}\n")
         ready, write = os.pipe()
         self.daemon = subprocess.Popen(
             [f"{BUILD}/src/node/taktd", "--dir", f"{self.dir}/run", "--kube", f"{self.dir}/config.yaml", "--ready", str(write),
@@ -292,6 +292,23 @@ class Interop(unittest.TestCase):
             self.plugin.allocate(self.slot(0, 2))
         self.plugin.call("PreStartContainer", strings(1, [self.slot(0, 1)]))
         self.assertEqual(len(self.status()["tenants"]), 2)
+
+    def test_by_cdi_the_runtime_is_told(self):
+        _, mounts = self.plugin.allocate(self.slot(0, 1))
+        self.plugin.channel.close()
+        self.daemon.terminate()
+        self.daemon.wait()
+        self.start(more=f"cdi: {self.dir}/cdi")
+        self.plugin = self.kubelet.plugin()
+        container = dict(fields(self.plugin.call("Allocate", field(1, strings(1, [self.slot(0, 1)])))))[1]
+        answer = fields(container)
+        self.assertEqual([n for n, _ in answer], [1, 5])
+        kind, name = dict(fields(answer[1][1]))[1].decode().split("=")
+        spec = json.load(open(f"{self.dir}/cdi/takt.dev-slot.json"))
+        self.assertEqual((spec["cdiVersion"], spec["kind"], len(spec["devices"])), ("0.5.0", kind, 6))
+        edits = {d["name"]: d["containerEdits"] for d in spec["devices"]}[name]
+        self.assertEqual({m["containerPath"]: m["hostPath"] for m in edits["mounts"]}, mounts)
+        self.assertIn("TAKT_SOCKET=/run/takt/join", edits["env"])
 
     def test_before_a_container_starts_its_slot_is_held(self):
         self.plugin.call("PreStartContainer", strings(1, [self.slot(1, 2)]))
