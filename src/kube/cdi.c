@@ -29,15 +29,19 @@ static json_t *device(const struct slots *slots, uint32_t index, const struct in
 
         recipe_make(&recipe, slots, index, 1, injection);
         for (uint32_t i = 0; i < recipe.n_envs; i++) {
-                if (!strcmp(recipe.env[i].key, "TAKT_MEMORY_QUOTA")) // which depends on how many slots come together
+                if (!strcmp(recipe.env[i].key,
+                            "TAKT_MEMORY_QUOTA")) // which depends on how many slots come together
                         continue;
                 snprintf(text, sizeof text, "%s=%s", recipe.env[i].key, recipe.env[i].value);
                 json_array_append_new(env, json_string(text));
         }
         for (uint32_t i = 0; i < recipe.n_mounts; i++)
-                json_array_append_new(mounts, json_pack("{s:s,s:s,s:[s,s,s,s]}", "hostPath", recipe.mount[i].host, "containerPath",
-                                                        recipe.mount[i].container, "options", "ro", "nosuid", "nodev", "bind"));
-        return json_pack("{s:s,s:{s:o,s:o}}", "name", short_name(&slots->slot[index]), "containerEdits", "env", env, "mounts", mounts);
+                json_array_append_new(mounts,
+                                      json_pack("{s:s,s:s,s:[s,s,s,s]}", "hostPath", recipe.mount[i].host,
+                                                "containerPath", recipe.mount[i].container, "options", "ro",
+                                                "nosuid", "nodev", "bind"));
+        return json_pack("{s:s,s:{s:o,s:o}}", "name", short_name(&slots->slot[index]), "containerEdits",
+                         "env", env, "mounts", mounts);
 }
 
 static int write_whole(const char *folder, const char *text)

@@ -1,6 +1,7 @@
 // The slots as devices of the Container Device Interface, for runtimes that know it.
 //
-// One file names all slots: they are the same for as long as the configuration is. After the CDI specification 0.5.
+// One file names all slots: they are the same for as long as the configuration is. After the CDI
+// specification 0.5.
 #pragma once
 #include "kube/recipe.h"
 

@@ -5,8 +5,8 @@
 struct config {
         char kubelet[80]; // folder of the kubelet's own
         struct injection injection;
-        uint8_t packed;
-        char shims[96]; // where Takt's libraries are
+        uint8_t packed, watched; // watched: the kubelet's plugin watcher finds us
+        char shims[96];          // where Takt's libraries are
         uint32_t n_resources;
         struct config_resource {
                 char name[64];

@@ -23,7 +23,7 @@ static struct kube {
         struct life life[KUBE_RESOURCES_MAX];
         struct pods pods;
         struct health health;
-        char dir[80], folder[96];
+        char dir[80], folder[104];
         struct watch news, timer;
         int folder_watch; // inotify's number; -1: the folder is not there
         uint64_t armed_ns;
@@ -170,7 +170,8 @@ static int kube_open(struct node *node, const struct door_services *services, co
                 return snprintf(why, size, "--dir must be absolute, and at most %zu bytes",
                                 sizeof kube.dir - 1),
                        -EINVAL;
-        snprintf(kube.folder, sizeof kube.folder, "%s/device-plugins", kube.config.kubelet);
+        snprintf(kube.folder, sizeof kube.folder, "%s/%s", kube.config.kubelet,
+                 kube.config.watched ? "plugins_registry" : "device-plugins");
         error = slots_open(&kube.slots, &kube.host, kube.dir);
         if (!error)
                 error = watch_all();
@@ -187,7 +188,7 @@ static int kube_open(struct node *node, const struct door_services *services, co
         for (uint32_t r = 0; r < kube.slots.n_resources; r++) {
                 kube.life[r].plugin =
                         (struct plugin){&kube.slots, &kube.config.injection, .resource = r, .look = look};
-                life_open(&kube.life[r], &kube.host, kube.folder);
+                life_open(&kube.life[r], &kube.host, kube.folder, kube.config.watched);
         }
         turn();
         return 0;

@@ -5,6 +5,7 @@
 #include <string.h>
 #include "kube/cdi.h"
 #include "kube/deviceplugin.pb-c.h"
+#include "kube/pluginregistration.pb-c.h"
 
 #define ASK_MAX KUBE_SLOTS_MAX // ids in one request
 
@@ -287,6 +288,34 @@ static void pre_start(struct plugin *plugin, struct rpc_call *call, const uint8_
         v1beta1__pre_start_container_request__free_unpacked(request, NULL);
 }
 
+static void tell_info(struct plugin *plugin, struct rpc_call *call)
+{
+        static char *versions[] = {"v1beta1"};
+        Pluginregistration__PluginInfo message = PLUGINREGISTRATION__PLUGIN_INFO__INIT;
+
+        message.type = "DevicePlugin";
+        message.name = plugin->slots->resource[plugin->resource].name;
+        message.endpoint = (char *)(uintptr_t)plugin->endpoint;
+        message.supported_versions = versions;
+        message.n_supported_versions = 1;
+        reply(call, &message.base);
+}
+
+static void take_status(struct plugin *plugin, struct rpc_call *call, const uint8_t *data, size_t size)
+{
+        Pluginregistration__RegistrationStatus *status =
+                pluginregistration__registration_status__unpack(NULL, size, data);
+        V1beta1__Empty message = V1BETA1__EMPTY__INIT;
+
+        if (!status) {
+                bad_request(call);
+                return;
+        }
+        reply(call, &message.base);
+        plugin->notified(plugin, status->plugin_registered, status->error);
+        pluginregistration__registration_status__free_unpacked(status, NULL);
+}
+
 static void request(void *context, struct rpc_call *call, const char *method, const uint8_t *data,
                     size_t size)
 {
@@ -294,7 +323,12 @@ static void request(void *context, struct rpc_call *call, const char *method, co
         struct plugin *plugin = context;
         const char *name = strncmp(method, prefix, sizeof prefix - 1) ? "" : method + sizeof prefix - 1;
 
-        if (!strcmp(name, "GetDevicePluginOptions")) {
+        if (plugin->notified && !strcmp(method, "/pluginregistration.Registration/GetInfo")) {
+                tell_info(plugin, call);
+        } else if (plugin->notified &&
+                   !strcmp(method, "/pluginregistration.Registration/NotifyRegistrationStatus")) {
+                take_status(plugin, call, data, size);
+        } else if (!strcmp(name, "GetDevicePluginOptions")) {
                 options(call);
         } else if (!strcmp(name, "ListAndWatch")) {
                 plugin_farewell(plugin); // one kubelet, one stream

@@ -9,6 +9,10 @@ struct plugin {
         struct rpc_call *watching; // the ListAndWatch of the kubelet, if any
         uint8_t stale;             // it has not had the newest list
         uint8_t ended;             // it had a stream, and the stream ended
+        // Where the kubelet's watcher finds plugins by themselves: our socket's path, and whom it tells what
+        // came of it.
+        const char *endpoint;
+        void (*notified)(struct plugin *plugin, int registered, const char *error);
         // Asks who has which slot; NULL, or a negative errno: nobody knows. plugin_looked is called then.
         int (*look)(void);
         struct waiting {

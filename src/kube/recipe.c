@@ -14,16 +14,18 @@ static void mount(struct recipe *recipe, const char *host, const char *container
 static void shims(struct recipe *recipe, const struct injection *how)
 {
         mount(recipe, how->lib, RECIPE_LIB_DIR);
-        snprintf(recipe->library_path, sizeof recipe->library_path, RECIPE_LIB_DIR "%s%s", how->library_path[0] ? ":" : "",
-                 how->library_path);
+        snprintf(recipe->library_path, sizeof recipe->library_path, RECIPE_LIB_DIR "%s%s",
+                 how->library_path[0] ? ":" : "", how->library_path);
         if (how->preload)
-                env(recipe, "LD_PRELOAD", RECIPE_LIB_DIR "/libcuda.so.1:" RECIPE_LIB_DIR "/libnvidia-ml.so.1");
+                env(recipe, "LD_PRELOAD",
+                    RECIPE_LIB_DIR "/libcuda.so.1:" RECIPE_LIB_DIR "/libnvidia-ml.so.1");
         else
                 env(recipe, "LD_LIBRARY_PATH", recipe->library_path);
 }
 
 // Folders, never files: what lies in them may be made anew while the container runs.
-void recipe_make(struct recipe *ret, const struct slots *slots, uint32_t index, uint32_t n, const struct injection *how)
+void recipe_make(struct recipe *ret, const struct slots *slots, uint32_t index, uint32_t n,
+                 const struct injection *how)
 {
         const struct slot *slot = &slots->slot[index];
         uint64_t quota = slots->resource[slot->resource].contract.memory_bytes * n;

@@ -1,5 +1,5 @@
-// What makes a container a tenant: the environment and the folders that it gets. Told to the kubelet in Allocate's
-// answer, or to the container runtime by CDI.
+// What makes a container a tenant: the environment and the folders that it gets. Told to the kubelet in
+// Allocate's answer, or to the container runtime by CDI.
 #pragma once
 #include "kube/slots.h"
 
@@ -30,4 +30,5 @@ struct recipe {
 };
 
 // n: slots that the container has.
-void recipe_make(struct recipe *ret, const struct slots *slots, uint32_t slot, uint32_t n, const struct injection *injection);
+void recipe_make(struct recipe *ret, const struct slots *slots, uint32_t slot, uint32_t n,
+                 const struct injection *injection);
