@@ -173,6 +173,8 @@ static int kube_open(struct node *node, const struct door_services *services, co
         snprintf(kube.folder, sizeof kube.folder, "%s/%s", kube.config.kubelet,
                  kube.config.watched ? "plugins_registry" : "device-plugins");
         error = slots_open(&kube.slots, &kube.host, kube.dir);
+        if (error == -ENOSPC)
+                return snprintf(why, size, "more than %d slots", KUBE_SLOTS_MAX), error;
         if (!error)
                 error = watch_all();
         if (!error)

@@ -50,9 +50,9 @@ static void link_ended(struct link *link, void *context)
 static void accept_link(struct node *node, struct watch *watch, uint32_t events)
 {
         struct life *life = (struct life *)(void *)((char *)watch - offsetof(struct life, listening));
-        int fd = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        int fd = life->host->services->accept(node, watch->fd);
 
-        (void)node, (void)events;
+        (void)events;
         if (fd < 0)
                 return;
         for (int i = 0; i < LIFE_LINKS; i++)
