@@ -263,6 +263,14 @@ static int takt_key(struct reader *r, void *to, const char *key, const yaml_node
                 return take_text(r, key, value, c->shims, sizeof c->shims);
         if (!strcmp(key, "driver"))
                 return take_text(r, key, value, c->injection.driver, sizeof c->injection.driver);
+        if (!strcmp(key, "registration")) {
+                c->watched = text_of(value) && !strcmp(text_of(value), "watcher");
+                return c->watched || (text_of(value) && !strcmp(text_of(value), "kubelet"))
+                               ? 0
+                               : wrong(r, value, "registration: is neither kubelet nor watcher");
+        }
+        if (!strcmp(key, "cdi"))
+                return take_text(r, key, value, c->injection.cdi, sizeof c->injection.cdi);
         if (!strcmp(key, "libraryPath"))
                 return take_text(r, key, value, c->injection.library_path, sizeof c->injection.library_path);
         if (!strcmp(key, "preload"))

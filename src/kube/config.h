@@ -1,12 +1,12 @@
 // The configuration: NVIDIA's time-slicing file as it is, and Takt's keys beside it.
 #pragma once
-#include "kube/plugin.h"
+#include "kube/recipe.h"
 
 struct config {
         char kubelet[80]; // folder of the kubelet's own
         struct injection injection;
-        uint8_t packed;
-        char shims[96]; // where Takt's libraries are
+        uint8_t packed, watched; // watched: the kubelet's plugin watcher finds us
+        char shims[96];          // where Takt's libraries are
         uint32_t n_resources;
         struct config_resource {
                 char name[64];

@@ -8,6 +8,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 #include "base/clock.h"
+#include "kube/cdi.h"
 #include "kube/cgroup.h"
 #include "kube/config.h"
 #include "kube/health.h"
@@ -22,7 +23,7 @@ static struct kube {
         struct life life[KUBE_RESOURCES_MAX];
         struct pods pods;
         struct health health;
-        char dir[80], folder[96];
+        char dir[80], folder[104];
         struct watch news, timer;
         int folder_watch; // inotify's number; -1: the folder is not there
         uint64_t armed_ns;
@@ -169,8 +170,11 @@ static int kube_open(struct node *node, const struct door_services *services, co
                 return snprintf(why, size, "--dir must be absolute, and at most %zu bytes",
                                 sizeof kube.dir - 1),
                        -EINVAL;
-        snprintf(kube.folder, sizeof kube.folder, "%s/device-plugins", kube.config.kubelet);
+        snprintf(kube.folder, sizeof kube.folder, "%s/%s", kube.config.kubelet,
+                 kube.config.watched ? "plugins_registry" : "device-plugins");
         error = slots_open(&kube.slots, &kube.host, kube.dir);
+        if (error == -ENOSPC)
+                return snprintf(why, size, "more than %d slots", KUBE_SLOTS_MAX), error;
         if (!error)
                 error = watch_all();
         if (!error)
@@ -178,12 +182,15 @@ static int kube_open(struct node *node, const struct door_services *services, co
         if (error)
                 return snprintf(why, size, "%s", strerror(-error)), error;
         libdir_make(kube.dir, kube.config.shims, &kube.config.injection);
+        error = kube.config.injection.cdi[0] ? cdi_write(&kube.slots, &kube.config.injection) : 0;
+        if (error)
+                return snprintf(why, size, "cdi: %s: %s", kube.config.injection.cdi, strerror(-error)), error;
         watch_folder();
         pods_open(&kube.pods, &kube.host, &kube.slots, kube.config.kubelet, looked, NULL);
         for (uint32_t r = 0; r < kube.slots.n_resources; r++) {
                 kube.life[r].plugin =
                         (struct plugin){&kube.slots, &kube.config.injection, .resource = r, .look = look};
-                life_open(&kube.life[r], &kube.host, kube.folder);
+                life_open(&kube.life[r], &kube.host, kube.folder, kube.config.watched);
         }
         turn();
         return 0;

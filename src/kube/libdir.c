@@ -65,7 +65,7 @@ static int find_shims(char *path, size_t size)
 
 void libdir_make(const char *dir, const char *shims, struct injection *injection)
 {
-        const char *driver = injection->driver[0] ? PLUGIN_DRIVER_DIR : IMAGE_DRIVER_DIR;
+        const char *driver = injection->driver[0] ? RECIPE_DRIVER_DIR : IMAGE_DRIVER_DIR;
         char found[PATH_MAX] = "";
 
         if (shims[0])

@@ -50,9 +50,9 @@ static void link_ended(struct link *link, void *context)
 static void accept_link(struct node *node, struct watch *watch, uint32_t events)
 {
         struct life *life = (struct life *)(void *)((char *)watch - offsetof(struct life, listening));
-        int fd = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        int fd = life->host->services->accept(node, watch->fd);
 
-        (void)node, (void)events;
+        (void)events;
         if (fd < 0)
                 return;
         for (int i = 0; i < LIFE_LINKS; i++)
@@ -137,7 +137,7 @@ static void begin(struct life *life)
 
         life->plugin.ended = life->seen = 0;
         move(life, LIFE_ASKING, TAKT_NEVER);
-        if (!error)
+        if (!error && !life->plugin.notified)
                 error = ask(life);
         if (error == -ENOENT) // no kubelet: its socket's arrival is news
                 move(life, LIFE_DOWN, takt_clock_now() + KUBE_RETRY_MAX_NS);
@@ -163,8 +163,18 @@ static void again(struct life *life, uint64_t now_ns)
                 move(life, LIFE_DOWN, now_ns + KUBE_RETRY_MIN_NS);
 }
 
-void life_open(struct life *life, const struct host *host, const char *folder)
+// The watcher's word, in the place of Register's answer.
+static void notified(struct plugin *plugin, int is_registered, const char *error)
 {
+        struct life *life = (struct life *)(void *)((char *)plugin - offsetof(struct life, plugin));
+
+        registered(life, is_registered ? GRPC_OK : GRPC_UNKNOWN, error);
+}
+
+void life_open(struct life *life, const struct host *host, const char *folder, int is_watched)
+{
+        life->plugin.endpoint = life->path;
+        life->plugin.notified = is_watched ? notified : NULL;
         life->host = host;
         life->folder = folder;
         life->state = LIFE_DOWN;

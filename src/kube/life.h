@@ -11,7 +11,7 @@
 
 enum life_state {
         LIFE_DOWN = 0, // until `due_ns`
-        LIFE_ASKING,   // Register is on its way
+        LIFE_ASKING,   // Register is on its way, or the watcher has not found us yet
         LIFE_UP,       // registered
         LIFE_ENDING,   // the stream was ended; until the kubelet's connections are closed, or `due_ns`
 };
@@ -28,7 +28,9 @@ struct life {
         uint64_t due_ns, wait_ns;
 };
 
-void life_open(struct life *life, const struct host *host, const char *folder);
+// is_watched: the folder is that of the kubelet's plugin watcher, which finds us; else we register at its
+// socket there.
+void life_open(struct life *life, const struct host *host, const char *folder, int is_watched);
 // Ends in order and removes the socket.
 void life_close(struct life *life);
 // Health has changed.

@@ -3,7 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "kube/cdi.h"
 #include "kube/deviceplugin.pb-c.h"
+#include "kube/pluginregistration.pb-c.h"
 
 #define ASK_MAX KUBE_SLOTS_MAX // ids in one request
 
@@ -139,66 +141,6 @@ static void prefer(struct plugin *plugin, struct rpc_call *call, const uint8_t *
         v1beta1__preferred_allocation_request__free_unpacked(request, NULL);
 }
 
-struct recipe {
-        V1beta1__ContainerAllocateResponse message;
-        V1beta1__Pair env[8], *envs[8];
-        V1beta1__Mount mount[4], *mounts[4];
-        char library_path[320], quota[24];
-};
-
-static void env(struct recipe *recipe, const char *key, const char *value)
-{
-        V1beta1__Pair *pair = &recipe->env[recipe->message.n_envs];
-
-        v1beta1__pair__init(pair);
-        pair->key = (char *)(uintptr_t)key;
-        pair->value = (char *)(uintptr_t)value;
-        recipe->envs[recipe->message.n_envs++] = pair;
-}
-
-static void mount(struct recipe *recipe, const char *host, const char *container, int read_only)
-{
-        V1beta1__Mount *m = &recipe->mount[recipe->message.n_mounts];
-
-        v1beta1__mount__init(m);
-        m->host_path = (char *)(uintptr_t)host;
-        m->container_path = (char *)(uintptr_t)container;
-        m->read_only = read_only;
-        recipe->mounts[recipe->message.n_mounts++] = m;
-}
-
-// Folders, never files: what lies in them may be made anew while the container runs.
-static void write_recipe(const struct plugin *plugin, const struct slot *slot, uint32_t n,
-                         struct recipe *recipe)
-{
-        const struct injection *how = plugin->injection;
-        uint64_t quota = plugin->slots->resource[slot->resource].contract.memory_bytes * n;
-
-        v1beta1__container_allocate_response__init(&recipe->message);
-        recipe->message.envs = recipe->envs;
-        recipe->message.mounts = recipe->mounts;
-        mount(recipe, slot->dir, PLUGIN_RUN_DIR, 1);
-        env(recipe, "TAKT_SOCKET", PLUGIN_RUN_DIR "/join");
-        env(recipe, "TAKT_REQUESTS", PLUGIN_RUN_DIR "/requests");
-        env(recipe, "NVIDIA_VISIBLE_DEVICES", plugin->slots->device[slot->device].uuid);
-        if (quota) {
-                snprintf(recipe->quota, sizeof recipe->quota, "%lu", quota);
-                env(recipe, "TAKT_MEMORY_QUOTA", recipe->quota);
-        }
-        if (how->driver[0])
-                mount(recipe, how->driver, PLUGIN_DRIVER_DIR, 1);
-        if (!how->lib[0])
-                return;
-        mount(recipe, how->lib, PLUGIN_LIB_DIR, 1);
-        snprintf(recipe->library_path, sizeof recipe->library_path, PLUGIN_LIB_DIR "%s%s",
-                 how->library_path[0] ? ":" : "", how->library_path);
-        if (how->preload)
-                env(recipe, "LD_PRELOAD",
-                    PLUGIN_LIB_DIR "/libcuda.so.1:" PLUGIN_LIB_DIR "/libnvidia-ml.so.1");
-        else
-                env(recipe, "LD_LIBRARY_PATH", recipe->library_path);
-}
-
 // Keeps a call until it is known which promises have ended with their pods.
 static int wait_for_look(struct plugin *plugin, struct rpc_call *call, const uint8_t *data, size_t size)
 {
@@ -217,14 +159,66 @@ static int wait_for_look(struct plugin *plugin, struct rpc_call *call, const uin
         return 0;
 }
 
+// A container's answer, in the kubelet's words.
+struct words {
+        struct recipe recipe;
+        V1beta1__ContainerAllocateResponse message;
+        V1beta1__Pair env[8], *envs[8];
+        V1beta1__Mount mount[4], *mounts[4];
+        V1beta1__CDIDevice cdi, *cdis[1];
+        char cdi_name[64];
+};
+
+static void say_env(struct words *words, const struct recipe_env *env)
+{
+        V1beta1__Pair *pair = &words->env[words->message.n_envs];
+
+        v1beta1__pair__init(pair);
+        pair->key = (char *)(uintptr_t)env->key;
+        pair->value = (char *)(uintptr_t)env->value;
+        words->envs[words->message.n_envs++] = pair;
+}
+
+static void say_mount(struct words *words, const struct recipe_mount *mount)
+{
+        V1beta1__Mount *m = &words->mount[words->message.n_mounts];
+
+        v1beta1__mount__init(m);
+        m->host_path = (char *)(uintptr_t)mount->host;
+        m->container_path = (char *)(uintptr_t)mount->container;
+        m->read_only = 1;
+        words->mounts[words->message.n_mounts++] = m;
+}
+
+static void say_cdi(struct words *words, const struct slot *slot)
+{
+        v1beta1__cdidevice__init(&words->cdi);
+        cdi_name(slot, words->cdi_name, sizeof words->cdi_name);
+        words->cdi.name = words->cdi_name;
+        words->cdis[words->message.n_cdi_devices++] = &words->cdi;
+}
+
+// By CDI the runtime reads the rest in its file; how much memory there is only this answer can say.
 static void answer_recipe(struct plugin *plugin, struct rpc_call *call, uint32_t slot, uint32_t n)
 {
         V1beta1__AllocateResponse message = V1BETA1__ALLOCATE_RESPONSE__INIT;
         V1beta1__ContainerAllocateResponse *containers[1];
-        struct recipe recipe;
+        int by_cdi = plugin->injection->cdi[0] != 0;
+        struct words words;
 
-        write_recipe(plugin, &plugin->slots->slot[slot], n, &recipe);
-        containers[0] = &recipe.message;
+        recipe_make(&words.recipe, plugin->slots, slot, n, plugin->injection);
+        v1beta1__container_allocate_response__init(&words.message);
+        words.message.envs = words.envs;
+        words.message.mounts = words.mounts;
+        words.message.cdi_devices = words.cdis;
+        for (uint32_t i = 0; i < words.recipe.n_envs; i++)
+                if (!by_cdi || words.recipe.env[i].value == words.recipe.quota)
+                        say_env(&words, &words.recipe.env[i]);
+        for (uint32_t i = 0; i < words.recipe.n_mounts && !by_cdi; i++)
+                say_mount(&words, &words.recipe.mount[i]);
+        if (by_cdi)
+                say_cdi(&words, &plugin->slots->slot[slot]);
+        containers[0] = &words.message;
         message.container_responses = containers;
         message.n_container_responses = 1;
         reply(call, &message.base);
@@ -294,6 +288,34 @@ static void pre_start(struct plugin *plugin, struct rpc_call *call, const uint8_
         v1beta1__pre_start_container_request__free_unpacked(request, NULL);
 }
 
+static void tell_info(struct plugin *plugin, struct rpc_call *call)
+{
+        static char *versions[] = {"v1beta1"};
+        Pluginregistration__PluginInfo message = PLUGINREGISTRATION__PLUGIN_INFO__INIT;
+
+        message.type = "DevicePlugin";
+        message.name = plugin->slots->resource[plugin->resource].name;
+        message.endpoint = (char *)(uintptr_t)plugin->endpoint;
+        message.supported_versions = versions;
+        message.n_supported_versions = 1;
+        reply(call, &message.base);
+}
+
+static void take_status(struct plugin *plugin, struct rpc_call *call, const uint8_t *data, size_t size)
+{
+        Pluginregistration__RegistrationStatus *status =
+                pluginregistration__registration_status__unpack(NULL, size, data);
+        V1beta1__Empty message = V1BETA1__EMPTY__INIT;
+
+        if (!status) {
+                bad_request(call);
+                return;
+        }
+        reply(call, &message.base);
+        plugin->notified(plugin, status->plugin_registered, status->error);
+        pluginregistration__registration_status__free_unpacked(status, NULL);
+}
+
 static void request(void *context, struct rpc_call *call, const char *method, const uint8_t *data,
                     size_t size)
 {
@@ -301,7 +323,12 @@ static void request(void *context, struct rpc_call *call, const char *method, co
         struct plugin *plugin = context;
         const char *name = strncmp(method, prefix, sizeof prefix - 1) ? "" : method + sizeof prefix - 1;
 
-        if (!strcmp(name, "GetDevicePluginOptions")) {
+        if (plugin->notified && !strcmp(method, "/pluginregistration.Registration/GetInfo")) {
+                tell_info(plugin, call);
+        } else if (plugin->notified &&
+                   !strcmp(method, "/pluginregistration.Registration/NotifyRegistrationStatus")) {
+                take_status(plugin, call, data, size);
+        } else if (!strcmp(name, "GetDevicePluginOptions")) {
                 options(call);
         } else if (!strcmp(name, "ListAndWatch")) {
                 plugin_farewell(plugin); // one kubelet, one stream

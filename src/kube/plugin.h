@@ -1,19 +1,6 @@
 // The device plugin's methods, as one resource's socket answers them: messages in, messages out.
 #pragma once
-#include "kube/slots.h"
-
-// How a container comes to its slot.
-struct injection {
-        char lib[96];    // the host's folder of the shims; "": the image brings them
-        char driver[96]; // the host's folder that is mounted as the driver's; "": the container has its own
-        uint8_t preload;
-        char library_path[128]; // what follows the shims' folder in LD_LIBRARY_PATH
-};
-
-// Where containers find it.
-#define PLUGIN_RUN_DIR "/run/takt"
-#define PLUGIN_LIB_DIR "/opt/takt/lib"
-#define PLUGIN_DRIVER_DIR "/opt/takt/driver"
+#include "kube/recipe.h"
 
 struct plugin {
         struct slots *slots;
@@ -22,6 +9,10 @@ struct plugin {
         struct rpc_call *watching; // the ListAndWatch of the kubelet, if any
         uint8_t stale;             // it has not had the newest list
         uint8_t ended;             // it had a stream, and the stream ended
+        // Where the kubelet's watcher finds plugins by themselves: our socket's path, and whom it tells what
+        // came of it.
+        const char *endpoint;
+        void (*notified)(struct plugin *plugin, int registered, const char *error);
         // Asks who has which slot; NULL, or a negative errno: nobody knows. plugin_looked is called then.
         int (*look)(void);
         struct waiting {

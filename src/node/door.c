@@ -56,8 +56,9 @@ static void rename_tenant(struct node *node, uint32_t tenant, const char *name)
         snprintf(node->tenant[tenant].name, sizeof node->tenant[tenant].name, "%s", name);
 }
 
-static const struct door_services services = {watch_add, watch_change, watch_remove, listen_at,    devices,
-                                              admit,     tenant_drop,  n_processes,  rename_tenant};
+static const struct door_services services = {watch_add,   watch_change, watch_remove, listen_at,
+                                              accept_at,   devices,      admit,        tenant_drop,
+                                              n_processes, rename_tenant};
 
 // Beside this program as it was built, or as it was installed.
 static void *load(const char *name)

@@ -36,6 +36,7 @@ struct door_services {
         void (*watch_change)(struct node *node, struct watch *watch, uint32_t events); // EPOLLIN, EPOLLOUT
         void (*unwatch)(struct node *node, struct watch *watch);                       // closes it, too
         int (*listen)(const char *path, int type, uid_t owner);
+        int (*accept)(struct node *node, int fd); // -1: nobody, or nobody that there is room for
         // ret_devices has room for CORE_DEVICES_MAX (16).
         uint32_t (*devices)(const struct node *node, struct door_device *ret_devices);
         // Admits a tenant that lives until it is dropped. Returns its number; -EDQUOT: its promise or

@@ -128,6 +128,7 @@ static void what_is_wrong_is_named_with_its_line(void **state)
                 {"sharing: {timeSlicing: {resources: {}}}\n", "line 1: resources: is no list"},
                 {"sharing: {timeSlicing: {renameByDefault: yes}}\n",
                  "line 1: renameByDefault: is neither true nor false"},
+                {"takt: {registration: both}\n", "line 1: registration: is neither kubelet nor watcher"},
                 {"a: [\n", "line 2: did not find expected node content"},
         };
         static const struct {

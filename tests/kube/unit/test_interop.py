@@ -157,9 +157,9 @@ class Interop(unittest.TestCase):
         self.start()
         self.plugin = self.kubelet.plugin()
 
-    def start(self, config=CONFIG):
+    def start(self, config=CONFIG, more=""):
         with open(f"{self.dir}/config.yaml", "w") as out:
-            out.write(config + f"takt: {{kubelet: {self.dir}/kubelet}}\n")
+            out.write(config + f"takt: {{kubelet: {self.dir}/kubelet, {more}}}\n")
         ready, write = os.pipe()
         self.daemon = subprocess.Popen(
             [f"{BUILD}/src/node/taktd", "--dir", f"{self.dir}/run", "--kube", f"{self.dir}/config.yaml", "--ready", str(write),
@@ -292,6 +292,58 @@ class Interop(unittest.TestCase):
             self.plugin.allocate(self.slot(0, 2))
         self.plugin.call("PreStartContainer", strings(1, [self.slot(0, 1)]))
         self.assertEqual(len(self.status()["tenants"]), 2)
+
+    def test_by_cdi_the_runtime_is_told(self):
+        _, mounts = self.plugin.allocate(self.slot(0, 1))
+        self.plugin.channel.close()
+        self.daemon.terminate()
+        self.daemon.wait()
+        self.start(more=f"cdi: {self.dir}/cdi")
+        self.plugin = self.kubelet.plugin()
+        container = dict(fields(self.plugin.call("Allocate", field(1, strings(1, [self.slot(0, 1)])))))[1]
+        answer = fields(container)
+        self.assertEqual([n for n, _ in answer], [1, 5])
+        kind, name = dict(fields(answer[1][1]))[1].decode().split("=")
+        with open(f"{self.dir}/cdi/takt.dev-slot.json") as file:
+            spec = json.load(file)
+        self.assertEqual((spec["cdiVersion"], spec["kind"], len(spec["devices"])), ("0.5.0", kind, 6))
+        edits = {d["name"]: d["containerEdits"] for d in spec["devices"]}[name]
+        self.assertEqual({m["containerPath"]: m["hostPath"] for m in edits["mounts"]}, mounts)
+        self.assertIn("TAKT_SOCKET=/run/takt/join", edits["env"])
+
+    def found(self, seen):
+        """A plugin in the watcher's folder, as the kubelet takes it in."""
+        folder, path = f"{self.dir}/kubelet/plugins_registry", None
+        while not path:
+            path = next((f"{folder}/{name}" for name in os.listdir(folder) if name not in seen), None)
+            os.sched_yield()
+        seen.add(os.path.basename(path))
+        plugin = Plugin(path, None)
+        ask = plugin.channel.unary_unary("/pluginregistration.Registration/GetInfo")
+        info = dict(fields(ask(b"", timeout=10, wait_for_ready=True)))
+        self.assertEqual(info, {1: b"DevicePlugin", 2: b"takt.dev/chat", 3: path.encode(), 4: b"v1beta1"})
+        return plugin
+
+    def notify(self, plugin, status):
+        plugin.channel.unary_unary("/pluginregistration.Registration/NotifyRegistrationStatus")(status, timeout=10)
+
+    def test_the_plugin_watcher_finds_it(self):
+        self.plugin.channel.close()
+        self.daemon.terminate()
+        self.daemon.wait()
+        self.start(more="registration: watcher")
+        seen = set()
+        refused = self.found(seen)
+        self.notify(refused, field(2, b"not this one"))
+        refused.channel.close()
+        first = self.found(seen)
+        self.assertEqual(len(first.watch()), 6)
+        self.notify(first, b"\x08\x01")
+        first.stream.cancel()
+        first.channel.close()
+        self.plugin = self.found(seen)
+        self.assertEqual(len(self.plugin.watch()), 6)
+        self.assertTrue(self.kubelet.registered.empty())
 
     def test_before_a_container_starts_its_slot_is_held(self):
         self.plugin.call("PreStartContainer", strings(1, [self.slot(1, 2)]))

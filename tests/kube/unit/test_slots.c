@@ -70,7 +70,8 @@ static void rename_tenant(struct node *node, uint32_t tenant, const char *name)
         snprintf(fake.tenant[tenant].name, 64, "%s", name);
 }
 
-static const struct door_services services = {.admit = admit, .drop = drop, .n_processes = n_processes, .rename = rename_tenant};
+static const struct door_services services = {
+        .admit = admit, .drop = drop, .n_processes = n_processes, .rename = rename_tenant};
 static const struct host host = {NULL, &services};
 static struct slots slots;
 static char dir[64], why[256];
@@ -202,7 +203,8 @@ static void slots_of_one_container_are_one_tenant(void **state)
         assert_int_equal(n_tenants(), 1);
         slots.resource[0].single = 1;
         assert_int_equal(slots_take(&slots, two, 2, &slot, why, sizeof why), -EINVAL);
-        assert_string_equal(why, "a container may ask for one takt.dev/gpu, not 2 (failRequestsGreaterThanOne)");
+        assert_string_equal(why,
+                            "a container may ask for one takt.dev/gpu, not 2 (failRequestsGreaterThanOne)");
         slots_free(&slots, 1);
         assert_int_equal(slots.slot[2].with, -1);
 }
@@ -220,7 +222,8 @@ static void the_emptier_gpu_is_preferred_and_one_for_all(void **state)
         assert_int_equal(chosen[0], 3);
         assert_int_equal(slots.slot[chosen[1]].device, 0);
         take(4), take(5);
-        assert_int_equal(slots_prefer(&slots, few, 6, NULL, 0, 3, chosen), 3); // only the fuller one has three
+        assert_int_equal(slots_prefer(&slots, few, 6, NULL, 0, 3, chosen),
+                         3); // only the fuller one has three
         for (int i = 0; i < 3; i++)
                 assert_int_equal(slots.slot[chosen[i]].device, 1);
         assert_int_equal(slots_prefer(&slots, few, 6, NULL, 0, 6, chosen), 6);
