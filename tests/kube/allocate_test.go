@@ -67,14 +67,21 @@ func lives(t *testing.T, options *devicemanager.DeviceRunContainerOptions) {
 }
 
 func TestContainerIsGivenWhatItsRuntimeKnows(t *testing.T) {
-	n, _ := served(t)
-	pod := node.Pod(resource, 1)
-	admit(t, n, pod)
-	options, err := n.Run(pod, node.Work)
-	if err != nil {
-		t.Fatal(err)
+	for door, with := range map[string]settings{"as it comes": {}, "CDI": {takt: "takt:\n  cdi: /run/cdi\n"}} {
+		t.Run(door, func(t *testing.T) {
+			n, _ := servedWith(t, with)
+			pod := node.Pod(resource, 1)
+			admit(t, n, pod)
+			options, err := n.Run(pod, node.Work)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lives(t, options)
+			if door == "CDI" && len(options.CDIDevices) != 1 {
+				t.Errorf("CDI devices: %v", options.CDIDevices)
+			}
+		})
 	}
-	lives(t, options)
 }
 
 // The environment and mounts of slots on one container do not contradict one another.

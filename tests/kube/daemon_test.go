@@ -33,7 +33,7 @@ type daemon struct {
 }
 
 // settings are what a case adds to the usual configuration file.
-type settings struct{ flags, slot string }
+type settings struct{ flags, slot, takt string }
 
 // newDaemon lays out a daemon's folder.
 func newDaemon(t testing.TB, with settings) *daemon {
@@ -44,7 +44,7 @@ func newDaemon(t testing.TB, with settings) *daemon {
 	}
 	config := filepath.Join(dir, "kube.yaml")
 	text := "version: v1\n" + with.flags + fmt.Sprintf("sharing:\n  timeSlicing:\n    resources:\n    - name: %s\n      replicas: %d\n",
-		resource, perGPU) + with.slot
+		resource, perGPU) + with.slot + with.takt
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}

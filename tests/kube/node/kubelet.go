@@ -25,11 +25,12 @@ import (
 // kubelet is one life of a kubelet.
 type kubelet struct {
 	*devicemanager.ManagerImpl
-	ready       atomic.Bool
-	cancel      context.CancelFunc
-	stopped     chan struct{}
-	resources   *grpc.Server
-	resourcesAt string
+	ready        atomic.Bool
+	cancel       context.CancelFunc
+	stopped      chan struct{}
+	resources    *grpc.Server
+	resourcesAt  string
+	resourcesEnd chan struct{}
 }
 
 // StartKubelet starts a kubelet, which admits the pods that it finds once more; it gives the reason of each that it refused.
@@ -85,12 +86,17 @@ func (k *kubelet) serveResources(ctx context.Context, n *Node) error {
 	}
 	k.resources = grpc.NewServer(limiter.WithRateLimiter(ctx, "podresources", podresources.DefaultQPS, podresources.DefaultBurstTokens))
 	listapi.RegisterPodResourcesListerServer(k.resources, podresources.NewV1PodResourcesServer(ctx, providers(n, k)))
-	go k.resources.Serve(socket) //nolint:errcheck // it ends with Stop
+	k.resourcesEnd = make(chan struct{})
+	go func() {
+		defer close(k.resourcesEnd)
+		_ = k.resources.Serve(socket) // until Stop
+	}()
 	return nil
 }
 
 func (k *kubelet) stop() {
 	k.resources.Stop()
+	<-k.resourcesEnd // it removes the socket, which may not happen to the next kubelet's
 	close(k.stopped)
 	k.cancel()
 	_ = k.Stop(klog.Background())

@@ -61,7 +61,7 @@ func (p *plugin) register(ctx context.Context, n int) (*registration, error) {
 	}
 	r.server = grpc.NewServer(grpc.StatsHandler(r))
 	pluginapi.RegisterDevicePluginServer(r.server, p)
-	go r.server.Serve(listener) //nolint:errcheck // it ends with Stop
+	go func() { _ = r.server.Serve(listener) }() // until Stop
 
 	conn, err := grpc.NewClient("unix://"+pluginapi.KubeletSocket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost"))
 	if err != nil {
