@@ -40,7 +40,7 @@ func TestPodsArePackedWhereTheFileSaysSo(t *testing.T) {
 func TestSlotsOfOneContainerAreOnOneGPU(t *testing.T) {
 	n, _ := served(t)
 	running(t, n)
-	for range 2 {
+	for range 3 {
 		pod := node.Pod(resource, 2)
 		admit(t, n, pod)
 		slots := n.Slots(pod, node.Work, resource)
