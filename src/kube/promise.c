@@ -55,7 +55,7 @@ static int set(void *at, enum kind kind, const char *value)
         case SIZE:
                 return takt_size_parse(value, big) < 0 || !*big ? -EINVAL : 0;
         case PERCENT:
-                return takt_percent_parse(value, small) < 0 || !*small || *small > CORE_PPM ? -EINVAL : 0;
+                return takt_percent_parse(value, small) < 0 || !*small ? -EINVAL : 0;
         default:
                 n = kind == CLASS ? class_of(value) : number_of(value);
                 *small = n < 0 ? *small : (uint32_t)n;

@@ -57,6 +57,11 @@ static void memory_is_for_what_came(void **state)
         grpc_reader_free(&reader);
         assert_int_equal(grpc_read(&reader, over, sizeof over, &whole), -EMSGSIZE);
         grpc_reader_free(&reader);
+        reader.max = 2;
+        assert_int_equal(grpc_read(&reader, (const uint8_t *)"\0\0\0\0\2ab", 7, &whole), 7);
+        assert_true(whole);
+        assert_int_equal(grpc_read(&reader, (const uint8_t *)"\0\0\0\0\3", 5, &whole), -EMSGSIZE);
+        grpc_reader_free(&reader);
 }
 
 static void compressed_messages_are_none_of_ours(void **state)
