@@ -199,22 +199,20 @@ static int kube_open(struct node *node, const struct door_services *services, co
 // A slot is its container's: whoever comes from another pod has it from somewhere else.
 static int kube_may_join(uint32_t tenant, pid_t pid)
 {
-        int index = slots_of_tenant(&kube.slots, tenant);
-        struct slot *slot = index < 0 ? NULL : &kube.slots.slot[index];
+        int index = slots_of_tenant(&kube.slots, tenant), claim;
+        const struct slot *slot = &kube.slots.slot[index < 0 ? 0 : index];
         char pod[CGROUP_POD_SIZE];
         enum cgroup_qos qos;
 
-        if (!slot || cgroup_of(pid, pod, &qos) < 0)
-                return slot != NULL; // of this machine's root, as only it reaches the folder
-        if (slot->pod[0] && strcmp(slot->pod, pod)) {
+        if (index < 0 || cgroup_of(pid, pod, &qos) < 0)
+                return index >= 0; // of this machine's root, as only it reaches the folder
+        claim = slots_claim(&kube.slots, (uint32_t)index, pod);
+        if (claim < 0)
                 fprintf(stderr, "taktd: slot %s: process %d of pod %s is refused: it belongs to pod %s\n",
                         slot->id, (int)pid, pod, slot->pod);
-                return 0;
-        }
-        if (!slot->pod[0])
+        if (claim > 0)
                 kube.pods.due_ns = 0; // time to learn its name
-        memcpy(slot->pod, pod, sizeof pod);
-        return 1;
+        return claim >= 0;
 }
 
 static void kube_close(void)

@@ -191,6 +191,16 @@ uint32_t slots_prefer(const struct slots *slots, const uint32_t *available, uint
         return chosen;
 }
 
+int slots_claim(struct slots *slots, uint32_t index, const char *pod)
+{
+        struct slot *slot = &slots->slot[index];
+
+        if (slot->pod[0])
+                return strcmp(slot->pod, pod) ? -EPERM : 0;
+        snprintf(slot->pod, sizeof slot->pod, "%s", pod);
+        return 1;
+}
+
 int slots_of_tenant(const struct slots *slots, uint32_t tenant)
 {
         for (uint32_t i = 0; i < slots->n_slots; i++)

@@ -53,5 +53,8 @@ void slots_free(struct slots *slots, uint32_t slot);
 // many were chosen.
 uint32_t slots_prefer(const struct slots *slots, const uint32_t *available, uint32_t n_available,
                       const uint32_t *must, uint32_t n_must, uint32_t n, uint32_t *ret);
+// A process of this pod comes to the slot: it is the pod's from the first one on. Returns 1: the first; 0; or
+// -EPERM: it is another pod's.
+int slots_claim(struct slots *slots, uint32_t slot, const char *pod);
 // The slot that is this tenant's, or -1.
 int slots_of_tenant(const struct slots *slots, uint32_t tenant);

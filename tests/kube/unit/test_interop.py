@@ -5,6 +5,7 @@ import queue
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -145,6 +146,31 @@ class Plugin:
         except grpc.RpcError:
             pass
         self.channel.close()
+
+
+# A process in a pod's cgroup that joins a slot: prints the type of the frame that it is answered with.
+JOINER = """
+import socket, sys
+open(sys.argv[1] + "/cgroup.procs", "w").write("0")
+s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+s.connect(sys.argv[2])
+s.send(bytes.fromhex(sys.argv[3]))
+print(s.recv(4096)[4])
+"""
+WELCOME, REFUSED = "2", "3"
+
+
+def pod_cgroup(uid):
+    """A cgroup as a kubelet makes it, in either version; None where this user may make none."""
+    for root in ("/sys/fs/cgroup/pids", "/sys/fs/cgroup"):
+        path = f"{root}/takt-test-{os.getpid()}/kubepods/pod{uid}"
+        try:
+            os.makedirs(path)
+        except OSError:
+            continue
+        if os.access(f"{path}/cgroup.procs", os.W_OK):
+            return path
+    return None
 
 
 class Interop(unittest.TestCase):
@@ -344,6 +370,19 @@ class Interop(unittest.TestCase):
         self.plugin = self.found(seen)
         self.assertEqual(len(self.plugin.watch()), 6)
         self.assertTrue(self.kubelet.registered.empty())
+
+    def test_a_process_of_another_pod_is_refused(self):
+        pods = [pod_cgroup(f"fc4b7b33-2b0c-42d5-9244-93a11eca7e0{i}") for i in range(2)]
+        if None in pods:
+            self.skipTest("no cgroup can be made here")
+        _, mounts = self.plugin.allocate(self.slot(0, 0))
+        frame = struct.pack("<IHHHHI", 0x544B4154, 1, 280, 1, 0, 0) + struct.pack("<II", 1, 0) + bytes.fromhex(GPUS[0].replace("-", "")) + bytes(240)
+        said = [subprocess.run([sys.executable, "-c", JOINER, pod, mounts["/run/takt"] + "/join", frame.hex()], capture_output=True,
+                               text=True, check=True, timeout=10).stdout.strip() for pod in (pods[0], pods[1], pods[0])]
+        self.assertEqual(said, [WELCOME, REFUSED, WELCOME])
+        for pod in pods:
+            os.rmdir(pod)
+        os.removedirs(os.path.dirname(pods[0]))
 
     def test_before_a_container_starts_its_slot_is_held(self):
         self.plugin.call("PreStartContainer", strings(1, [self.slot(1, 2)]))

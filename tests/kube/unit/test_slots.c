@@ -185,6 +185,17 @@ static void a_slot_given_away_again_has_a_new_holder(void **state)
         assert_int_equal(n_tenants(), 4);
 }
 
+static void a_slot_is_its_first_pods(void **state)
+{
+        (void)state;
+        take(0);
+        assert_int_equal(slots_claim(&slots, 0, "fc4b7b33-2b0c-42d5-9244-93a11eca7e0c"), 1);
+        assert_int_equal(slots_claim(&slots, 0, "fc4b7b33-2b0c-42d5-9244-93a11eca7e0c"), 0);
+        assert_int_equal(slots_claim(&slots, 0, "fc4b7b33-2b0c-42d5-9244-93a11eca7e0d"), -EPERM);
+        take(0); // given to another
+        assert_int_equal(slots_claim(&slots, 0, "fc4b7b33-2b0c-42d5-9244-93a11eca7e0d"), 1);
+}
+
 static void slots_of_one_container_are_one_tenant(void **state)
 {
         const uint32_t two[] = {1, 2}, apart[] = {3, 4};
@@ -302,6 +313,7 @@ int main(void)
                 TEST(ids_and_folders_are_the_same_in_the_next_life),
                 TEST(the_folder_is_the_record),
                 TEST(a_slot_given_away_again_has_a_new_holder),
+                TEST(a_slot_is_its_first_pods),
                 TEST(slots_of_one_container_are_one_tenant),
                 TEST(the_emptier_gpu_is_preferred_and_one_for_all),
                 TEST(who_was_listed_and_is_no_more_has_ended),
