@@ -9,87 +9,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-struct unit {
-        const char *name;
-        double factor;
-};
-
-static int is_digit(char c)
-{
-        return c >= '0' && c <= '9';
-}
-
-static int with_unit(const char *text, const struct unit *units, double *ret)
-{
-        char *end;
-        double value;
-
-        if (!is_digit(*text) && *text != '.')
-                return -EINVAL; // strtod takes more for a number than people do
-        value = strtod(text, &end);
-        for (; units->name; units++)
-                if (!strcmp(end, units->name)) {
-                        *ret = value * units->factor;
-                        return *ret <= 1e18 ? 0 : -EINVAL;
-                }
-        return -EINVAL;
-}
-
-int cli_duration(const char *text, uint64_t *ret_ns)
-{
-        static const struct unit units[] = {{"ns", 1},  {"us", 1e3}, {"ms", 1e6},
-                                            {"s", 1e9}, {"m", 60e9}, {0}};
-        double value;
-
-        if (with_unit(text, units, &value) < 0 || value > 3600e9)
-                return -EINVAL;
-        *ret_ns = (uint64_t)value;
-        return 0;
-}
-
-int cli_size(const char *text, uint64_t *ret_bytes)
-{
-        static const struct unit units[] = {{"GiB", 1 << 30},
-                                            {"MiB", 1 << 20},
-                                            {"KiB", 1 << 10},
-                                            {"GB", 1e9},
-                                            {"MB", 1e6},
-                                            {"B", 1},
-                                            {0}};
-        double value;
-
-        if (with_unit(text, units, &value) < 0)
-                return -EINVAL;
-        *ret_bytes = (uint64_t)value;
-        return 0;
-}
-
-int cli_percent(const char *text, uint32_t *ret_ppm)
-{
-        static const struct unit units[] = {{"%", 1e4}, {0}};
-        double value;
-
-        if (with_unit(text, units, &value) < 0 || value > 1e6)
-                return -EINVAL;
-        *ret_ppm = (uint32_t)value;
-        return 0;
-}
-
-int cli_count(const char *text, uint64_t low, uint64_t high, uint64_t *ret)
-{
-        uint64_t value;
-        char *end;
-
-        if (!is_digit(*text))
-                return -EINVAL;
-        errno = 0;
-        value = strtoull(text, &end, 10);
-        if (*end || errno || value < low || value > high)
-                return -EINVAL;
-        *ret = value;
-        return 0;
-}
-
 int cli_wrong_option(int option, int error, char **argv)
 {
         if (option == ':')
@@ -101,6 +20,21 @@ int cli_wrong_option(int option, int error, char **argv)
         if (error)
                 return cli_fail(EXIT_USAGE, "not a value for this option: %s (see takt %s --help)", optarg,
                                 argv[0]);
+        return 0;
+}
+
+int cli_count(const char *text, uint64_t low, uint64_t high, uint64_t *ret)
+{
+        uint64_t value;
+        char *end;
+
+        if (*text < '0' || *text > '9') // strtoull takes more for a number than people do
+                return -EINVAL;
+        errno = 0;
+        value = strtoull(text, &end, 10);
+        if (*end || errno || value < low || value > high)
+                return -EINVAL;
+        *ret = value;
         return 0;
 }
 

@@ -22,10 +22,6 @@ int cmd_advise(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_load(int argc, char **argv);
 
-// "200ms", "2s", "500us" in ns; "8GiB", "512MiB" in bytes; "40%" in parts per million. Return 0, or -EINVAL.
-int cli_duration(const char *text, uint64_t *ret_ns);
-int cli_size(const char *text, uint64_t *ret_bytes);
-int cli_percent(const char *text, uint32_t *ret_ppm);
 // A plain number in [low, high]. 0, or -EINVAL.
 int cli_count(const char *text, uint64_t low, uint64_t high, uint64_t *ret);
 

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/time.h"
+#include "base/units.h"
 #include "cli/cli.h"
 #include "cli/figure.h"
 #include "cli/load_http.h"
@@ -102,7 +103,7 @@ static int take(struct options *o, int option, const char *value)
         case 'x':
                 return factor(value, &o->speed);
         case 'd':
-                return cli_duration(value, &o->wish.duration_ns);
+                return takt_duration_parse(value, &o->wish.duration_ns);
         case 's':
                 return cli_count(value, 0, UINT64_MAX, &o->wish.seed);
         case 'p':
@@ -110,11 +111,11 @@ static int take(struct options *o, int option, const char *value)
         case 'o':
                 return range(value, o->wish.output);
         case 'T':
-                return cli_duration(value, &o->slo_ttft);
+                return takt_duration_parse(value, &o->slo_ttft);
         case 'E':
-                return cli_duration(value, &o->slo_e2e);
+                return takt_duration_parse(value, &o->slo_e2e);
         case 'w':
-                return cli_duration(value, &o->timeout) || o->timeout < TAKT_MS ? -EINVAL : 0;
+                return takt_duration_parse(value, &o->timeout) || o->timeout < TAKT_MS ? -EINVAL : 0;
         case 'm':
                 o->model = value;
                 return 0;

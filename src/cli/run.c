@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include "base/units.h"
 #include "cli/cli.h"
 #include "cli/shimdir.h"
 
@@ -59,23 +60,23 @@ static int take(struct wish *w, int option, const char *value)
 {
         switch (option) {
         case 't':
-                return cli_duration(value, &w->ttft);
+                return takt_duration_parse(value, &w->ttft);
         case 'i':
-                return cli_duration(value, &w->itl);
+                return takt_duration_parse(value, &w->itl);
         case 's':
-                return cli_duration(value, &w->slo);
+                return takt_duration_parse(value, &w->slo);
         case 'b':
-                return cli_duration(value, &w->burst);
+                return takt_duration_parse(value, &w->burst);
         case 'd':
-                return cli_duration(value, &w->depth);
+                return takt_duration_parse(value, &w->depth);
         case 'e':
-                return cli_duration(value, &w->step);
+                return takt_duration_parse(value, &w->step);
         case 'p':
-                return cli_percent(value, &w->share);
+                return takt_percent_parse(value, &w->share);
         case 'k':
-                return cli_percent(value, &w->peak);
+                return takt_percent_parse(value, &w->peak);
         case 'm':
-                return cli_size(value, &w->memory);
+                return takt_size_parse(value, &w->memory);
         case 'c':
                 w->class = value;
                 return strcmp(value, "deadline") && strcmp(value, "fair") && strcmp(value, "idle") ? -EINVAL

@@ -99,7 +99,7 @@ static struct core_contract contract_of(json_t *object)
         };
 }
 
-static void explain(const struct node *node, const struct core_refusal *r, char *text, size_t size)
+void refusal_explain(const struct node *node, const struct core_refusal *r, char *text, size_t size)
 {
         const char *whose = r->seat < NODE_TENANTS_MAX && node->tenant[r->seat].used
                                     ? node->tenant[r->seat].name
@@ -163,12 +163,18 @@ static void do_register(struct node *node, struct stream *stream, json_t *object
                 refusal.reason = CORE_REFUSAL_INVALID;
                 index = -EDQUOT;
         } else {
-                index = tenant_register(node, called, &contract, small_number(object, "device"),
-                                        json_is_integer(reclaim) ? (int32_t)json_integer_value(reclaim) : -1,
-                                        stream->uid, (uint32_t)(stream - node->stream), &refusal);
+                const struct tenant_order order = {
+                        .name = called,
+                        .contract = &contract,
+                        .device = small_number(object, "device"),
+                        .reclaim = json_is_integer(reclaim) ? (int32_t)json_integer_value(reclaim) : -1,
+                        .uid = stream->uid,
+                        .control = (int32_t)(stream - node->stream)};
+
+                index = tenant_register(node, &order, &refusal);
         }
         if (index == -EDQUOT) {
-                explain(node, &refusal, text, sizeof text);
+                refusal_explain(node, &refusal, text, sizeof text);
                 answer_error(stream, "admission", text);
         } else if (index < 0) {
                 answer_error(stream, index == -ENODEV ? "device" : "system", strerror(-index));
@@ -225,13 +231,10 @@ static json_t *tenant_status(const struct node *node, uint32_t i)
 static json_t *device_status(const struct node *node, uint32_t d)
 {
         struct core_device_account a = {0};
-        const uint8_t *u = node->device[d].uuid;
-        char uuid[48];
+        char uuid[41];
 
         core_device_account(node->core, d, &a);
-        snprintf(uuid, sizeof uuid,
-                 "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2],
-                 u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+        devices_uuid(&node->device[d], uuid);
         return json_pack("{s:i,s:s,s:s,s:I,s:i,s:I,s:I,s:I,s:I,s:I,s:b}", "device", (int)d, "name",
                          node->device[d].name, "uuid", uuid, "memory",
                          (json_int_t)node->device[d].memory_bytes, "holder", (int)a.holder, "elapsed_ns",
@@ -353,7 +356,8 @@ void stream_accept(struct node *node, struct watch *watch, uint32_t events)
         while (stream < node->stream + NODE_STREAMS_MAX && stream->used)
                 stream++;
         if (peer_of(fd, &uid, NULL) < 0 ||
-            (!is_control && uid != node->tenant[watch->index].uid && uid != 0) ||
+            (!is_control && !node->tenant[watch->index].by_door && uid != node->tenant[watch->index].uid &&
+             uid != 0) ||
             !may_have_more(node, is_control ? STREAM_CONTROL : STREAM_REQUESTS, watch->index, uid)) {
                 close(fd);
                 return;

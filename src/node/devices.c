@@ -31,6 +31,15 @@ static int parse_uuid(const char *text, uint8_t uuid[16])
         return n == 32 && *text == ':' ? 0 : -EINVAL;
 }
 
+void devices_uuid(const struct device *device, char ret_text[41])
+{
+        const uint8_t *u = device->uuid;
+
+        snprintf(ret_text, 41, "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
+                 u[0], u[1], u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13],
+                 u[14], u[15]);
+}
+
 int devices_add(struct node *node, const char *text)
 {
         struct device *device = &node->device[node->n_devices];

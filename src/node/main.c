@@ -18,12 +18,13 @@
 #include "node/node.h"
 
 static const char usage[] =
-        "usage: taktd [--dir DIR] [--user] [--device UUID:BYTES]... [--ready FD] [--list]\n"
+        "usage: taktd [--dir DIR] [--user] [--device UUID:BYTES]... [--ready FD] [--kube CONFIG] [--list]\n"
         "  --dir DIR           where the sockets are (default: /run/takt)\n"
         "  --user              a user's own daemon: ends with its last tenant\n"
         "  --device UUID:BYTES use this GPU instead of asking NVML; may be repeated\n"
         "  --ready FD          write a byte there once tenants can come\n"
         "  --list              only say which GPUs NVML names; 69: none\n"
+        "  --kube CONFIG       serve pods too, as a device plugin of this node's kubelet\n"
         "  --version, --help\n";
 
 static struct node node;
@@ -34,8 +35,9 @@ static void stop(struct node *n, struct watch *watch, uint32_t events)
         n->quit = 1;
 }
 
-// One daemon a folder: the lock goes with the process, however it ends.
-static int lock_dir(const char *dir)
+// One daemon a folder: the lock goes with the process, however it ends. On a cluster's node the next one is
+// started while the last one ends, and waits for it.
+static int lock_dir(const char *dir, int wait)
 {
         char path[128];
         struct stat info;
@@ -53,7 +55,12 @@ static int lock_dir(const char *dir)
         fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (fd < 0)
                 return -errno;
-        return flock(fd, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+                return 0;
+        if (errno != EWOULDBLOCK || !wait)
+                return -errno;
+        fprintf(stderr, "taktd: waits for the end of the daemon in %s\n", dir);
+        return flock(fd, LOCK_EX) < 0 ? -errno : 0;
 }
 
 // The tables need more than the 1024 that a process may have by default.
@@ -116,6 +123,8 @@ static void loop(void)
                         if (watch->fd >= 0) // an earlier event of this turn may have closed it
                                 watch->ready(&node, watch, events[i].events);
                 }
+                if (node.door)
+                        node.door->turn();
         }
 }
 
@@ -123,6 +132,8 @@ static void end(void)
 {
         char path[128];
 
+        if (node.door)
+                node.door->close();
         for (uint32_t i = 0; i < NODE_TENANTS_MAX; i++)
                 tenant_drop(&node, i);
         snprintf(path, sizeof path, "%s/control", node.dir);
@@ -164,8 +175,11 @@ static int take(int option, const char *value, int *ready)
 int main(int argc, char **argv)
 {
         static const struct option options[] = {
-                {"dir", 1, 0, 'd'},  {"user", 0, 0, 'u'},    {"device", 1, 0, 'g'}, {"ready", 1, 0, 'r'},
-                {"list", 0, 0, 'l'}, {"version", 0, 0, 'v'}, {"help", 0, 0, 'h'},   {0}};
+                {"dir", 1, 0, 'd'},   {"user", 0, 0, 'u'}, {"device", 1, 0, 'g'},
+                {"ready", 1, 0, 'r'}, {"list", 0, 0, 'l'}, {"version", 0, 0, 'v'},
+                {"help", 0, 0, 'h'},  {"kube", 1, 0, 'k'}, {0}};
+        const char *kube = NULL;
+        char why[512];
         int option, ready = -1, error;
 
         opterr = 0;
@@ -181,12 +195,14 @@ int main(int argc, char **argv)
                         return fail(2, argv[optind - 1],
                                     option == '?' ? "unknown option (see taktd --help)"
                                                   : "needs a value (see taktd --help)");
-                if (take(option, optarg, &ready) < 0)
+                if (option == 'k')
+                        kube = optarg;
+                else if (take(option, optarg, &ready) < 0)
                         return fail(2, optarg, "not a value for this option (see taktd --help)");
         }
         if (optind < argc)
                 return fail(2, argv[optind], "unexpected (see taktd --help)");
-        error = lock_dir(node.dir);
+        error = lock_dir(node.dir, kube != NULL);
         if (error == -EWOULDBLOCK)
                 return fail(75, node.dir, "a daemon is running there already");
         if (error < 0)
@@ -195,6 +211,8 @@ int main(int argc, char **argv)
                 devices_find(&node);
         if ((error = start()) < 0)
                 return fail(1, node.dir, strerror(-error));
+        if (kube && door_open(&node, kube, why, sizeof why) < 0)
+                return fail(1, "--kube", why);
         if (ready >= 0) {
                 if (write(ready, "1", 1) != 1)
                         return 1;

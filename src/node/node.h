@@ -5,18 +5,10 @@
 #include "base/histogram.h"
 #include "base/time.h"
 #include "core/core.h"
+#include "node/door.h"
 #include "node/limits.h"
 #include "node/usage.h"
 #include "wire/page.h"
-
-struct node;
-
-// Something that epoll watches; `ready` is called when there is news.
-struct watch {
-        int fd; // -1: none
-        void (*ready)(struct node *node, struct watch *watch, uint32_t events);
-        uint32_t index; // of the session, tenant or stream that it belongs to
-};
 
 struct device {
         char name[64];
@@ -39,9 +31,10 @@ struct session {
 
 struct tenant {
         uint8_t used, seated;
+        uint8_t by_door; // lives until the door drops it; the door says who may join
         uint8_t holds, watched, free_mode;
         char name[64];
-        char dir[96];
+        char dir[112];
         uid_t uid;
         uint32_t device;
         struct core_contract contract;
@@ -85,6 +78,7 @@ struct node {
         struct stream stream[NODE_STREAMS_MAX];
         uint64_t owing; // bits of tenants whose gates closed: the core waits to hear what their pages say
         uint64_t n_events, n_bypasses;
+        const struct door *door; // NULL: none
 };
 
 // watch.c
@@ -102,6 +96,7 @@ int peer_of(int fd, uid_t *ret_uid, pid_t *ret_pid);
 int devices_find(struct node *node);
 int devices_add(struct node *node, const char *text);
 int devices_list(struct node *node); // prints them; returns the exit code
+void devices_uuid(const struct device *device, char ret_text[41]); // "GPU-" and five groups
 
 // session.c
 void session_accept(struct node *node, struct watch *watch, uint32_t events);
@@ -120,9 +115,16 @@ void sample_wake(struct node *node);
 void sample_session(struct node *node, struct session *session);
 
 // tenant.c
-int tenant_register(struct node *node, const char *name, const struct core_contract *contract,
-                    uint32_t device, int32_t reclaim, uid_t uid, uint32_t control,
-                    struct core_refusal *ret_refusal);
+struct tenant_order {
+        const char *name;
+        const struct core_contract *contract; // complete
+        uint32_t device;
+        int32_t reclaim; // the number it had before; -1: any
+        uid_t uid;
+        int32_t control; // the stream that keeps it
+        const char *dir; // of a tenant by the door; NULL: of its number
+};
+int tenant_register(struct node *node, const struct tenant_order *order, struct core_refusal *ret_refusal);
 void tenant_unused(struct node *node, uint32_t tenant);
 void tenant_drop(struct node *node, uint32_t tenant);
 void node_rest(struct node *node);
@@ -130,3 +132,7 @@ void node_rest(struct node *node);
 // control.c
 void stream_accept(struct node *node, struct watch *watch, uint32_t events);
 void stream_drop(struct node *node, uint32_t stream);
+void refusal_explain(const struct node *node, const struct core_refusal *refusal, char *text, size_t size);
+
+// door.c: loads the Kubernetes side and opens it. 0, or a negative errno with the reason.
+int door_open(struct node *node, const char *config, char *why, size_t size);

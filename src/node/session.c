@@ -224,10 +224,16 @@ static void joined(struct node *node, struct watch *watch, uint32_t events)
                 session_drop(node, watch->index);
 }
 
+static int may_join(const struct node *node, uint32_t tenant, uid_t uid, pid_t pid)
+{
+        const struct tenant *t = &node->tenant[tenant];
+
+        return t->by_door ? node->door->may_join(tenant, pid) : uid == t->uid || uid == 0;
+}
+
 void session_accept(struct node *node, struct watch *watch, uint32_t events)
 {
         struct session *s = session_free(node, watch->index);
-        const struct tenant *tenant = &node->tenant[watch->index];
         int fd = accept_at(node, watch->fd);
         uid_t uid;
         pid_t pid;
@@ -235,7 +241,7 @@ void session_accept(struct node *node, struct watch *watch, uint32_t events)
         (void)events;
         if (fd < 0)
                 return;
-        if (!s || peer_of(fd, &uid, &pid) < 0 || (uid != tenant->uid && uid != 0)) {
+        if (!s || peer_of(fd, &uid, &pid) < 0 || !may_join(node, watch->index, uid, pid)) {
                 send_refusal(fd, TAKT_REFUSAL_FULL);
                 close(fd);
                 return;

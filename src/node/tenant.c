@@ -41,6 +41,14 @@ static int take_dir(const char *dir)
         return error;
 }
 
+static int open_to_all(int fd, const char *path, int open)
+{
+        if (fd < 0 || !open || chmod(path, 0666) == 0)
+                return fd;
+        close(fd);
+        return -EACCES;
+}
+
 // Whatever its last owner left at the path goes out of the way.
 static int listen_in(const struct node *node, const struct tenant *t, const char *name, int type)
 {
@@ -50,7 +58,7 @@ static int listen_in(const struct node *node, const struct tenant *t, const char
         snprintf(aside, sizeof aside, "%s.%lu", path, node->n_events);
         if (unlink(path) < 0 && errno == EISDIR && rename(path, aside) < 0)
                 return -errno;
-        return listen_at(path, type, t->uid);
+        return open_to_all(listen_at(path, type, t->uid), path, t->by_door);
 }
 
 // A user's libraries are not the next one's: whoever still has a hand in that folder could give them others.
@@ -69,11 +77,15 @@ static int open_sockets(struct node *node, struct tenant *t, uint32_t index)
 {
         int fd, error;
 
-        snprintf(t->dir, sizeof t->dir, "%s/t%u", node->dir, index);
+        if (!t->by_door)
+                snprintf(t->dir, sizeof t->dir, "%s/t%u", node->dir, index);
         error = take_dir(t->dir);
         if (error < 0)
                 return error;
         put_aside_libraries(node, t);
+        // A door's tenant is in a container of any user; the door keeps others out of the folders above.
+        if (t->by_door && chmod(t->dir, 0755) < 0)
+                return -errno;
         fd = listen_in(node, t, "join", SOCK_SEQPACKET);
         if (fd < 0)
                 return fd;
@@ -108,20 +120,19 @@ static int may_sit_down(const struct node *node, uid_t uid)
 }
 
 // Returns the tenant's number; -EDQUOT with the refusal filled in; or another negative errno.
-int tenant_register(struct node *node, const char *name, const struct core_contract *contract,
-                    uint32_t device, int32_t reclaim, uid_t uid, uint32_t control,
-                    struct core_refusal *ret_refusal)
+int tenant_register(struct node *node, const struct tenant_order *order, struct core_refusal *ret_refusal)
 {
-        int index = place(node, reclaim), error;
+        int index = place(node, order->reclaim), error;
         struct tenant *t;
-        struct core_event event = {.kind = CORE_EVENT_JOIN, .device = device, .contract = contract};
+        struct core_event event = {
+                .kind = CORE_EVENT_JOIN, .device = order->device, .contract = order->contract};
 
         if (index < 0)
                 return index;
-        if (device >= node->n_devices)
+        if (order->device >= node->n_devices)
                 return -ENODEV;
         *ret_refusal = (struct core_refusal){0};
-        if (!may_sit_down(node, uid)) {
+        if (!may_sit_down(node, order->uid)) {
                 ret_refusal->reason = CORE_REFUSAL_FULL;
                 return -EDQUOT;
         }
@@ -132,12 +143,15 @@ int tenant_register(struct node *node, const char *name, const struct core_contr
         t = &node->tenant[index];
         memset(t, 0, sizeof *t);
         t->used = t->seated = 1;
-        t->uid = uid;
-        t->device = device;
-        t->contract = *contract;
-        t->control = (int32_t)control;
+        t->by_door = order->dir != NULL;
+        t->uid = order->uid;
+        t->device = order->device;
+        t->contract = *order->contract;
+        t->control = order->control;
         t->join.fd = t->requests.fd = t->page_fd = -1;
-        snprintf(t->name, sizeof t->name, "%s", name);
+        snprintf(t->name, sizeof t->name, "%s", order->name);
+        if (t->by_door)
+                snprintf(t->dir, sizeof t->dir, "%s", order->dir);
         takt_histogram_init(&t->waits);
         error = page_open(t);
         if (!error)
@@ -196,6 +210,6 @@ void tenant_unused(struct node *node, uint32_t index)
 {
         const struct tenant *t = &node->tenant[index];
 
-        if (t->used && t->control < 0 && t->n_sessions == 0)
+        if (t->used && !t->by_door && t->control < 0 && t->n_sessions == 0)
                 tenant_drop(node, index);
 }

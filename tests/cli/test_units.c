@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include "base/units.h"
 #include "cli/cli.h"
 
 static void durations(void **state)
@@ -20,31 +21,32 @@ static void durations(void **state)
 
         (void)state;
         for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
-                assert_int_equal(cli_duration(good[i].text, &ns), 0);
+                assert_int_equal(takt_duration_parse(good[i].text, &ns), 0);
                 assert_int_equal(ns, good[i].ns);
         }
         for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-                if (cli_duration(bad[i], &ns) == 0)
+                if (takt_duration_parse(bad[i], &ns) == 0)
                         fail_msg("accepted: %s", bad[i]);
 }
 
 static void sizes(void **state)
 {
-        static const char *const bad[] = {"8",       "8G",    "8gib", "-1GiB", "nanGiB",
-                                          "9e14GiB", "1e19B", "GiB",  "8GiBs"};
+        static const char *const bad[] = {"8", "8gib", "-1GiB", "nanGiB", "9e14GiB", "1e19B", "GiB", "8GiBs"};
         uint64_t bytes;
 
         (void)state;
-        assert_int_equal(cli_size("8GiB", &bytes), 0);
+        assert_int_equal(takt_size_parse("8GiB", &bytes), 0);
         assert_int_equal(bytes, UINT64_C(8) << 30);
-        assert_int_equal(cli_size("0.5KiB", &bytes), 0);
+        assert_int_equal(takt_size_parse("0.5KiB", &bytes), 0);
         assert_int_equal(bytes, 512);
-        assert_int_equal(cli_size("3GB", &bytes), 0);
+        assert_int_equal(takt_size_parse("12Gi", &bytes), 0);
+        assert_int_equal(bytes, UINT64_C(12) << 30);
+        assert_int_equal(takt_size_parse("3GB", &bytes), 0);
         assert_int_equal(bytes, 3000000000);
-        assert_int_equal(cli_size("7B", &bytes), 0);
+        assert_int_equal(takt_size_parse("7B", &bytes), 0);
         assert_int_equal(bytes, 7);
         for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-                if (cli_size(bad[i], &bytes) == 0)
+                if (takt_size_parse(bad[i], &bytes) == 0)
                         fail_msg("accepted: %s", bad[i]);
 }
 
@@ -54,14 +56,14 @@ static void percentages(void **state)
         uint32_t ppm;
 
         (void)state;
-        assert_int_equal(cli_percent("40%", &ppm), 0);
+        assert_int_equal(takt_percent_parse("40%", &ppm), 0);
         assert_int_equal(ppm, 400000);
-        assert_int_equal(cli_percent("100%", &ppm), 0);
+        assert_int_equal(takt_percent_parse("100%", &ppm), 0);
         assert_int_equal(ppm, 1000000);
-        assert_int_equal(cli_percent("0.25%", &ppm), 0);
+        assert_int_equal(takt_percent_parse("0.25%", &ppm), 0);
         assert_int_equal(ppm, 2500);
         for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-                if (cli_percent(bad[i], &ppm) == 0)
+                if (takt_percent_parse(bad[i], &ppm) == 0)
                         fail_msg("accepted: %s", bad[i]);
 }
 

@@ -1,4 +1,4 @@
-"""The first inputs of each fuzz target, into DIR/frame, DIR/page, DIR/request and DIR/core."""
+"""The first inputs of each fuzz target, into DIR/TARGET."""
 import os
 import struct
 import sys
@@ -8,7 +8,63 @@ def frame(kind, size, body):
     return (struct.pack("<IHHHHI", 0x544B4154, kind, size, 1, 0, 0) + body).ljust(size, b"\0")
 
 
+def http2(kind, flags, stream, body):
+    return len(body).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + body
+
+
+def header(name, value):
+    return b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
+
+
+def grpc(data, compressed=0):
+    return bytes([compressed]) + len(data).to_bytes(4, "big") + data
+
+
+def call(stream, method, data, **more):
+    headers = {":method": "POST", ":scheme": "http", ":path": method, ":authority": "localhost", "content-type": "application/grpc", "te": "trailers", **more}
+    return http2(1, 4, stream, b"".join(header(*pair) for pair in headers.items())) + http2(0, 1, stream, grpc(data))
+
+
+HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + http2(4, 0, 0, b"")
+
+
+def message(number, data):
+    return bytes([number << 3 | 2, len(data)]) + data
+
+
+def ids(number, *names):
+    return b"".join(message(number, name) for name in names)
+
+
+def asked(method, data):
+    return bytes([method, len(data)]) + data
+
+
+CONFIG = b"""version: v1
+flags: {plugin: {sharedDevicesAllocationPolicy: packed}}
+sharing:
+  timeSlicing:
+    renameByDefault: true
+    failRequestsGreaterThanOne: true
+    resources:
+    - name: nvidia.com/gpu
+      rename: takt.dev/gpu
+      replicas: 10
+      devices: [0, GPU-a]
+      takt: {ttft: 2s, itl: 200ms, share: 30%, memory: 12Gi, class: deadline}
+takt: {kubelet: /k, shims: /s, driver: /d, libraryPath: /l, preload: true}
+"""
+
 SEEDS = {
+    "grpc": [grpc(b"abc") + grpc(b"") + grpc(b"x"), grpc(b"x", 1), b"\0\xff\xff\xff\xff", b"200m", b"30 %25 f%C3%BCr"],
+    "rpc": [b"\xff" + HELLO + call(1, "/e", b"hello") + http2(6, 0, 0, b"12345678") + call(3, "/f", b"") + http2(7, 0, 0, bytes(8)),
+            b"\x03" + HELLO + call(1, "/w", b"x", **{"grpc-timeout": "5m"}) + http2(8, 0, 1, b"\0\1\0\0") + http2(3, 0, 1, bytes(4)),
+            b"\x10" + HELLO + http2(4, 0, 0, b"\0\4\0\0\0\0") + call(1, "/w", b"x") + call(3, "/e", b"y")],
+    "config": [CONFIG, b"sharing: {timeSlicing: {resources: [{name: a/b, replicas: 2, devices: 1}]}}", b"share=300%", b"memory=12Gi",
+               b"0::/kubepods.slice/kubepods-burstable-podfc4b7b33_2b0c_42d5_9244_93a11eca7e0c.slice/x.scope\n"],
+    "plugin": [asked(0, message(1, ids(1, b"G0-0"))) + asked(1, ids(1, b"G0-0", b"G0-1")) + asked(0, message(1, ids(1, b"G0-0", b"G0-1"))),
+               asked(2, message(1, ids(1, b"G0-0", b"G1-1") + ids(2, b"G1-1") + b"\x18\x02")) + asked(3, b"") + asked(4, b""),
+               asked(0, message(1, ids(1, b"G1-2"))) + asked(204, ids(1, ids(1, b"p") + ids(2, b"n") + ids(3, ids(1, b"c") + ids(2, ids(1, b"a/b") + ids(2, b"G1-2")))))],
     "frame": [frame(1, 280, struct.pack("<II", 1, 0) + bytes(range(16))), frame(2, 40, struct.pack("<Q", 3) + b"\xff" * 16),
               frame(3, 24, struct.pack("<II", 2, 0)), frame(1, 300, struct.pack("<II", 16, 0))],
     "page": [struct.pack("<BBB", 1, 40, 0) + struct.pack("<QQQQQII", 1 << 39 | 1, 5, 6, 7, 8, 9, 1),

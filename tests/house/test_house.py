@@ -6,7 +6,7 @@ import sys
 import unittest
 
 ROOT, BUILD = os.environ["TAKT_ROOT"], os.environ["TAKT_BUILD"]
-MAY_USE = {"base": set(), "core": {"base"}, "wire": {"base"}, "node": {"core", "wire", "base"}, "shim": {"wire", "base"},
+MAY_USE = {"base": set(), "core": {"base"}, "wire": {"base"}, "node": {"core", "wire", "base"}, "kube": {"node", "wire", "base"}, "shim": {"wire", "base"},
            "client": {"wire", "base"}, "simgpu": {"base"}, "cli": {"client", "wire", "base"}}
 # The last two are the compiler's own: division of 128-bit numbers.
 CORE_MAY_CALL = {"memcpy", "memset", "memmove", "__assert_fail", "_GLOBAL_OFFSET_TABLE_", "__stack_chk_fail", "__udivti3", "__divti3"}
@@ -25,6 +25,11 @@ class House(unittest.TestCase):
             room = os.path.relpath(path, f"{ROOT}/src").split("/")[0]
             for used in re.findall(r'#include "(\w+)/', open(path).read()):
                 self.assertIn(used, MAY_USE[room] | {room}, f"{path} includes {used}")
+
+    def test_kube_knows_only_the_door_of_the_daemon(self):
+        for path in sources():
+            if path.startswith(f"{ROOT}/src/kube/"):
+                self.assertLessEqual(set(re.findall(r'#include "(node/.*)"', open(path).read())), {"node/door.h"}, path)
 
     def test_core_calls_nobody(self):
         out = subprocess.run(["nm", "--undefined-only", f"{BUILD}/src/core/libtakt-core.a"], capture_output=True, text=True, check=True).stdout

@@ -1,0 +1,396 @@
+#include "kube/config.h"
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <yaml.h>
+#include "kube/promise.h"
+
+struct reader {
+        yaml_document_t document;
+        struct config *config;
+        uint8_t rename_all, single;
+        char *why;
+        size_t size;
+};
+
+static int wrong(struct reader *r, const yaml_node_t *at, const char *format, ...)
+        __attribute__((format(printf, 3, 4)));
+
+static int wrong(struct reader *r, const yaml_node_t *at, const char *format, ...)
+{
+        int n = snprintf(r->why, r->size, "line %zu: ", at->start_mark.line + 1);
+        va_list args;
+
+        va_start(args, format);
+        vsnprintf(r->why + n, r->size - (size_t)n, format, args);
+        va_end(args);
+        return -EINVAL;
+}
+
+static const char *text_of(const yaml_node_t *node)
+{
+        return node->type == YAML_SCALAR_NODE ? (const char *)node->data.scalar.value : NULL;
+}
+
+typedef int take_one(struct reader *r, void *to, const char *key, const yaml_node_t *at,
+                     const yaml_node_t *value);
+
+// Each key of a mapping, once.
+static int each(struct reader *r, const yaml_node_t *map, const char *what, take_one *take, void *to)
+{
+        if (map->type != YAML_MAPPING_NODE)
+                return wrong(r, map, "%s: is no mapping", what);
+        for (const yaml_node_pair_t *p = map->data.mapping.pairs.start; p < map->data.mapping.pairs.top;
+             p++) {
+                const yaml_node_t *key = yaml_document_get_node(&r->document, p->key);
+                const yaml_node_t *value = yaml_document_get_node(&r->document, p->value);
+                const char *name = key ? text_of(key) : NULL;
+                int error;
+
+                if (!name || !value)
+                        return wrong(r, map, "%s: a key is no text", what);
+                for (const yaml_node_pair_t *q = map->data.mapping.pairs.start; q < p; q++) {
+                        const char *other = text_of(yaml_document_get_node(&r->document, q->key));
+
+                        if (other && !strcmp(other, name))
+                                return wrong(r, key, "%s: is there twice", name);
+                }
+                error = take(r, to, name, key, value);
+                if (error == -ENOENT)
+                        return wrong(r, key, "unknown key \"%.40s\" in %s", name, what);
+                if (error)
+                        return error;
+        }
+        return 0;
+}
+
+static int take_text(struct reader *r, const char *key, const yaml_node_t *value, char *to, size_t size)
+{
+        const char *text = text_of(value);
+
+        if (!text || strlen(text) >= size)
+                return wrong(r, value, "%s: is no text of at most %zu bytes", key, size - 1);
+        memcpy(to, text, strlen(text) + 1);
+        return 0;
+}
+
+static int take_flag(struct reader *r, const char *key, const yaml_node_t *value, uint8_t *to)
+{
+        const char *text = text_of(value);
+
+        if (!text || (strcmp(text, "true") && strcmp(text, "false")))
+                return wrong(r, value, "%s: is neither true nor false", key);
+        *to = !strcmp(text, "true");
+        return 0;
+}
+
+static int take_count(struct reader *r, const char *key, const yaml_node_t *value, uint32_t least,
+                      uint32_t most, uint32_t *to)
+{
+        const char *text = text_of(value);
+        char *end;
+        unsigned long n = text ? strtoul(text, &end, 10) : 0;
+
+        if (!text || end == text || *end || n < least || n > most)
+                return wrong(r, value, "%s: is no number from %u to %u", key, least, most);
+        *to = (uint32_t)n;
+        return 0;
+}
+
+// "all", a number of GPUs, or a list of indexes and UUIDs.
+static int take_devices(struct reader *r, const yaml_node_t *value, struct config_resource *resource)
+{
+        const char *text = text_of(value);
+
+        resource->n_first = 0;
+        if (text && !strcmp(text, "all"))
+                return resource->n_first = UINT32_MAX, 0;
+        if (text)
+                return take_count(r, "devices", value, 1, KUBE_DEVICES_MAX, &resource->n_first);
+        if (value->type != YAML_SEQUENCE_NODE)
+                return wrong(r, value, "devices: is neither all, a number nor a list");
+        for (const yaml_node_item_t *i = value->data.sequence.items.start; i < value->data.sequence.items.top;
+             i++) {
+                if (resource->n_devices == KUBE_DEVICES_MAX)
+                        return wrong(r, value, "devices: at most %d", KUBE_DEVICES_MAX);
+                if (take_text(r, "devices", yaml_document_get_node(&r->document, *i),
+                              resource->device[resource->n_devices++], sizeof resource->device[0]) < 0)
+                        return -EINVAL;
+        }
+        return 0;
+}
+
+static int promise_key(struct reader *r, void *to, const char *key, const yaml_node_t *at,
+                       const yaml_node_t *value)
+{
+        struct config_resource *resource = to;
+        char why[160];
+        int error = text_of(value) ? promise_set(&resource->contract, key, text_of(value), why, sizeof why)
+                                   : -EINVAL;
+
+        resource->has_class |= !strcmp(key, "class");
+        if (error == -EINVAL)
+                return wrong(r, at, "%s", text_of(value) ? why : "a promise's value is no text");
+        return error;
+}
+
+static int resource_key(struct reader *r, void *to, const char *key, const yaml_node_t *at,
+                        const yaml_node_t *value)
+{
+        struct config_resource *resource = to;
+        char name[sizeof resource->name];
+
+        (void)at;
+        if (!strcmp(key, "name")) // unless it is named anew
+                return resource->name[0]
+                               ? take_text(r, key, value, name, sizeof name)
+                               : take_text(r, key, value, resource->name, sizeof resource->name - 7);
+        if (!strcmp(key, "rename"))
+                return take_text(r, key, value, resource->name, sizeof resource->name);
+        if (!strcmp(key, "replicas"))
+                return take_count(r, key, value, 1, KUBE_REPLICAS_MAX, &resource->replicas);
+        if (!strcmp(key, "devices"))
+                return take_devices(r, value, resource);
+        if (!strcmp(key, "takt"))
+                return each(r, value, "takt", promise_key, resource);
+        return -ENOENT;
+}
+
+static int renamed(const struct reader *r, const yaml_node_t *map)
+{
+        for (const yaml_node_pair_t *p = map->data.mapping.pairs.start; p < map->data.mapping.pairs.top;
+             p++) {
+                const char *key =
+                        text_of(yaml_document_get_node((yaml_document_t *)(uintptr_t)&r->document, p->key));
+
+                if (key && !strcmp(key, "rename"))
+                        return 1;
+        }
+        return 0;
+}
+
+// A resource's name as Kubernetes has it: a domain, a slash, a name.
+static int is_name(const char *name)
+{
+        const char *slash = strchr(name, '/');
+
+        return slash && slash > name && slash[1] && !strchr(slash + 1, '/') &&
+               strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._/") ==
+                       strlen(name);
+}
+
+static int take_resource(struct reader *r, const yaml_node_t *map)
+{
+        struct config_resource *resource = &r->config->resource[r->config->n_resources];
+        char why[160];
+
+        if (r->config->n_resources == KUBE_RESOURCES_MAX)
+                return wrong(r, map, "resources: at most %d", KUBE_RESOURCES_MAX);
+        *resource = (struct config_resource){.n_first = UINT32_MAX};
+        if (each(r, map, "resources", resource_key, resource) < 0)
+                return -EINVAL;
+        if (r->rename_all && !renamed(r, map))
+                strcat(resource->name, ".shared");
+        if (!is_name(resource->name))
+                return wrong(r, map, "name: \"%s\" is no resource's name (domain/name)", resource->name);
+        if (!resource->replicas)
+                return wrong(r, map, "replicas: is missing");
+        if (promise_check(&resource->contract, resource->has_class, 0, why, sizeof why) < 0)
+                return wrong(r, map, "%s", why);
+        for (uint32_t i = 0; i < r->config->n_resources; i++)
+                if (!strcmp(r->config->resource[i].name, resource->name))
+                        return wrong(r, map, "name: %s is there twice", resource->name);
+        r->config->n_resources++;
+        return 0;
+}
+
+static int slicing_key(struct reader *r, void *to, const char *key, const yaml_node_t *at,
+                       const yaml_node_t *value)
+{
+        const yaml_node_t **resources = to;
+
+        (void)at;
+        if (!strcmp(key, "renameByDefault"))
+                return take_flag(r, key, value, &r->rename_all);
+        if (!strcmp(key, "failRequestsGreaterThanOne"))
+                return take_flag(r, key, value, &r->single);
+        if (strcmp(key, "resources"))
+                return -ENOENT;
+        if (value->type != YAML_SEQUENCE_NODE)
+                return wrong(r, value, "resources: is no list");
+        *resources = value;
+        return 0;
+}
+
+// What the resources' names are depends on keys that may come after them.
+static int take_slicing(struct reader *r, const yaml_node_t *map)
+{
+        const yaml_node_t *resources = NULL;
+
+        if (each(r, map, "timeSlicing", slicing_key, &resources) < 0)
+                return -EINVAL;
+        if (!resources)
+                return wrong(r, map, "resources: is missing");
+        for (const yaml_node_item_t *i = resources->data.sequence.items.start;
+             i < resources->data.sequence.items.top; i++)
+                if (take_resource(r, yaml_document_get_node(&r->document, *i)) < 0)
+                        return -EINVAL;
+        for (uint32_t i = 0; i < r->config->n_resources; i++)
+                r->config->resource[i].single = r->single;
+        return 0;
+}
+
+static int sharing_key(struct reader *r, void *to, const char *key, const yaml_node_t *at,
+                       const yaml_node_t *value)
+{
+        (void)to;
+        if (!strcmp(key, "mps"))
+                return wrong(r, at, "mps: Takt shares in time slices; use timeSlicing");
+        return strcmp(key, "timeSlicing") ? -ENOENT : take_slicing(r, value);
+}
+
+static int takt_key(struct reader *r, void *to, const char *key, const yaml_node_t *at,
+                    const yaml_node_t *value)
+{
+        struct config *c = to;
+
+        (void)at;
+        if (!strcmp(key, "kubelet"))
+                return take_text(r, key, value, c->kubelet, sizeof c->kubelet);
+        if (!strcmp(key, "shims"))
+                return take_text(r, key, value, c->shims, sizeof c->shims);
+        if (!strcmp(key, "driver"))
+                return take_text(r, key, value, c->injection.driver, sizeof c->injection.driver);
+        if (!strcmp(key, "registration")) {
+                c->watched = text_of(value) && !strcmp(text_of(value), "watcher");
+                return c->watched || (text_of(value) && !strcmp(text_of(value), "kubelet"))
+                               ? 0
+                               : wrong(r, value, "registration: is neither kubelet nor watcher");
+        }
+        if (!strcmp(key, "cdi"))
+                return take_text(r, key, value, c->injection.cdi, sizeof c->injection.cdi);
+        if (!strcmp(key, "libraryPath"))
+                return take_text(r, key, value, c->injection.library_path, sizeof c->injection.library_path);
+        if (!strcmp(key, "preload"))
+                return take_flag(r, key, value, &c->injection.preload);
+        return -ENOENT;
+}
+
+// NVIDIA's plugin's own flags; of one we do what it says.
+static int plugin_flag(struct reader *r, void *to, const char *key, const yaml_node_t *at,
+                       const yaml_node_t *value)
+{
+        const char *text = text_of(value);
+
+        (void)at, (void)to;
+        if (strcmp(key, "sharedDevicesAllocationPolicy"))
+                return 0;
+        if (!text || (strcmp(text, "packed") && strcmp(text, "distributed")))
+                return wrong(r, value, "%s: is neither distributed nor packed", key);
+        r->config->packed = !strcmp(text, "packed");
+        return 0;
+}
+
+static int flag(struct reader *r, void *to, const char *key, const yaml_node_t *at, const yaml_node_t *value)
+{
+        (void)at;
+        return strcmp(key, "plugin") ? 0 : each(r, value, key, plugin_flag, to);
+}
+
+static int top_key(struct reader *r, void *to, const char *key, const yaml_node_t *at,
+                   const yaml_node_t *value)
+{
+        (void)at;
+        if (!strcmp(key, "version"))
+                return text_of(value) && !strcmp(text_of(value), "v1")
+                               ? 0
+                               : wrong(r, value, "version: is not v1");
+        if (!strcmp(key, "imex")) // NVIDIA's plugin's own
+                return 0;
+        if (!strcmp(key, "flags"))
+                return value->type == YAML_SCALAR_NODE ? 0 : each(r, value, key, flag, NULL);
+        if (!strcmp(key, "sharing"))
+                return each(r, value, key, sharing_key, NULL);
+        return strcmp(key, "takt") ? -ENOENT : each(r, value, key, takt_key, to);
+}
+
+int config_parse(const char *text, size_t size, struct config *ret, char *why, size_t why_size)
+{
+        struct reader r = {.config = ret, .why = why, .size = why_size};
+        yaml_parser_t parser;
+        const yaml_node_t *root;
+        int error;
+
+        *ret = (struct config){.kubelet = "/var/lib/kubelet",
+                               .injection.library_path = "/usr/local/nvidia/lib:/usr/local/nvidia/lib64"};
+        if (!yaml_parser_initialize(&parser))
+                return snprintf(why, why_size, "out of memory"), -ENOMEM;
+        yaml_parser_set_input_string(&parser, (const unsigned char *)text, size);
+        if (!yaml_parser_load(&parser, &r.document)) {
+                snprintf(why, why_size, "line %zu: %s", parser.problem_mark.line + 1,
+                         parser.problem ? parser.problem : "no YAML");
+                yaml_parser_delete(&parser);
+                return -EINVAL;
+        }
+        root = yaml_document_get_root_node(&r.document);
+        error = root ? each(&r, root, "the file", top_key, ret)
+                     : (snprintf(why, why_size, "it is empty"), -EINVAL);
+        if (!error && !ret->n_resources)
+                error = (snprintf(why, why_size, "sharing.timeSlicing.resources: names no resource"),
+                         -EINVAL);
+        yaml_document_delete(&r.document);
+        yaml_parser_delete(&parser);
+        return error;
+}
+
+static int device_of(const struct slots *slots, const char *name)
+{
+        char *end;
+        unsigned long index = strtoul(name, &end, 10);
+
+        for (uint32_t d = 0; d < slots->n_devices; d++)
+                if (!strcmp(slots->device[d].uuid, name))
+                        return (int)d;
+        return *name && !*end && index < slots->n_devices ? (int)index : -ENODEV;
+}
+
+static int apply_one(const struct config_resource *from, struct slots *slots, struct resource *to, char *why,
+                     size_t size)
+{
+        *to = (struct resource){
+                .contract = from->contract, .replicas = from->replicas, .single = from->single};
+        memcpy(to->name, from->name, sizeof to->name);
+        for (uint32_t d = 0; d < slots->n_devices && d < from->n_first; d++)
+                to->devices |= UINT32_C(1) << d;
+        for (uint32_t i = 0; i < from->n_devices; i++) {
+                int d = device_of(slots, from->device[i]);
+
+                if (d < 0)
+                        return snprintf(why, size, "%s: devices: there is no GPU %s", from->name,
+                                        from->device[i]),
+                               -EINVAL;
+                to->devices |= UINT32_C(1) << d;
+        }
+        for (uint32_t d = 0; d < slots->n_devices; d++)
+                if (to->devices >> d & 1) {
+                        int n = snprintf(why, size, "%s: ", from->name);
+
+                        if (promise_check(&to->contract, 1, slots->device[d].memory_bytes, why + n,
+                                          size - (size_t)n) < 0)
+                                return -EINVAL;
+                }
+        return 0;
+}
+
+int config_apply(const struct config *config, struct slots *slots, char *why, size_t size)
+{
+        slots->n_resources = 0;
+        slots->packed = config->packed;
+        for (uint32_t i = 0; i < config->n_resources; i++)
+                if (apply_one(&config->resource[i], slots, &slots->resource[slots->n_resources++], why,
+                              size) < 0)
+                        return -EINVAL;
+        return 0;
+}

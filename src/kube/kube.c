@@ -1,0 +1,226 @@
+// The door by which pods come: puts the parts together and gives them the loop.
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+#include "base/clock.h"
+#include "kube/cdi.h"
+#include "kube/cgroup.h"
+#include "kube/config.h"
+#include "kube/health.h"
+#include "kube/libdir.h"
+#include "kube/life.h"
+#include "kube/pods.h"
+
+static struct kube {
+        struct host host;
+        struct config config;
+        struct slots slots;
+        struct life life[KUBE_RESOURCES_MAX];
+        struct pods pods;
+        struct health health;
+        char dir[80], folder[104];
+        struct watch news, timer;
+        int folder_watch; // inotify's number; -1: the folder is not there
+        uint64_t armed_ns;
+} kube;
+
+static void timer_rang(struct node *node, struct watch *watch, uint32_t events)
+{
+        uint64_t n;
+
+        (void)node, (void)events;
+        if (read(watch->fd, &n, sizeof n) == sizeof n)
+                kube.armed_ns = TAKT_NEVER;
+}
+
+static void watch_folder(void)
+{
+        mkdir(kube.folder, 0755);
+        kube.folder_watch = inotify_add_watch(
+                kube.news.fd, kube.folder, IN_CREATE | IN_MOVED_TO | IN_DELETE | IN_MOVED_FROM | IN_ONLYDIR);
+}
+
+static void folder_news(struct node *node, struct watch *watch, uint32_t events)
+{
+        _Alignas(struct inotify_event) char bytes[4096];
+        ssize_t n = read(watch->fd, bytes, sizeof bytes);
+        uint64_t now_ns = takt_clock_now();
+
+        (void)node, (void)events;
+        for (ssize_t at = 0; at < n;) {
+                const struct inotify_event *event = (const struct inotify_event *)(void *)(bytes + at);
+
+                at += (ssize_t)(sizeof *event + event->len);
+                if (event->mask & IN_IGNORED)
+                        kube.folder_watch = -1;
+                for (uint32_t r = 0; event->len && r < kube.slots.n_resources; r++)
+                        life_news(&kube.life[r], event->name, !!(event->mask & (IN_CREATE | IN_MOVED_TO)),
+                                  now_ns);
+        }
+}
+
+static void arm(uint64_t due_ns)
+{
+        struct itimerspec spec = {0};
+
+        if (due_ns == kube.armed_ns)
+                return;
+        kube.armed_ns = due_ns;
+        if (due_ns != TAKT_NEVER) {
+                spec.it_value.tv_sec = (time_t)(due_ns / TAKT_S);
+                spec.it_value.tv_nsec = (long)(due_ns % TAKT_S) | 1;
+        }
+        timerfd_settime(kube.timer.fd, TFD_TIMER_ABSTIME, &spec, NULL);
+}
+
+static void turn(void)
+{
+        uint64_t now_ns = takt_clock_now(), due_ns = TAKT_NEVER;
+
+        if (kube.folder_watch < 0)
+                watch_folder();
+        for (uint32_t r = 0; r < kube.slots.n_resources; r++) {
+                if (life_due(&kube.life[r]) <= now_ns)
+                        life_tick(&kube.life[r], now_ns);
+                due_ns = takt_time_min(due_ns, life_due(&kube.life[r]));
+        }
+        if (pods_due(&kube.pods) <= now_ns)
+                pods_tick(&kube.pods, now_ns);
+        arm(takt_time_min(due_ns, pods_due(&kube.pods)));
+}
+
+static int look(void)
+{
+        return pods_look(&kube.pods, 1);
+}
+
+static void looked(void *context)
+{
+        (void)context;
+        for (uint32_t r = 0; r < kube.slots.n_resources; r++)
+                life_looked(&kube.life[r]);
+}
+
+static void health_changed(void *context)
+{
+        (void)context;
+        for (uint32_t r = 0; r < kube.slots.n_resources; r++)
+                life_update(&kube.life[r]);
+}
+
+static int read_file(const char *path, char *text, size_t size)
+{
+        FILE *file = fopen(path, "re");
+        size_t n;
+
+        if (!file)
+                return -errno;
+        n = fread(text, 1, size, file);
+        fclose(file);
+        return n == size ? -EFBIG : (int)n;
+}
+
+static int configure(const char *path, char *why, size_t size)
+{
+        static char text[65536];
+        char what[256];
+        int n = read_file(path, text, sizeof text);
+        int error;
+
+        if (n < 0)
+                return snprintf(why, size, "%s: %s", path, strerror(-n)), n;
+        error = config_parse(text, (size_t)n, &kube.config, what, sizeof what);
+        kube.slots.n_devices = kube.host.services->devices(kube.host.node, kube.slots.device);
+        if (!error)
+                error = config_apply(&kube.config, &kube.slots, what, sizeof what);
+        if (error)
+                snprintf(why, size, "%s: %s", path, what);
+        return error;
+}
+
+static int watch_all(void)
+{
+        const struct door_services *s = kube.host.services;
+        int error =
+                s->watch(kube.host.node, &kube.news, inotify_init1(IN_CLOEXEC | IN_NONBLOCK), 0, folder_news);
+
+        if (!error)
+                error = s->watch(kube.host.node, &kube.timer,
+                                 timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), 0, timer_rang);
+        return error;
+}
+
+static int kube_open(struct node *node, const struct door_services *services, const char *dir,
+                     const char *config, char *why, size_t size)
+{
+        int error;
+
+        kube.host = (struct host){node, services};
+        kube.armed_ns = TAKT_NEVER;
+        error = configure(config, why, size);
+        if (error)
+                return error;
+        // The kubelet mounts by this path: it must not depend on where we run.
+        if (snprintf(kube.dir, sizeof kube.dir, "%s", dir) >= (int)sizeof kube.dir || dir[0] != '/')
+                return snprintf(why, size, "--dir must be absolute, and at most %zu bytes",
+                                sizeof kube.dir - 1),
+                       -EINVAL;
+        snprintf(kube.folder, sizeof kube.folder, "%s/%s", kube.config.kubelet,
+                 kube.config.watched ? "plugins_registry" : "device-plugins");
+        error = slots_open(&kube.slots, &kube.host, kube.dir);
+        if (error == -ENOSPC)
+                return snprintf(why, size, "more than %d slots", KUBE_SLOTS_MAX), error;
+        if (!error)
+                error = watch_all();
+        if (!error)
+                error = health_open(&kube.health, &kube.host, &kube.slots, kube.dir, health_changed, NULL);
+        if (error)
+                return snprintf(why, size, "%s", strerror(-error)), error;
+        libdir_make(kube.dir, kube.config.shims, &kube.config.injection);
+        error = kube.config.injection.cdi[0] ? cdi_write(&kube.slots, &kube.config.injection) : 0;
+        if (error)
+                return snprintf(why, size, "cdi: %s: %s", kube.config.injection.cdi, strerror(-error)), error;
+        watch_folder();
+        pods_open(&kube.pods, &kube.host, &kube.slots, kube.config.kubelet, looked, NULL);
+        for (uint32_t r = 0; r < kube.slots.n_resources; r++) {
+                kube.life[r].plugin =
+                        (struct plugin){&kube.slots, &kube.config.injection, .resource = r, .look = look};
+                life_open(&kube.life[r], &kube.host, kube.folder, kube.config.watched);
+        }
+        turn();
+        return 0;
+}
+
+// A slot is its container's: whoever comes from another pod has it from somewhere else.
+static int kube_may_join(uint32_t tenant, pid_t pid)
+{
+        int index = slots_of_tenant(&kube.slots, tenant), claim;
+        const struct slot *slot = &kube.slots.slot[index < 0 ? 0 : index];
+        char pod[CGROUP_POD_SIZE];
+        enum cgroup_qos qos;
+
+        if (index < 0 || cgroup_of(pid, pod, &qos) < 0)
+                return index >= 0; // of this machine's root, as only it reaches the folder
+        claim = slots_claim(&kube.slots, (uint32_t)index, pod);
+        if (claim < 0)
+                fprintf(stderr, "taktd: slot %s: process %d of pod %s is refused: it belongs to pod %s\n",
+                        slot->id, (int)pid, pod, slot->pod);
+        if (claim > 0)
+                kube.pods.due_ns = 0; // time to learn its name
+        return claim >= 0;
+}
+
+static void kube_close(void)
+{
+        pods_close(&kube.pods);
+        for (uint32_t r = 0; r < kube.slots.n_resources; r++)
+                life_close(&kube.life[r]);
+}
+
+__attribute__((visibility("default")))
+const struct door takt_door = {kube_open, turn, kube_may_join, kube_close};

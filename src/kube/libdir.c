@@ -1,0 +1,84 @@
+#include "kube/libdir.h"
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+// Where container runtimes put the driver's libraries: the folder that Debian's loader looks in.
+#ifdef __aarch64__
+#define IMAGE_DRIVER_DIR "/usr/lib/aarch64-linux-gnu"
+#else
+#define IMAGE_DRIVER_DIR "/usr/lib/x86_64-linux-gnu"
+#endif
+
+// Written beside and moved into place: a container may be starting from the folder.
+static int copy(const char *from, const char *to)
+{
+        char bytes[65536], new[PATH_MAX];
+        FILE *in = fopen(from, "re"), *out = NULL;
+        int ok = in && snprintf(new, sizeof new, "%s.new", to) < (int)sizeof new && (out = fopen(new, "we"));
+        size_t n;
+
+        while (ok && (n = fread(bytes, 1, sizeof bytes, in)) > 0)
+                ok = fwrite(bytes, 1, n, out) == n;
+        if (in)
+                fclose(in);
+        if (out)
+                ok &= fclose(out) == 0;
+        return ok && chmod(new, 0755) == 0 && rename(new, to) == 0 ? 0 : -EIO;
+}
+
+static int place(const char *lib, const char *shims, const char *name, const char *driver_name,
+                 const char *driver)
+{
+        char from[PATH_MAX], to[PATH_MAX], real[PATH_MAX];
+
+        snprintf(from, sizeof from, "%s/%s", shims, name);
+        snprintf(to, sizeof to, "%s/%s", lib, name);
+        if (copy(from, to) < 0)
+                return -ENOENT;
+        snprintf(to, sizeof to, "%s/%s", lib, driver_name);
+        snprintf(real, sizeof real, "%s/%s", driver, name);
+        unlink(to);
+        return symlink(real, to) < 0 ? -errno : 0; // the container's path, and so perhaps none of ours
+}
+
+static int find_shims(char *path, size_t size)
+{
+        static const char *const places[] = {"../shim", "../lib/takt"};
+        char home[PATH_MAX - 16];
+        ssize_t n = readlink("/proc/self/exe", home, sizeof home - 1);
+
+        home[n > 0 ? n : 0] = 0;
+        if (!strrchr(home, '/'))
+                return -ENOENT;
+        *strrchr(home, '/') = 0;
+        for (int i = 0; i < 2; i++) {
+                snprintf(path, size, "%s/%s", home, places[i]);
+                if (access(path, R_OK) == 0)
+                        return 0;
+        }
+        return -ENOENT;
+}
+
+void libdir_make(const char *dir, const char *shims, struct injection *injection)
+{
+        const char *driver = injection->driver[0] ? RECIPE_DRIVER_DIR : IMAGE_DRIVER_DIR;
+        char found[PATH_MAX] = "";
+
+        if (shims[0])
+                snprintf(found, sizeof found, "%s", shims);
+        else
+                find_shims(found, sizeof found);
+        snprintf(injection->lib, sizeof injection->lib, "%s/lib", dir);
+        if ((mkdir(injection->lib, 0755) < 0 && errno != EEXIST) ||
+            place(injection->lib, found, "libcuda.so.1", "libcuda-driver.so.1", driver) < 0 ||
+            place(injection->lib, found, "libnvidia-ml.so.1", "libnvidia-ml-driver.so.1", driver) < 0) {
+                fprintf(stderr,
+                        "taktd: no shims in \"%s\": containers run without, and so are not scheduled\n",
+                        found);
+                injection->lib[0] = 0;
+        }
+}

@@ -1,0 +1,233 @@
+#include "kube/slots.h"
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+// A folder's name must be short (a socket's path has 108 bytes, of which DIR may take 79), and the same for
+// the same slot of the same resource: FNV-1a.
+static uint64_t hash_of(const char *resource, const char *id)
+{
+        uint64_t hash = UINT64_C(0xcbf29ce484222325);
+
+        for (const char *part = resource; part; part = part == resource ? id : NULL) {
+                for (const char *c = part; *c; c++)
+                        hash = (hash ^ (unsigned char)*c) * UINT64_C(0x100000001b3);
+                hash *= UINT64_C(0x100000001b3);
+        }
+        return hash;
+}
+
+static int add_slot(struct slots *slots, uint32_t resource, uint32_t device, uint32_t number)
+{
+        const struct door_device gpu = slots->device[device];
+        struct slot slot = {.resource = resource, .device = device, .tenant = -1, .with = -1};
+
+        if (slots->n_slots == KUBE_SLOTS_MAX)
+                return -ENOSPC;
+        snprintf(slot.id, sizeof slot.id, "%s-%u", gpu.uuid, number);
+        snprintf(slot.dir, sizeof slot.dir, "%s/slots/%012lx", slots->dir,
+                 hash_of(slots->resource[resource].name, slot.id) >> 16);
+        slots->slot[slots->n_slots++] = slot;
+        return 0;
+}
+
+static int is_taken(const struct slot *slot)
+{
+        return slot->tenant >= 0 || slot->with >= 0;
+}
+
+static int admit(struct slots *slots, uint32_t index, uint32_t n, char *why, size_t size)
+{
+        struct slot *slot = &slots->slot[index];
+        const struct resource *resource = &slots->resource[slot->resource];
+        struct core_contract contract = resource->contract;
+        char name[64];
+        int tenant;
+
+        contract.share_ppm *= n;
+        contract.peak_ppm *= n;
+        contract.memory_bytes *= n;
+        contract.weight = (contract.weight ? contract.weight : 100) * n;
+        snprintf(name, sizeof name, "slot %.50s", slot->id);
+        tenant = slots->host->services->admit(slots->host->node,
+                                              &(struct door_tenant){name, slot->dir, &contract, slot->device},
+                                              why, size);
+        if (tenant < 0)
+                return tenant;
+        slot->tenant = tenant;
+        return 0;
+}
+
+static void remove_folder(const char *dir)
+{
+        DIR *folder = opendir(dir);
+        const struct dirent *entry;
+
+        while (folder && (entry = readdir(folder)))
+                unlinkat(dirfd(folder), entry->d_name, 0);
+        if (folder)
+                closedir(folder);
+        rmdir(dir);
+}
+
+void slots_free(struct slots *slots, uint32_t index)
+{
+        struct slot *slot = &slots->slot[index];
+
+        if (slot->tenant >= 0)
+                slots->host->services->drop(slots->host->node, (uint32_t)slot->tenant);
+        for (uint32_t i = 0; i < slots->n_slots; i++)
+                if (slots->slot[i].with == (int32_t)index)
+                        slots->slot[i].with = -1;
+        slot->tenant = slot->with = -1;
+        slot->pod[0] = 0;
+        slot->listed = slot->seen = 0;
+        slot->n_missed = 0;
+        remove_folder(slot->dir);
+}
+
+int slots_find(const struct slots *slots, uint32_t resource, const char *id)
+{
+        for (uint32_t i = 0; i < slots->n_slots; i++)
+                if (slots->slot[i].resource == resource && !strcmp(slots->slot[i].id, id))
+                        return (int)i;
+        return -ENOENT;
+}
+
+int slots_take(struct slots *slots, const uint32_t *which, uint32_t n, uint32_t *ret, char *why, size_t size)
+{
+        const struct slot *first = &slots->slot[which[0]];
+        int error;
+
+        snprintf(why, size, "out of memory or descriptors");
+        if (n > 1 && slots->resource[first->resource].single)
+                return snprintf(why, size,
+                                "a container may ask for one %s, not %u (failRequestsGreaterThanOne)",
+                                slots->resource[first->resource].name, n),
+                       -EINVAL;
+        for (uint32_t i = 0; i < n; i++)
+                if (slots->slot[which[i]].device != first->device)
+                        return snprintf(why, size,
+                                        "the %u slots lie on different GPUs: a container has slots of one",
+                                        n),
+                               -EINVAL;
+        for (uint32_t i = 0; i < n; i++)
+                slots_free(slots, which[i]);
+        error = admit(slots, which[0], n, why, size);
+        if (error)
+                return error;
+        for (uint32_t i = 1; i < n; i++)
+                slots->slot[which[i]].with = (int32_t)which[0];
+        *ret = which[0];
+        return 0;
+}
+
+int slots_hold(struct slots *slots, uint32_t index, char *why, size_t size)
+{
+        return is_taken(&slots->slot[index]) ? 0 : admit(slots, index, 1, why, size);
+}
+
+static uint32_t n_taken_on(const struct slots *slots, uint32_t device)
+{
+        uint32_t n = 0;
+
+        for (uint32_t i = 0; i < slots->n_slots; i++)
+                n += slots->slot[i].device == device && is_taken(&slots->slot[i]);
+        return n;
+}
+
+// How good a GPU is for n slots: one with enough of them first, then the one with the fewest taken.
+static int better(const struct slots *slots, const uint32_t n_on[], uint32_t n, uint32_t a, uint32_t b)
+{
+        int enough_a = n_on[a] >= n, enough_b = n_on[b] >= n;
+
+        if (enough_a != enough_b)
+                return enough_a;
+        if (!enough_a && n_on[a] != n_on[b])
+                return n_on[a] > n_on[b];
+        return slots->packed ? n_taken_on(slots, a) > n_taken_on(slots, b)
+                             : n_taken_on(slots, a) < n_taken_on(slots, b);
+}
+
+static int has(const uint32_t *list, uint32_t n, uint32_t value)
+{
+        for (uint32_t i = 0; i < n; i++)
+                if (list[i] == value)
+                        return 1;
+        return 0;
+}
+
+uint32_t slots_prefer(const struct slots *slots, const uint32_t *available, uint32_t n_available,
+                      const uint32_t *must, uint32_t n_must, uint32_t n, uint32_t *ret)
+{
+        uint32_t n_on[KUBE_DEVICES_MAX] = {0}, chosen = 0, best, used = 0;
+
+        for (uint32_t i = 0; i < n_available; i++)
+                n_on[slots->slot[available[i]].device]++;
+        for (uint32_t i = 0; i < n_must && chosen < n; i++)
+                ret[chosen++] = must[i];
+        while (chosen < n) {
+                best = KUBE_DEVICES_MAX;
+                if (n_must && !used) // what it has decides where the rest lies
+                        best = slots->slot[must[0]].device;
+                for (uint32_t d = 0; best == KUBE_DEVICES_MAX && d < slots->n_devices; d++) {
+                        int is_best = n_on[d] && !(used >> d & 1);
+
+                        for (uint32_t e = 0; is_best && e < slots->n_devices; e++)
+                                is_best =
+                                        !n_on[e] || used >> e & 1 || e == d || !better(slots, n_on, n, e, d);
+                        best = is_best ? d : best;
+                }
+                if (best == KUBE_DEVICES_MAX)
+                        break;
+                used |= UINT32_C(1) << best;
+                for (uint32_t i = 0; i < n_available && chosen < n; i++)
+                        if (slots->slot[available[i]].device == best && !has(ret, chosen, available[i]))
+                                ret[chosen++] = available[i];
+        }
+        return chosen;
+}
+
+int slots_claim(struct slots *slots, uint32_t index, const char *pod)
+{
+        struct slot *slot = &slots->slot[index];
+
+        if (slot->pod[0])
+                return strcmp(slot->pod, pod) ? -EPERM : 0;
+        snprintf(slot->pod, sizeof slot->pod, "%s", pod);
+        return 1;
+}
+
+int slots_of_tenant(const struct slots *slots, uint32_t tenant)
+{
+        for (uint32_t i = 0; i < slots->n_slots; i++)
+                if (slots->slot[i].tenant == (int32_t)tenant)
+                        return (int)i;
+        return -1;
+}
+
+int slots_open(struct slots *slots, const struct host *host, const char *dir)
+{
+        char path[96], why[256];
+
+        slots->host = host;
+        snprintf(slots->dir, sizeof slots->dir, "%s", dir);
+        slots->n_slots = 0;
+        for (uint32_t r = 0; r < slots->n_resources; r++)
+                for (uint32_t d = 0; d < slots->n_devices; d++)
+                        for (uint32_t k = 0;
+                             slots->resource[r].devices >> d & 1 && k < slots->resource[r].replicas; k++)
+                                if (add_slot(slots, r, d, k) < 0)
+                                        return -ENOSPC;
+        // Only root enters: the slots' sockets are open to whoever reaches them.
+        snprintf(path, sizeof path, "%s/slots", dir);
+        if (mkdir(path, 0700) < 0 && errno != EEXIST)
+                return -errno;
+        for (uint32_t i = 0; i < slots->n_slots; i++)
+                if (access(slots->slot[i].dir, F_OK) == 0)
+                        slots_hold(slots, i, why, sizeof why);
+        return 0;
+}

@@ -1,0 +1,91 @@
+// Opens a door: loads its library, and serves it.
+#include "node/door.h"
+#include <dlfcn.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+#include "node/node.h"
+
+static void watch_change(struct node *node, struct watch *watch, uint32_t events)
+{
+        struct epoll_event event = {.events = events, .data.ptr = watch};
+
+        epoll_ctl(node->epoll, EPOLL_CTL_MOD, watch->fd, &event);
+}
+
+static uint32_t devices(const struct node *node, struct door_device *ret)
+{
+        for (uint32_t d = 0; d < node->n_devices; d++) {
+                devices_uuid(&node->device[d], ret[d].uuid);
+                memcpy(ret[d].name, node->device[d].name, sizeof ret[d].name);
+                ret[d].memory_bytes = node->device[d].memory_bytes;
+        }
+        return node->n_devices;
+}
+
+static int admit(struct node *node, const struct door_tenant *wish, char *why, size_t size)
+{
+        struct core_contract contract = *wish->contract;
+        struct core_refusal refusal = {.reason = CORE_REFUSAL_INVALID};
+        struct tenant_order order = {.name = wish->name,
+                                     .contract = &contract,
+                                     .device = wish->device,
+                                     .reclaim = -1,
+                                     .control = -1,
+                                     .dir = wish->dir};
+        int index = core_contract_complete(&contract) < 0 ? -EDQUOT : tenant_register(node, &order, &refusal);
+
+        if (index == -EDQUOT)
+                refusal_explain(node, &refusal, why, size);
+        else if (index < 0)
+                snprintf(why, size, "%s",
+                         index == -ENOSPC ? "no seat is left on this node" : strerror(-index));
+        return index;
+}
+
+static uint32_t n_processes(const struct node *node, uint32_t tenant)
+{
+        return node->tenant[tenant].n_sessions;
+}
+
+static void rename_tenant(struct node *node, uint32_t tenant, const char *name)
+{
+        snprintf(node->tenant[tenant].name, sizeof node->tenant[tenant].name, "%s", name);
+}
+
+static const struct door_services services = {watch_add,   watch_change, watch_remove, listen_at,
+                                              accept_at,   devices,      admit,        tenant_drop,
+                                              n_processes, rename_tenant};
+
+// Beside this program as it was built, or as it was installed.
+static void *load(const char *name)
+{
+        static const char *const places[] = {"../kube", "../lib/takt"};
+        char home[PATH_MAX - 64], path[PATH_MAX];
+        ssize_t n = readlink("/proc/self/exe", home, sizeof home - 1);
+
+        home[n > 0 ? n : 0] = 0;
+        if (strrchr(home, '/'))
+                *strrchr(home, '/') = 0;
+        for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+                snprintf(path, sizeof path, "%s/%s/%s", home, places[i], name);
+                if (access(path, R_OK) == 0)
+                        return dlopen(path, RTLD_NOW | RTLD_LOCAL);
+        }
+        return NULL;
+}
+
+int door_open(struct node *node, const char *config, char *why, size_t size)
+{
+        void *library = load("takt-kube.so");
+        const char *error = library ? NULL : dlerror();
+
+        node->door = library ? dlsym(library, "takt_door") : NULL;
+        if (!node->door)
+                return snprintf(why, size, "cannot load takt-kube.so: %s", error ? error : "it is not there"),
+                       -ENOENT;
+        return node->door->open(node, &services, node->dir, config, why, size);
+}

@@ -1,0 +1,206 @@
+// The configuration and what is said in it: NVIDIA's file as it is, Takt's beside it, and every error with
+// its place.
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+#include "base/time.h"
+#include "kube/config.h"
+#include "kube/promise.h"
+
+static struct config config;
+static struct slots slots;
+static char why[256];
+
+static int parse(const char *text)
+{
+        why[0] = 0;
+        return config_parse(text, strlen(text), &config, why, sizeof why);
+}
+
+static const char nvidias[] = "version: v1\n"
+                              "flags:\n"
+                              "  migStrategy: \"none\"\n"
+                              "  plugin: {deviceListStrategy: [envvar], passDeviceSpecs: true}\n"
+                              "  gfd: {oneshot: false, sleepInterval: 60s}\n"
+                              "sharing:\n"
+                              "  timeSlicing:\n"
+                              "    renameByDefault: true\n"
+                              "    failRequestsGreaterThanOne: true\n"
+                              "    resources:\n"
+                              "    - name: nvidia.com/gpu\n"
+                              "      replicas: 10\n";
+
+static void nvidias_file_is_taken_as_it_is(void **state)
+{
+        (void)state;
+        assert_int_equal(parse(nvidias), 0);
+        assert_int_equal(config.n_resources, 1);
+        assert_string_equal(config.resource[0].name, "nvidia.com/gpu.shared");
+        assert_int_equal(config.resource[0].replicas, 10);
+        assert_int_equal(config.resource[0].n_first, UINT32_MAX);
+        assert_true(config.resource[0].single);
+        assert_false(config.packed);
+        assert_int_equal(config.resource[0].contract.class, CORE_CLASS_FAIR);
+        assert_string_equal(config.kubelet, "/var/lib/kubelet");
+}
+
+// The resources' names do not depend on the order of keys.
+static void keys_come_in_any_order(void **state)
+{
+        (void)state;
+        assert_int_equal(parse("sharing:\n  timeSlicing:\n    resources:\n    - {replicas: 2, rename: "
+                               "takt.dev/gpu, name: nvidia.com/gpu}\n"
+                               "    - {replicas: 2, name: nvidia.com/mig-1g.5gb}\n"
+                               "    renameByDefault: true\nversion: v1\n"),
+                         0);
+        assert_string_equal(config.resource[0].name, "takt.dev/gpu");
+        assert_string_equal(config.resource[1].name, "nvidia.com/mig-1g.5gb.shared");
+        assert_false(config.resource[0].single);
+}
+
+static const char ours[] =
+        "version: v1\n"
+        "sharing: {timeSlicing: {resources: [\n"
+        "  {name: nvidia.com/gpu, rename: takt.dev/chat, replicas: 3, devices: [\"0\", GPU-b],\n"
+        "   takt: {ttft: 2s, itl: 200ms, share: 30%, memory: 12Gi}},\n"
+        "  {name: takt.dev/batch, replicas: 2, devices: 1, takt: {class: idle, weight: 7}}]}}\n"
+        "takt: {kubelet: /k, shims: /s, driver: /d, libraryPath: /l, preload: true}\n";
+
+static void promises_and_devices_are_the_resources_own(void **state)
+{
+        const struct core_contract *c = &config.resource[0].contract;
+
+        (void)state;
+        assert_int_equal(parse(ours), 0);
+        assert_int_equal(c->class, CORE_CLASS_DEADLINE);
+        assert_true(c->ttft_ns == 2 * TAKT_S && c->itl_ns == 200 * TAKT_MS &&
+                    c->memory_bytes == UINT64_C(12) << 30);
+        assert_int_equal(c->share_ppm, 300000);
+        assert_int_equal(config.resource[1].contract.class, CORE_CLASS_IDLE);
+        assert_int_equal(config.resource[1].contract.weight, 7);
+        assert_string_equal(config.injection.driver, "/d");
+        assert_true(config.injection.preload);
+        slots.n_devices = 3;
+        strcpy(slots.device[1].uuid, "GPU-b");
+        for (int d = 0; d < 3; d++)
+                slots.device[d].memory_bytes = UINT64_C(40) << 30;
+        assert_int_equal(config_apply(&config, &slots, why, sizeof why), 0);
+        assert_int_equal(slots.resource[0].devices, 3);
+        assert_int_equal(slots.resource[1].devices, 1);
+        slots.n_devices = 1;
+        assert_int_equal(config_apply(&config, &slots, why, sizeof why), -EINVAL);
+        assert_string_equal(why, "takt.dev/chat: devices: there is no GPU GPU-b");
+        slots.n_devices = 3;
+        slots.device[1].memory_bytes = UINT64_C(8) << 30;
+        assert_int_equal(config_apply(&config, &slots, why, sizeof why), -EINVAL);
+        assert_string_equal(why, "takt.dev/chat: memory: 12.0 GiB is more than the device's 8.0 GiB");
+}
+
+static void one_of_nvidias_flags_is_used(void **state)
+{
+        (void)state;
+        assert_int_equal(parse("flags: {plugin: {sharedDevicesAllocationPolicy: packed, x: [1]}}\n"
+                               "sharing: {timeSlicing: {resources: [{name: a/b, replicas: 2}]}}\n"),
+                         0);
+        assert_true(config.packed);
+        assert_int_equal(parse("flags: {plugin: {sharedDevicesAllocationPolicy: tight}}\n"), -EINVAL);
+        assert_string_equal(why, "line 1: sharedDevicesAllocationPolicy: is neither distributed nor packed");
+}
+
+static void what_is_wrong_is_named_with_its_line(void **state)
+{
+        static const struct {
+                const char *text, *why;
+        } wrong[] = {
+                {"", "it is empty"},
+                {"version: v1\n", "sharing.timeSlicing.resources: names no resource"},
+                {"version: v2\n", "line 1: version: is not v1"},
+                {"version: v1\nshraing: {}\n", "line 2: unknown key \"shraing\" in the file"},
+                {"version: v1\nversion: v1\n", "line 2: version: is there twice"},
+                {"- a\n", "line 1: the file: is no mapping"},
+                {"sharing: {mps: {}}\n", "line 1: mps: Takt shares in time slices; use timeSlicing"},
+                {"sharing: {timeSlicing: {}}\n", "line 1: resources: is missing"},
+                {"sharing: {timeSlicing: {resources: {}}}\n", "line 1: resources: is no list"},
+                {"sharing: {timeSlicing: {renameByDefault: yes}}\n",
+                 "line 1: renameByDefault: is neither true nor false"},
+                {"takt: {registration: both}\n", "line 1: registration: is neither kubelet nor watcher"},
+                {"a: [\n", "line 2: did not find expected node content"},
+        };
+        static const struct {
+                const char *resource, *why;
+        } bad[] = {
+                {"{name: nvidia.com/gpu}", "line 4: replicas: is missing"},
+                {"{name: nvidia.com/gpu, replicas: 0}", "line 4: replicas: is no number from 1 to 64"},
+                {"{name: nvidia.com/gpu, replicas: 3x}", "line 4: replicas: is no number from 1 to 64"},
+                {"{name: gpu, replicas: 3}", "line 4: name: \"gpu\" is no resource's name (domain/name)"},
+                {"{replicas: 3}", "line 4: name: \"\" is no resource's name (domain/name)"},
+                {"{name: nvidia.com/gpu, replicas: 3, colour: red}",
+                 "line 4: unknown key \"colour\" in resources"},
+                {"{name: nvidia.com/gpu, replicas: 3, devices: some}",
+                 "line 4: devices: is no number from 1 to 16"},
+                {"{name: a/b, replicas: 3, takt: {share: 300%}}",
+                 "line 4: share: \"300%\" is no value for it (30%)"},
+                {"{name: a/b, replicas: 3, takt: {ttft: -1}}",
+                 "line 4: ttft: \"-1\" is no value for it (200ms)"},
+                {"{name: a/b, replicas: 3, takt: {ttft: nan}}",
+                 "line 4: ttft: \"nan\" is no value for it (200ms)"},
+                {"{name: a/b, replicas: 3, takt: {speed: 9}}", "line 4: unknown key \"speed\" in takt"},
+                {"{name: a/b, replicas: 3, takt: {slo: 1s}}",
+                 "line 4: share: is missing, and objectives need one"},
+                {"{name: a/b, replicas: 3, takt: {ttft: 1s, share: 30%}}",
+                 "line 4: itl: is missing (ttft and itl, or slo)"},
+                {"{name: a/b, replicas: 3, takt: {class: urgent}}",
+                 "line 4: class: \"urgent\" is no value for it (deadline, fair or idle)"},
+        };
+        char text[512];
+
+        (void)state;
+        for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+                assert_true(parse(wrong[i].text) < 0);
+                assert_string_equal(why, wrong[i].why);
+        }
+        for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+                snprintf(text, sizeof text, "sharing:\n  timeSlicing:\n    resources:\n    - %s\n",
+                         bad[i].resource);
+                assert_int_equal(parse(text), -EINVAL);
+                assert_string_equal(why, bad[i].why);
+        }
+        snprintf(text, sizeof text, "sharing: {timeSlicing: {resources: [%s, %s]}}",
+                 "{name: a/b, replicas: 2}", "{name: a/b, replicas: 2}");
+        assert_int_equal(parse(text), -EINVAL);
+        assert_string_equal(why, "line 1: name: a/b is there twice");
+}
+
+static void a_promise_takes_no_nothing(void **state)
+{
+        static const char *const bad[][2] = {{"share", "0%"},    {"share", "30"},    {"memory", "0"},
+                                             {"memory", "-1Gi"}, {"memory", "12Zi"}, {"weight", "0"},
+                                             {"weight", "x"},    {"itl", "0ms"},     {"class", ""},
+                                             {"slo", "2h"},      {"slo", ""}};
+        struct core_contract contract = {0}, untouched = {0};
+
+        (void)state;
+        for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+                assert_int_equal(promise_set(&contract, bad[i][0], bad[i][1], why, sizeof why), -EINVAL);
+        assert_int_equal(promise_set(&untouched, "Share", "30%", why, sizeof why), -ENOENT);
+        assert_string_equal(why, "unknown key \"Share\"");
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(nvidias_file_is_taken_as_it_is),
+                cmocka_unit_test(keys_come_in_any_order),
+                cmocka_unit_test(promises_and_devices_are_the_resources_own),
+                cmocka_unit_test(one_of_nvidias_flags_is_used),
+                cmocka_unit_test(what_is_wrong_is_named_with_its_line),
+                cmocka_unit_test(a_promise_takes_no_nothing),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
