@@ -233,37 +233,59 @@ struct process_info {
         unsigned instance, compute;
 };
 
-static int processes(unsigned *n, struct process_info *infos)
-{
-        unsigned room = *n;
+// The first form of the call has only these.
+struct process_info_v1 {
+        unsigned pid;
+        uint64_t memory;
+};
 
-        if (ready())
-                return ready();
-        *n = 0;
+// Up to `room` of the device's processes; how many there are.
+static unsigned list_processes(struct process_info *infos, unsigned room)
+{
+        unsigned n = 0;
+
         sim_segment_lock(sim);
         sim_segment_sweep(sim);
         for (int p = 0; p < SIM_PROCESSES_MAX; p++) {
                 if (!sim->process[p].pid)
                         continue;
-                if (*n < room && infos)
-                        infos[*n] = (struct process_info){sim->process[p].pid, sim->process[p].memory_bytes,
-                                                          ~0u, ~0u};
-                ++*n;
+                if (n < room)
+                        infos[n] = (struct process_info){sim->process[p].pid, sim->process[p].memory_bytes,
+                                                         ~0u, ~0u};
+                n++;
         }
         sim_segment_unlock(sim);
-        return *n > room ? INSUFFICIENT_SIZE : SUCCESS;
+        return n;
 }
 
 API int nvmlDeviceGetComputeRunningProcesses_v3(void *of, unsigned *n, struct process_info *infos)
 {
+        unsigned room = *n;
+
         (void)of;
-        return processes(n, infos);
+        if (ready())
+                return ready();
+        *n = list_processes(infos, infos ? room : 0);
+        return *n > room ? INSUFFICIENT_SIZE : SUCCESS;
 }
 
 API int nvmlDeviceGetComputeRunningProcesses_v2(void *of, unsigned *n, struct process_info *infos)
 {
+        return nvmlDeviceGetComputeRunningProcesses_v3(of, n, infos);
+}
+
+API int nvmlDeviceGetComputeRunningProcesses(void *of, unsigned *n, struct process_info_v1 *infos)
+{
+        struct process_info all[SIM_PROCESSES_MAX];
+        unsigned room = *n;
+
         (void)of;
-        return processes(n, infos);
+        if (ready())
+                return ready();
+        *n = list_processes(all, SIM_PROCESSES_MAX);
+        for (unsigned i = 0; infos && i < *n && i < room; i++)
+                infos[i] = (struct process_info_v1){all[i].pid, all[i].memory};
+        return *n > room ? INSUFFICIENT_SIZE : SUCCESS;
 }
 
 // Sampled over the second before, as slowly as the real one.
