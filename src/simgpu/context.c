@@ -18,13 +18,6 @@ static uint64_t next_context_id = 1;
 static __thread struct context *stack[STACK_MAX];
 static __thread int depth;
 
-int driver_version(void)
-{
-        const char *text = sim_setting("SIMGPU_DRIVER_VERSION");
-
-        return text && *text ? atoi(text) : 13000;
-}
-
 int driver_ready(void)
 {
         if (!initialised)
@@ -49,7 +42,7 @@ API cuDriverGetVersion(int *version)
 {
         if (!version)
                 return INVALID_VALUE;
-        *version = driver_version();
+        *version = sim_driver_version();
         return SUCCESS;
 }
 
@@ -188,7 +181,9 @@ static int open_slot(struct context *context)
                 return OUT_OF_MEMORY;
         context->slot = (uint32_t)slot;
         context->id = next_context_id++;
-        context->position_ns = 0;
+        context->next_lane = 0;
+        memset(context->position_ns, 0, sizeof context->position_ns);
+        memset(context->blocking_ns, 0, sizeof context->blocking_ns);
         context->legacy = (struct stream){.context = context, .is_default = 1};
         return SUCCESS;
 }
@@ -416,7 +411,7 @@ API cuCtxSetFlags(unsigned flags)
 API cuCtxGetApiVersion(struct context *context, unsigned *version)
 {
         (void)context;
-        *version = (unsigned)driver_version();
+        *version = (unsigned)sim_driver_version();
         return SUCCESS;
 }
 

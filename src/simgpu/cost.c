@@ -35,7 +35,7 @@ static uint64_t number(const char *text, const char *key, uint64_t otherwise)
 
 static void load(void)
 {
-        const char *llm = sim_setting("SIMGPU_LLM"), *kernel = getenv("SIMGPU_KERNEL_US");
+        const char *llm = sim_setting("SIMGPU_LLM"), *kernel = sim_setting("SIMGPU_KERNEL_US");
 
         profile.kernel_ns = kernel ? (uint64_t)(strtod(kernel, NULL) * 1000) : 1000;
         if (!llm)
@@ -74,7 +74,5 @@ uint64_t cost_of_kernel(const struct function *f, const unsigned grid[3], const 
 
 uint64_t cost_of_copy(size_t bytes, int on_device)
 {
-        uint64_t ns = COPY_START_NS + bytes * 1000 / (on_device ? HBM_BYTES_PER_US : PCIE_BYTES_PER_US);
-
-        return sim->copy_slowdown > 1 ? ns * sim->copy_slowdown : ns;
+        return COPY_START_NS + bytes * 1000 / (on_device ? HBM_BYTES_PER_US : PCIE_BYTES_PER_US);
 }

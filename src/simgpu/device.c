@@ -1,4 +1,5 @@
 #include "simgpu/device.h"
+#include <errno.h>
 #include <stddef.h>
 
 #define HORIZON_NS UINT64_C(60000000000)
@@ -8,9 +9,40 @@ static uint64_t min(uint64_t a, uint64_t b)
         return a < b ? a : b;
 }
 
+static int is_met(const struct sim_context *c, const struct sim_barrier *b)
+{
+        for (int i = 0; i < SIM_LANES_MAX; i++)
+                if (c->lane[i].done_ns < b->needed_ns[i])
+                        return 0;
+        return 1;
+}
+
+static const struct sim_barrier *first_unmet(const struct sim_context *c, const struct sim_lane *lane)
+{
+        for (uint32_t k = 0; k < lane->n; k++) {
+                const struct sim_barrier *b = &lane->barrier[(lane->first + k) % SIM_BARRIERS_MAX];
+
+                if (!is_met(c, b))
+                        return b;
+        }
+        return NULL;
+}
+
+// What the lane can do before it has to wait.
+static uint64_t lane_left(const struct sim_context *c, const struct sim_lane *lane)
+{
+        const struct sim_barrier *b = first_unmet(c, lane);
+
+        return (b ? b->at_ns : lane->submitted_ns) - lane->done_ns;
+}
+
+// A lane always waits for work submitted before its own, so that of all lanes with work one can go on.
 static int runnable(const struct sim_context *c)
 {
-        return c->used && c->submitted_ns > c->done_ns;
+        for (int i = 0; c->used && i < SIM_LANES_MAX; i++)
+                if (c->lane[i].submitted_ns > c->lane[i].done_ns)
+                        return 1;
+        return 0;
 }
 
 static uint32_t count_runnable(const struct sim_device *d)
@@ -63,14 +95,34 @@ static void note(const struct sim_device *d, uint64_t span_ns, enum sim_log_kind
 
 static void work(struct sim_context *c, uint64_t span_ns)
 {
-        if (!c->hung)
-                c->done_ns += span_ns;
+        uint64_t goes_on[SIM_LANES_MAX];
+
         c->busy_ns += span_ns;
+        for (int i = 0; i < SIM_LANES_MAX; i++)
+                goes_on[i] = c->hung ? 0 : lane_left(c, &c->lane[i]);
+        for (int i = 0; i < SIM_LANES_MAX; i++)
+                if (goes_on[i])
+                        c->lane[i].done_ns += span_ns;
 }
 
+// Until something changes: a lane ends or is held up, or has come so far as another one waits for.
 static uint64_t left(const struct sim_context *c)
 {
-        return c->hung ? UINT64_MAX : c->submitted_ns - c->done_ns;
+        uint64_t span = UINT64_MAX;
+
+        if (c->hung)
+                return UINT64_MAX;
+        for (int i = 0; i < SIM_LANES_MAX; i++) {
+                const struct sim_barrier *b = first_unmet(c, &c->lane[i]);
+                uint64_t own = lane_left(c, &c->lane[i]);
+
+                if (own)
+                        span = min(span, own);
+                for (int k = 0; b && k < SIM_LANES_MAX; k++)
+                        if (b->needed_ns[k] > c->lane[k].done_ns)
+                                span = min(span, b->needed_ns[k] - c->lane[k].done_ns);
+        }
+        return span;
 }
 
 // All contexts at once, each at its part of the speed.
@@ -113,32 +165,71 @@ static void advance_owner(struct sim_device *d, uint64_t to_ns, uint32_t n, sim_
         d->now_ns += span;
 }
 
+// A sample is told when it is over, as the real driver does: what NVML says is always about the past.
+static void sample(struct sim_device *d)
+{
+        uint64_t span = d->now_ns - d->sample_ns;
+
+        if (span < SIM_SAMPLE_NS)
+                return;
+        d->busy_percent = (uint32_t)(100 * (d->busy_ns - d->sample_busy_ns) / span);
+        d->sample_ns = d->now_ns;
+        d->sample_busy_ns = d->busy_ns;
+}
+
 void sim_device_advance(struct sim_device *d, uint64_t to_ns, sim_log_fn log, void *arg)
 {
         uint32_t n;
 
         while (d->now_ns < to_ns) {
+                uint64_t until = min(to_ns, d->sample_ns + SIM_SAMPLE_NS);
+
                 n = count_runnable(d);
                 if (n == 0)
-                        d->now_ns = to_ns;
+                        d->now_ns = until;
                 else if (d->mps)
-                        advance_together(d, to_ns, n, log, arg);
+                        advance_together(d, until, n, log, arg);
                 else
-                        advance_owner(d, to_ns, n, log, arg);
+                        advance_owner(d, until, n, log, arg);
+                sample(d);
         }
 }
 
-uint64_t sim_device_when(const struct sim_device *device, uint32_t context, uint64_t position_ns)
+uint64_t sim_device_submit(struct sim_device *d, uint32_t context, uint32_t lane, uint64_t cost_ns)
+{
+        return d->context[context].lane[lane].submitted_ns += cost_ns;
+}
+
+int sim_device_bar(struct sim_device *d, uint32_t context, uint32_t lane,
+                   const uint64_t needed_ns[SIM_LANES_MAX])
+{
+        struct sim_context *c = &d->context[context];
+        struct sim_lane *l = &c->lane[lane];
+        struct sim_barrier b = {.at_ns = l->submitted_ns};
+
+        for (int i = 0; i < SIM_LANES_MAX; i++)
+                b.needed_ns[i] = needed_ns[i];
+        if (is_met(c, &b))
+                return 0;
+        for (; l->n && is_met(c, &l->barrier[l->first]); l->n--)
+                l->first = (l->first + 1) % SIM_BARRIERS_MAX;
+        if (l->n == SIM_BARRIERS_MAX)
+                return -EAGAIN;
+        l->barrier[(l->first + l->n++) % SIM_BARRIERS_MAX] = b;
+        return 0;
+}
+
+uint64_t sim_device_when(const struct sim_device *device, uint32_t context, uint32_t lane,
+                         uint64_t position_ns)
 {
         struct sim_device d = *device;
-        uint64_t horizon = d.now_ns + HORIZON_NS, step;
+        struct sim_lane *l = &d.context[context].lane[lane];
+        uint64_t horizon = d.now_ns + HORIZON_NS;
 
         if (d.context[context].hung)
                 return UINT64_MAX;
-        while (d.context[context].done_ns < position_ns && d.now_ns < horizon) {
-                // Never past the end: the earliest it can be is with the device to itself.
-                step = position_ns - d.context[context].done_ns;
-                sim_device_advance(&d, d.now_ns + step, NULL, NULL);
-        }
-        return d.context[context].done_ns < position_ns ? UINT64_MAX : d.now_ns;
+        // Never past the end: the earliest it can be is with the device to itself.
+        while (l->done_ns < position_ns && d.now_ns < horizon)
+                sim_device_advance(&d, d.now_ns + position_ns - l->done_ns, NULL, NULL);
+        return l->done_ns < position_ns || d.now_ns > horizon ? UINT64_MAX : d.now_ns;
 }

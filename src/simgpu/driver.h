@@ -21,6 +21,7 @@ enum {
         LAUNCH_FAILED = 719,
         NOT_SUPPORTED = 801,
         CAPTURE_UNSUPPORTED = 900,
+        CAPTURE_MERGE = 902,
         CAPTURE_UNMATCHED = 903,
         UNKNOWN = 999,
 };
@@ -37,7 +38,7 @@ struct graph_node {
         void **params;
         void *to; // memcpy, memset
         const void *from;
-        size_t size;
+        size_t size; // memset: how many pieces of the width
         uint64_t value;
         unsigned width;
         void (*host)(void *);
@@ -57,13 +58,16 @@ struct graph_exec {
 
 struct stream {
         struct context *context;
-        uint64_t position_ns; // its last submission's place in the context's work
+        uint32_t lane;        // of the context's work; streams of one lane run in the order of submission
+        uint64_t position_ns; // its last submission's place in the lane
         uint64_t copied_ns;   // when its copies are done, once that work is
         uint64_t id;
         unsigned flags;
         int priority;
         struct graph *capture; // NULL: not capturing
         uint64_t capture_id;
+        int is_origin;                          // the capture began here
+        struct stream *joined, *next_capturing; // the streams drawn into it; a list of either kind
         int is_default;
 };
 
@@ -73,14 +77,19 @@ struct context {
         int device, is_primary, references;
         unsigned flags;
         struct stream legacy;
-        uint64_t position_ns; // everything submitted
+        uint32_t next_lane;                  // for the next stream
+        uint64_t position_ns[SIM_LANES_MAX]; // everything submitted
+        uint64_t blocking_ns[SIM_LANES_MAX]; // what the legacy stream waits for
         struct storage *storage;
 };
 
 struct event {
         struct context *context;
-        uint64_t position_ns, done_at_ns;
+        uint64_t position_ns[SIM_LANES_MAX]; // what it waits for
+        uint32_t lane;                       // of its stream
+        uint64_t copied_ns;
         int recorded;
+        uint64_t capture_id; // recorded in this capture; 0: in none
         unsigned flags;
 };
 
@@ -98,15 +107,25 @@ extern struct sim_segment *sim;
 struct context *context_current(void);
 struct context *context_primary(void);
 int driver_ready(void); // SUCCESS or the error that a call before cuInit gives
-int driver_version(void);
 
 // stream.c: NULL, legacy and per-thread handles become streams; NULL when there is no context.
 struct stream *stream_of(struct stream *handle);
 int stream_submit(struct stream *stream, uint64_t cost_ns);
-int stream_copy(struct stream *stream, uint64_t cost_ns); // by a copy engine, beside the compute engine
+int stream_copy(struct stream *stream, int engine, uint64_t cost_ns); // beside the compute engine
 int stream_wait(struct stream *stream);
 int context_wait(struct context *context);
-int capture_active(void); // streams of this process that capture now
+uint64_t stream_new_id(void);
+// The places in the lanes that stand for all of the stream's work.
+void stream_positions(const struct stream *stream, uint64_t ret_position_ns[SIM_LANES_MAX]);
+// For work up to those places, and for copies.
+int work_wait(struct context *context, const uint64_t position_ns[SIM_LANES_MAX], uint64_t copied_ns);
+int work_is_done(struct context *context, const uint64_t position_ns[SIM_LANES_MAX], uint64_t copied_ns);
+
+// capture.c
+int capture_active(void); // captures of this process that go on
+// Draws the stream into a capture; INVALID_VALUE when that is over, CAPTURE_MERGE when it is in another one.
+int capture_join(struct stream *stream, uint64_t id);
+void capture_leave(struct stream *stream); // before it is destroyed
 
 // cost.c
 uint64_t cost_of_kernel(const struct function *function, const unsigned grid[3], const unsigned block[3]);
@@ -119,7 +138,7 @@ struct graph *graph_new(void);
 void graph_free(struct graph *graph);
 
 // memory.c
-int memory_charge(int64_t bytes);
+void memory_fill(void *to, uint64_t value, unsigned width, size_t n); // n pieces of so many bytes
 void *memory_base(const void *pointer, size_t *ret_size);
 
 // symbols.c: one row of cudaTypedefs.h
@@ -137,3 +156,16 @@ int integrity_check(unsigned version, uint64_t seconds, uint64_t ret_answer[2]);
 const void *tables_interface(void);
 const void *tables_integrity(void);
 void device_uuid(unsigned char ret_uuid[16]);
+
+// Each function and its per-thread variant, for which stream 0 is the calling thread's own.
+#define BOTH(name, fn, params, args)                                                                         \
+        API name params                                                                                      \
+        {                                                                                                    \
+                stream = stream_of(stream);                                                                  \
+                return fn args;                                                                              \
+        }                                                                                                    \
+        API name##_ptsz params                                                                               \
+        {                                                                                                    \
+                stream = stream_of(stream ? stream : STREAM_PER_THREAD);                                     \
+                return fn args;                                                                              \
+        }

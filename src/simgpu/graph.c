@@ -55,7 +55,7 @@ static void run_node(struct graph_node *node)
         if (node->type == 1)
                 memmove(node->to, node->from, node->size);
         else if (node->type == 2)
-                memset(node->to, (int)node->value, node->size);
+                memory_fill(node->to, node->value, node->width, node->size);
         else if (node->type == 3)
                 node->host(node->host_arg);
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "simgpu/driver.h"
+#include "simgpu/profile.h"
 
 #define BLOCK 16
 
@@ -136,7 +137,7 @@ int integrity_check(unsigned version, uint64_t seconds, uint64_t ret_answer[2])
                 uint64_t interface, integrity, check, seconds;
                 unsigned char uuid[16];
                 int32_t domain, bus, device;
-        } message = {(uint32_t)driver_version(),
+        } message = {(uint32_t)sim_driver_version(),
                      version,
                      (uint32_t)getpid(),
                      (uint32_t)pthread_self(),

@@ -72,7 +72,7 @@ API cuLaunchKernelEx_ptsz(const struct launch_config *c, const struct function *
                       params);
 }
 
-static int copy(void *to, const void *from, size_t size, struct stream *stream, int on_device, int wait)
+static int copy(void *to, const void *from, size_t size, struct stream *stream, int engine, int wait)
 {
         struct graph_node *node;
         int error;
@@ -84,67 +84,68 @@ static int copy(void *to, const void *from, size_t size, struct stream *stream, 
                 node->to = to;
                 node->from = from;
                 node->size = size;
-                node->cost_ns = cost_of_copy(size, on_device);
+                node->cost_ns = cost_of_copy(size, engine == SIM_ENGINE_WITHIN);
                 return SUCCESS;
         }
         if (size)
                 memmove(to, from, size);
-        error = stream_copy(stream, cost_of_copy(size, on_device));
+        error = stream_copy(stream, engine, cost_of_copy(size, engine == SIM_ENGINE_WITHIN));
         return error || !wait ? error : stream_wait(stream);
 }
 
-#define COPY(name, to_type, from_type, on_device)                                                            \
+#define COPY(name, to_type, from_type, engine)                                                               \
         API name##_v2(to_type to, from_type from, size_t size)                                               \
         {                                                                                                    \
-                return copy(to, from, size, stream_of(NULL), on_device, 1);                                  \
+                return copy(to, from, size, stream_of(NULL), engine, 1);                                     \
         }                                                                                                    \
         API name##_v2_ptds(to_type to, from_type from, size_t size)                                          \
         {                                                                                                    \
-                return copy(to, from, size, stream_of(STREAM_PER_THREAD), on_device, 1);                     \
+                return copy(to, from, size, stream_of(STREAM_PER_THREAD), engine, 1);                        \
         }                                                                                                    \
         API name##Async_v2(to_type to, from_type from, size_t size, struct stream *stream)                   \
         {                                                                                                    \
-                return copy(to, from, size, stream_of(stream), on_device, 0);                                \
+                return copy(to, from, size, stream_of(stream), engine, 0);                                   \
         }                                                                                                    \
         API name##Async_v2_ptsz(to_type to, from_type from, size_t size, struct stream *stream)              \
         {                                                                                                    \
-                return copy(to, from, size, stream_of(stream ? stream : STREAM_PER_THREAD), on_device, 0);   \
+                return copy(to, from, size, stream_of(stream ? stream : STREAM_PER_THREAD), engine, 0);      \
         }
 
-COPY(cuMemcpyHtoD, void *, const void *, 0)
-COPY(cuMemcpyDtoH, void *, const void *, 0)
-COPY(cuMemcpyDtoD, void *, const void *, 1)
+COPY(cuMemcpyHtoD, void *, const void *, SIM_ENGINE_IN)
+COPY(cuMemcpyDtoH, void *, const void *, SIM_ENGINE_OUT)
+COPY(cuMemcpyDtoD, void *, const void *, SIM_ENGINE_WITHIN)
 
-static int both_on_device(const void *a, const void *b)
+static int engine_of(const void *to, const void *from)
 {
-        return memory_base(a, NULL) && memory_base(b, NULL);
+        if (!memory_base(to, NULL))
+                return SIM_ENGINE_OUT;
+        return memory_base(from, NULL) ? SIM_ENGINE_WITHIN : SIM_ENGINE_IN;
 }
 
 API cuMemcpy(void *to, const void *from, size_t size)
 {
-        return copy(to, from, size, stream_of(NULL), both_on_device(to, from), 1);
+        return copy(to, from, size, stream_of(NULL), engine_of(to, from), 1);
 }
 
 API cuMemcpy_ptds(void *to, const void *from, size_t size)
 {
-        return copy(to, from, size, stream_of(STREAM_PER_THREAD), both_on_device(to, from), 1);
+        return copy(to, from, size, stream_of(STREAM_PER_THREAD), engine_of(to, from), 1);
 }
 
 API cuMemcpyAsync(void *to, const void *from, size_t size, struct stream *stream)
 {
-        return copy(to, from, size, stream_of(stream), both_on_device(to, from), 0);
+        return copy(to, from, size, stream_of(stream), engine_of(to, from), 0);
 }
 
 API cuMemcpyAsync_ptsz(void *to, const void *from, size_t size, struct stream *stream)
 {
-        return copy(to, from, size, stream_of(stream ? stream : STREAM_PER_THREAD), both_on_device(to, from),
-                    0);
+        return copy(to, from, size, stream_of(stream ? stream : STREAM_PER_THREAD), engine_of(to, from), 0);
 }
 
 API cuMemcpyPeerAsync(void *to, void *a, const void *from, void *b, size_t size, struct stream *stream)
 {
         (void)a, (void)b;
-        return copy(to, from, size, stream_of(stream), 1, 0);
+        return copy(to, from, size, stream_of(stream), SIM_ENGINE_WITHIN, 0);
 }
 
 API cuMemcpyPeerAsync_ptsz(void *to, void *a, const void *from, void *b, size_t size, struct stream *stream)
@@ -173,7 +174,8 @@ static int copy_2d(const struct copy_2d *c, struct stream *stream, int wait)
 {
         const char *from = c->from_type == 1 ? c->from_host : c->from_device;
         char *to = c->to_type == 1 ? c->to_host : c->to_device;
-        int on_device = c->from_type != 1 && c->to_type != 1, error = SUCCESS;
+        int engine = c->to_type == 1 ? SIM_ENGINE_OUT : c->from_type == 1 ? SIM_ENGINE_IN : SIM_ENGINE_WITHIN;
+        int error;
 
         if (!stream)
                 return INVALID_CONTEXT;
@@ -182,7 +184,7 @@ static int copy_2d(const struct copy_2d *c, struct stream *stream, int wait)
         for (size_t row = 0; row < c->height; row++)
                 memmove(to + (c->to_y + row) * c->to_pitch + c->to_x,
                         from + (c->from_y + row) * c->from_pitch + c->from_x, c->width);
-        error = stream_copy(stream, cost_of_copy(c->width * c->height, on_device));
+        error = stream_copy(stream, engine, cost_of_copy(c->width * c->height, engine == SIM_ENGINE_WITHIN));
         return error || !wait ? error : stream_wait(stream);
 }
 
@@ -216,15 +218,13 @@ static int fill(void *to, uint64_t value, unsigned width, size_t n, struct strea
                 node = graph_add(stream->capture, 2);
                 node->to = to;
                 node->value = value;
-                node->size = n * width;
+                node->size = n;
+                node->width = width;
                 node->cost_ns = cost_of_copy(n * width, 1);
                 return SUCCESS;
         }
-        for (size_t i = 0; width > 1 && i < n; i++)
-                memcpy((char *)to + i * width, &value, width);
-        if (width == 1)
-                memset(to, (int)value, n);
-        return stream_copy(stream, cost_of_copy(n * width, 1));
+        memory_fill(to, value, width, n);
+        return stream_copy(stream, SIM_ENGINE_WITHIN, cost_of_copy(n * width, 1));
 }
 
 #define FILL(bits, type)                                                                                     \

@@ -1,6 +1,7 @@
 // How programs find the driver's functions: by name, version and kind of default stream.
 #include <string.h>
 #include "simgpu/driver.h"
+#include "simgpu/profile.h"
 
 // CUdriverProcAddressQueryResult
 enum { FOUND = 0, NAME_NOT_FOUND = 1, VERSION_TOO_LOW = 2 };
@@ -15,7 +16,8 @@ API cuGetProcAddress_v2(const char *name, void **entry, int version, uint64_t fl
                 if (strcmp(s->name, name) != 0)
                         continue;
                 known = 1;
-                if (s->version > version || s->version > driver_version() || (s->flag == 2 && !(flags & 2)))
+                if (s->version > version || s->version > sim_driver_version() ||
+                    (s->flag == 2 && !(flags & 2)))
                         continue;
                 if (!best || s->flag > best->flag || (s->flag == best->flag && s->version > best->version))
                         best = s;

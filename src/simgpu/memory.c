@@ -4,23 +4,10 @@
 #include <string.h>
 #include <sys/mman.h>
 #include "simgpu/driver.h"
+#include "simgpu/memory.h"
 
-#define PAGE 4096u
-#define GRANULARITY (2u << 20)
-
-enum owner { OWNER_DEVICE, OWNER_HOST, OWNER_ADDRESS, OWNER_MANAGED };
-
-// Ranges of addresses in a tree; a look-up by any address inside finds the range.
-struct range {
-        uintptr_t base;
-        size_t size, charged;
-        enum owner owner;
-};
-
-struct allocation { // what cuMemCreate gives
-        size_t size;
-        int references;
-};
+#define PAGE SIM_PAGE
+#define WORTH_DROPPING (1u << 20) // zeroes from here on cost no memory
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static void *ranges;
@@ -34,7 +21,7 @@ static int by_address(const void *a, const void *b)
         return y->base + y->size <= x->base ? 1 : 0;
 }
 
-static int find(const void *pointer, struct range *ret)
+int memory_find(const void *pointer, struct range *ret)
 {
         struct range key = {.base = (uintptr_t)pointer, .size = 1};
         struct range *const *found;
@@ -51,55 +38,90 @@ void *memory_base(const void *pointer, size_t *ret_size)
 {
         struct range range;
 
-        if (!find(pointer, &range))
+        if (!memory_find(pointer, &range))
                 return NULL;
         if (ret_size)
                 *ret_size = range.size;
         return (void *)range.base;
 }
 
-int memory_charge(int64_t bytes)
+static int fits(uint64_t bytes)
+{
+        return sim->memory_used_bytes + bytes <= sim->memory_bytes;
+}
+
+// So much of the device's memory for this process, and where in the pool if it lies there.
+int memory_charge(uint64_t bytes, uint64_t *ret_offset)
 {
         int error = SUCCESS, process;
 
+        *ret_offset = NOWHERE;
         sim_segment_lock(sim);
-        if (bytes > 0 && sim->memory_used_bytes + (uint64_t)bytes > sim->memory_bytes)
+        if (!fits(bytes))
                 sim_segment_sweep(sim);
         process = sim_segment_process(sim);
         if (sim->lost) {
                 error = UNKNOWN;
-        } else if (bytes > 0 && sim->fail_allocations) {
+        } else if (sim->fail_allocations) {
                 sim->fail_allocations--;
                 error = OUT_OF_MEMORY;
-        } else if (process < 0 ||
-                   (bytes > 0 && sim->memory_used_bytes + (uint64_t)bytes > sim->memory_bytes)) {
+        } else if (process < 0 || !fits(bytes)) {
                 error = OUT_OF_MEMORY;
         } else {
-                sim->memory_used_bytes += (uint64_t)bytes;
-                sim->process[process].memory_bytes += (uint64_t)bytes;
+                sim->memory_used_bytes += bytes;
+                sim->process[process].memory_bytes += bytes;
+                if (!sim->cleared)
+                        sim_pool_take(&sim->pool, (uint32_t)process, bytes, ret_offset);
         }
         sim_segment_unlock(sim);
         return error;
 }
 
-static int add(void **ret, size_t size, size_t charged, enum owner owner)
+void memory_give_back(uint64_t bytes, uint64_t offset)
+{
+        int process;
+
+        sim_segment_lock(sim);
+        process = sim_segment_process(sim);
+        if (process >= 0 && sim->process[process].memory_bytes >= bytes) {
+                sim->memory_used_bytes -= bytes;
+                sim->process[process].memory_bytes -= bytes;
+        }
+        if (offset != NOWHERE)
+                sim_pool_give(&sim->pool, offset);
+        sim_segment_unlock(sim);
+}
+
+// Memory for a range: the device's own where it has an offset, else the process's.
+static void *back(size_t size, uint64_t offset)
+{
+        void *base;
+
+        if (offset != NOWHERE)
+                return sim_segment_map(sim, offset, size, NULL);
+        base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        return base == MAP_FAILED ? NULL : base;
+}
+
+int memory_add(void **ret, size_t size, size_t charged, enum owner owner)
 {
         struct range *range;
         void *base;
-        int error = charged ? memory_charge((int64_t)charged) : SUCCESS;
+        uint64_t offset = NOWHERE;
+        int error = charged ? memory_charge(charged, &offset) : SUCCESS;
 
         if (error)
                 return error;
         size = (size + PAGE - 1) / PAGE * PAGE;
-        base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        base = back(size, offset);
         range = malloc(sizeof *range);
-        if (base == MAP_FAILED || !range) {
+        if (!base || !range) {
                 if (charged)
-                        memory_charge(-(int64_t)charged);
+                        memory_give_back(charged, offset);
                 free(range);
                 return OUT_OF_MEMORY;
         }
-        *range = (struct range){(uintptr_t)base, size, charged, owner};
+        *range = (struct range){(uintptr_t)base, size, charged, owner, offset};
         pthread_mutex_lock(&lock);
         tsearch(range, &ranges, by_address);
         pthread_mutex_unlock(&lock);
@@ -107,7 +129,36 @@ static int add(void **ret, size_t size, size_t charged, enum owner owner)
         return SUCCESS;
 }
 
-static int remove_at(void *pointer)
+// Whole pages of zeroes are dropped, not written: an engine that zeroes its cache of many GiB takes none of
+// the host's.
+static int drop_pages(void *to, size_t bytes)
+{
+        struct range range;
+        uintptr_t from = ((uintptr_t)to + PAGE - 1) / PAGE * PAGE,
+                  end = ((uintptr_t)to + bytes) / PAGE * PAGE;
+
+        if (bytes < WORTH_DROPPING || !memory_find(to, &range) || range.owner == OWNER_ADDRESS ||
+            range.owner == OWNER_HOST || (uintptr_t)to + bytes > range.base + range.size)
+                return 0;
+        if (madvise((void *)from, end - from, range.offset == NOWHERE ? MADV_DONTNEED : MADV_REMOVE))
+                return 0;
+        memset(to, 0, from - (uintptr_t)to);
+        memset((void *)end, 0, (uintptr_t)to + bytes - end);
+        return 1;
+}
+
+void memory_fill(void *to, uint64_t value, unsigned width, size_t n)
+{
+        if (!value && drop_pages(to, n * width))
+                return;
+        if (width == 1 || !value)
+                memset(to, (int)value, n * width);
+        else
+                for (size_t i = 0; i < n; i++)
+                        memcpy((char *)to + i * width, &value, width);
+}
+
+int memory_remove(void *pointer)
 {
         struct range key = {.base = (uintptr_t)pointer, .size = 1}, *range = NULL, **found;
 
@@ -122,7 +173,7 @@ static int remove_at(void *pointer)
                 return INVALID_VALUE;
         munmap((void *)range->base, range->size);
         if (range->charged)
-                memory_charge(-(int64_t)range->charged);
+                memory_give_back(range->charged, range->offset);
         free(range);
         return SUCCESS;
 }
@@ -131,7 +182,7 @@ API cuMemAlloc_v2(void **pointer, size_t size)
 {
         if (!context_current())
                 return INVALID_CONTEXT;
-        return size ? add(pointer, size, size, OWNER_DEVICE) : INVALID_VALUE;
+        return size ? memory_add(pointer, size, size, OWNER_DEVICE) : INVALID_VALUE;
 }
 
 API cuMemFree_v2(void *pointer)
@@ -140,7 +191,7 @@ API cuMemFree_v2(void *pointer)
                 return SUCCESS;
         if (context_current() && !capture_active())
                 context_wait(context_current());
-        return remove_at(pointer);
+        return memory_remove(pointer);
 }
 
 API cuMemAllocPitch_v2(void **pointer, size_t *pitch, size_t width, size_t height, unsigned element)
@@ -153,13 +204,13 @@ API cuMemAllocPitch_v2(void **pointer, size_t *pitch, size_t width, size_t heigh
 API cuMemAllocManaged(void **pointer, size_t size, unsigned flags)
 {
         (void)flags;
-        return size ? add(pointer, size, size, OWNER_MANAGED) : INVALID_VALUE;
+        return size ? memory_add(pointer, size, size, OWNER_MANAGED) : INVALID_VALUE;
 }
 
 API cuMemHostAlloc(void **pointer, size_t size, unsigned flags)
 {
         (void)flags;
-        return add(pointer, size ? size : 1, 0, OWNER_HOST);
+        return memory_add(pointer, size ? size : 1, 0, OWNER_HOST);
 }
 
 API cuMemAllocHost_v2(void **pointer, size_t size)
@@ -174,7 +225,7 @@ API cuMemAllocHost(void **pointer, unsigned size)
 
 API cuMemFreeHost(void *pointer)
 {
-        return pointer ? remove_at(pointer) : SUCCESS;
+        return pointer ? memory_remove(pointer) : SUCCESS;
 }
 
 API cuMemHostGetDevicePointer_v2(void **pointer, void *host, unsigned flags)
@@ -225,7 +276,7 @@ API cuMemGetAddressRange_v2(void **base, size_t *size, void *pointer)
 {
         struct range range;
 
-        if (!find(pointer, &range))
+        if (!memory_find(pointer, &range))
                 return NOT_FOUND;
         if (base)
                 *base = (void *)range.base;
@@ -266,7 +317,7 @@ API cuMemAllocFromPoolAsync_ptsz(void **pointer, size_t size, void *pool, struct
 API cuMemFreeAsync(void *pointer, struct stream *stream)
 {
         (void)stream;
-        return remove_at(pointer);
+        return memory_remove(pointer);
 }
 
 API cuMemFreeAsync_ptsz(void *pointer, struct stream *stream)
@@ -335,70 +386,6 @@ API cuMemPoolSetAccess(void *which, const void *descriptions, size_t n)
         return SUCCESS;
 }
 
-API cuMemGetAllocationGranularity(size_t *granularity, const void *props, int option)
-{
-        (void)props, (void)option;
-        *granularity = GRANULARITY;
-        return SUCCESS;
-}
-
-API cuMemAddressReserve(void **pointer, size_t size, size_t alignment, void *address,
-                        unsigned long long flags)
-{
-        (void)alignment, (void)address, (void)flags;
-        return add(pointer, size, 0, OWNER_ADDRESS);
-}
-
-API cuMemAddressFree(void *pointer, size_t size)
-{
-        (void)size;
-        return remove_at(pointer);
-}
-
-API cuMemCreate(struct allocation **ret, size_t size, const void *props, unsigned long long flags)
-{
-        int error = memory_charge((int64_t)size);
-
-        (void)props, (void)flags;
-        if (error)
-                return error;
-        *ret = malloc(sizeof **ret);
-        **ret = (struct allocation){size, 1};
-        return SUCCESS;
-}
-
-API cuMemRelease(struct allocation *allocation)
-{
-        if (--allocation->references > 0)
-                return SUCCESS;
-        memory_charge(-(int64_t)allocation->size);
-        free(allocation);
-        return SUCCESS;
-}
-
-// A mapping keeps its memory alive, as a handle does; unmapping by address finds neither, so the handle
-// decides alone.
-API cuMemMap(void *pointer, size_t size, size_t offset, struct allocation *allocation,
-             unsigned long long flags)
-{
-        struct range range;
-
-        (void)size, (void)offset, (void)allocation, (void)flags;
-        return find(pointer, &range) ? SUCCESS : INVALID_VALUE;
-}
-
-API cuMemUnmap(void *pointer, size_t size)
-{
-        (void)pointer, (void)size;
-        return SUCCESS;
-}
-
-API cuMemSetAccess(void *pointer, size_t size, const void *descriptions, size_t n)
-{
-        (void)pointer, (void)size, (void)descriptions, (void)n;
-        return SUCCESS;
-}
-
 // CUpointer_attribute: 1 context, 2 memory type, 3 device pointer, 4 host pointer, 7 buffer id, 8 managed, 9
 // ordinal, 11 range start, 12 range size, 13 mapped
 static int pointer_attribute(void *data, int attribute, const struct range *range, void *pointer)
@@ -442,13 +429,14 @@ API cuPointerGetAttribute(void *data, int attribute, void *pointer)
 {
         struct range range;
 
-        return find(pointer, &range) ? pointer_attribute(data, attribute, &range, pointer) : INVALID_VALUE;
+        return memory_find(pointer, &range) ? pointer_attribute(data, attribute, &range, pointer)
+                                            : INVALID_VALUE;
 }
 
 API cuPointerGetAttributes(unsigned n, const int *attributes, void **data, void *pointer)
 {
         struct range range;
-        int found = find(pointer, &range);
+        int found = memory_find(pointer, &range);
 
         for (unsigned i = 0; i < n; i++) {
                 if (found)

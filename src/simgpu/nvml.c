@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 #include "simgpu/profile.h"
 #include "simgpu/segment.h"
@@ -19,19 +18,31 @@ enum {
         NOT_SUPPORTED = 3,
         NOT_FOUND = 6,
         INSUFFICIENT_SIZE = 7,
+        DRIVER_NOT_LOADED = 9,
         TIMEOUT = 10,
-        GPU_IS_LOST = 15
+        GPU_IS_LOST = 15,
+        UNKNOWN = 999
 };
 
 static struct sim_segment *sim;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static int n_users; // initialisations that were not shut down
 static char device;
 
 API int nvmlInitWithFlags(unsigned flags)
 {
+        int error = SUCCESS;
+
         (void)flags;
+        pthread_mutex_lock(&lock);
         if (!sim)
                 sim = sim_segment_open();
-        return sim ? SUCCESS : UNINITIALIZED;
+        if (sim)
+                __atomic_add_fetch(&n_users, 1, __ATOMIC_RELAXED);
+        else
+                error = DRIVER_NOT_LOADED;
+        pthread_mutex_unlock(&lock);
+        return error;
 }
 
 API int nvmlInit_v2(void)
@@ -46,12 +57,22 @@ API int nvmlInit(void)
 
 API int nvmlShutdown(void)
 {
-        return SUCCESS;
+        int error = UNINITIALIZED;
+
+        pthread_mutex_lock(&lock);
+        if (n_users > 0) {
+                __atomic_sub_fetch(&n_users, 1, __ATOMIC_RELAXED);
+                error = SUCCESS;
+        }
+        pthread_mutex_unlock(&lock);
+        return error;
 }
 
 static int ready(void)
 {
-        return !sim ? UNINITIALIZED : sim->lost ? GPU_IS_LOST : SUCCESS;
+        if (__atomic_load_n(&n_users, __ATOMIC_RELAXED) == 0)
+                return UNINITIALIZED;
+        return sim->lost ? GPU_IS_LOST : SUCCESS;
 }
 
 API const char *nvmlErrorString(int error)
@@ -67,6 +88,10 @@ API const char *nvmlErrorString(int error)
                 return "Not Supported";
         case NOT_FOUND:
                 return "Not Found";
+        case INSUFFICIENT_SIZE:
+                return "Insufficient Size";
+        case DRIVER_NOT_LOADED:
+                return "Driver Not Loaded";
         case TIMEOUT:
                 return "Timeout";
         case GPU_IS_LOST:
@@ -84,26 +109,43 @@ static int text(char *to, unsigned size, const char *from)
         return SUCCESS;
 }
 
-static int claimed_version(void)
-{
-        const char *claimed = sim_setting("SIMGPU_DRIVER_VERSION");
+// The first driver of each version of CUDA for data centres (CUDA Toolkit release notes, table of driver
+// versions).
+static const struct {
+        int cuda;
+        const char *driver;
+} drivers[] = {
+        {13000, "580.65.06"}, {12090, "575.51.03"}, {12080, "570.26"},    {12060, "560.28.03"},
+        {12050, "555.42.02"}, {12040, "550.54.14"}, {12030, "545.23.06"}, {12020, "535.54.03"},
+        {12010, "530.30.02"}, {12000, "525.60.13"}, {11080, "520.61.05"}, {11070, "515.43.04"},
+        {11060, "510.39.01"}, {11050, "495.29.05"}, {11040, "470.42.01"},
+};
 
-        return claimed && *claimed ? atoi(claimed) : 13000;
+static const char *driver_text(void)
+{
+        size_t i = 0;
+
+        while (i + 1 < sizeof drivers / sizeof *drivers && drivers[i].cuda > sim_driver_version())
+                i++;
+        return drivers[i].driver;
 }
 
 API int nvmlSystemGetDriverVersion(char *version, unsigned size)
 {
-        return text(version, size, claimed_version() >= 13000 ? "580.65.06" : "535.183.01");
+        return text(version, size, driver_text());
 }
 
 API int nvmlSystemGetNVMLVersion(char *version, unsigned size)
 {
-        return text(version, size, "13.580.65.06");
+        char own[32];
+
+        snprintf(own, sizeof own, "%d.%s", sim_driver_version() / 1000, driver_text());
+        return text(version, size, own);
 }
 
 API int nvmlSystemGetCudaDriverVersion(int *version)
 {
-        *version = claimed_version();
+        *version = sim_driver_version();
         return SUCCESS;
 }
 
@@ -233,66 +275,91 @@ struct process_info {
         unsigned instance, compute;
 };
 
-static int processes(unsigned *n, struct process_info *infos)
-{
-        unsigned room = *n;
+// The first form of the call has only these.
+struct process_info_v1 {
+        unsigned pid;
+        uint64_t memory;
+};
 
-        if (ready())
-                return ready();
-        *n = 0;
+// Up to `room` of the device's processes; how many there are.
+static unsigned list_processes(struct process_info *infos, unsigned room)
+{
+        unsigned n = 0;
+
         sim_segment_lock(sim);
         sim_segment_sweep(sim);
         for (int p = 0; p < SIM_PROCESSES_MAX; p++) {
                 if (!sim->process[p].pid)
                         continue;
-                if (*n < room && infos)
-                        infos[*n] = (struct process_info){sim->process[p].pid, sim->process[p].memory_bytes,
-                                                          ~0u, ~0u};
-                ++*n;
+                if (n < room)
+                        infos[n] = (struct process_info){sim->process[p].pid, sim->process[p].memory_bytes,
+                                                         ~0u, ~0u};
+                n++;
         }
         sim_segment_unlock(sim);
-        return *n > room ? INSUFFICIENT_SIZE : SUCCESS;
+        return n;
 }
 
 API int nvmlDeviceGetComputeRunningProcesses_v3(void *of, unsigned *n, struct process_info *infos)
 {
-        (void)of;
-        return processes(n, infos);
-}
-
-API int nvmlDeviceGetComputeRunningProcesses_v2(void *of, unsigned *n, struct process_info *infos)
-{
-        (void)of;
-        return processes(n, infos);
-}
-
-// Sampled over the second before, as slowly as the real one.
-API int nvmlDeviceGetUtilizationRates(void *of, unsigned rates[2])
-{
-        static uint64_t seen_ns, seen_busy_ns;
-        static unsigned percent;
+        unsigned room = *n;
 
         (void)of;
         if (ready())
                 return ready();
+        *n = list_processes(infos, infos ? room : 0);
+        return *n > room ? INSUFFICIENT_SIZE : SUCCESS;
+}
+
+API int nvmlDeviceGetComputeRunningProcesses_v2(void *of, unsigned *n, struct process_info *infos)
+{
+        return nvmlDeviceGetComputeRunningProcesses_v3(of, n, infos);
+}
+
+API int nvmlDeviceGetComputeRunningProcesses(void *of, unsigned *n, struct process_info_v1 *infos)
+{
+        struct process_info all[SIM_PROCESSES_MAX];
+        unsigned room = *n;
+
+        (void)of;
+        if (ready())
+                return ready();
+        *n = list_processes(all, SIM_PROCESSES_MAX);
+        for (unsigned i = 0; infos && i < *n && i < room; i++)
+                infos[i] = (struct process_info_v1){all[i].pid, all[i].memory};
+        return *n > room ? INSUFFICIENT_SIZE : SUCCESS;
+}
+
+// Of the last sample that is over; how busy its memory was is not modelled, and taken to be the same.
+API int nvmlDeviceGetUtilizationRates(void *of, unsigned rates[2])
+{
+        (void)of;
+        if (ready())
+                return ready();
         sim_segment_lock(sim);
-        if (sim->device.now_ns - seen_ns >= 1000000000u) {
-                if (seen_ns)
-                        percent = (unsigned)(100 * (sim->device.busy_ns - seen_busy_ns) /
-                                             (sim->device.now_ns - seen_ns));
-                seen_ns = sim->device.now_ns;
-                seen_busy_ns = sim->device.busy_ns;
-        }
+        rates[0] = rates[1] = sim->device.busy_percent;
         sim_segment_unlock(sim);
-        rates[0] = percent;
-        rates[1] = percent;
         return SUCCESS;
 }
 
 API int nvmlDeviceGetEccMode(void *of, unsigned *current, unsigned *pending)
 {
         (void)of;
-        *current = *pending = 1;
+        if (ready())
+                return ready();
+        *current = *pending = sim->ecc;
+        return SUCCESS;
+}
+
+// type 0: corrected, 1: uncorrected
+API int nvmlDeviceGetTotalEccErrors(void *of, unsigned type, unsigned counter, unsigned long long *n)
+{
+        (void)of, (void)counter;
+        if (ready())
+                return ready();
+        if (!sim->ecc)
+                return NOT_SUPPORTED;
+        *n = type == 1 ? sim->n_ecc_errors : 0;
         return SUCCESS;
 }
 
@@ -302,37 +369,68 @@ API int nvmlDeviceGetMigMode(void *of, unsigned *current, unsigned *pending)
         return NOT_SUPPORTED;
 }
 
-API int nvmlSystemGetConfComputeState(unsigned state[4])
+// nvmlConfComputeSystemState_t
+struct confidential_state {
+        unsigned environment; // 0: unavailable, 1: simulated, 2: production
+        unsigned feature, developer_tools;
+};
+
+API int nvmlSystemGetConfComputeState(struct confidential_state *state)
 {
-        memset(state, 0, 4 * sizeof *state);
+        if (ready())
+                return ready();
+        *state = (struct confidential_state){.environment = sim->confidential ? 2 : 0,
+                                             .feature = sim->confidential};
         return SUCCESS;
 }
 
-API int nvmlEventSetCreate(void **set)
+API int nvmlSystemGetConfComputeGpusReadyState(unsigned *accepts_work)
 {
-        *set = calloc(1, sizeof(uint64_t));
-        if (*set && sim)
-                *(uint64_t *)*set = sim->n_xids;
-        return *set ? SUCCESS : 999;
+        if (ready())
+                return ready();
+        *accepts_work = sim->confidential;
+        return SUCCESS;
 }
 
-API int nvmlEventSetFree(void *set)
+// A set sees what happens once the device was registered with it.
+struct event_set {
+        uint64_t n_seen;
+        unsigned long long types;
+};
+
+#define EVENT_XID 8u
+
+API int nvmlEventSetCreate(struct event_set **set)
+{
+        if (ready())
+                return ready();
+        *set = calloc(1, sizeof **set);
+        return *set ? SUCCESS : UNKNOWN;
+}
+
+API int nvmlEventSetFree(struct event_set *set)
 {
         free(set);
         return SUCCESS;
 }
 
-API int nvmlDeviceRegisterEvents(void *of, unsigned long long types, void *set)
+API int nvmlDeviceRegisterEvents(void *of, unsigned long long types, struct event_set *set)
 {
-        (void)of, (void)types, (void)set;
+        (void)of;
+        if (ready())
+                return ready();
+        if (types & ~(unsigned long long)EVENT_XID)
+                return NOT_SUPPORTED;
+        set->types |= types;
+        set->n_seen = sim->n_xids;
         return SUCCESS;
 }
 
 API int nvmlDeviceGetSupportedEventTypes(void *of, unsigned long long *types)
 {
         (void)of;
-        *types = 8; // XID
-        return SUCCESS;
+        *types = EVENT_XID;
+        return ready();
 }
 
 struct event_data {
@@ -341,19 +439,31 @@ struct event_data {
         unsigned instance, compute;
 };
 
-// Looks every 10 ms: an error is rare, and nobody waits for it on a fast path.
-API int nvmlEventSetWait_v2(void *set, struct event_data *data, unsigned timeout_ms)
+static int next_event(struct event_set *set, struct event_data *data)
 {
-        uint64_t *seen = set;
+        int found = 0;
 
-        for (unsigned waited = 0;; waited += 10) {
-                if (sim->n_xids > *seen) {
-                        ++*seen;
-                        *data = (struct event_data){&device, 8, sim->xid, ~0u, ~0u};
-                        return SUCCESS;
-                }
+        sim_segment_lock(sim);
+        if (set->n_seen + SIM_XIDS_MAX < sim->n_xids)
+                set->n_seen = sim->n_xids - SIM_XIDS_MAX;
+        if ((set->types & EVENT_XID) && set->n_seen < sim->n_xids) {
+                *data = (struct event_data){&device, EVENT_XID, sim->xid[set->n_seen++ % SIM_XIDS_MAX], ~0u,
+                                            ~0u};
+                found = 1;
+        }
+        sim_segment_unlock(sim);
+        return found;
+}
+
+// Looks every 10 ms: an error is rare, and nobody waits for it on a fast path. A lost device still tells why.
+API int nvmlEventSetWait_v2(struct event_set *set, struct event_data *data, unsigned timeout_ms)
+{
+        if (ready() == UNINITIALIZED)
+                return UNINITIALIZED;
+        for (unsigned waited = 0; !next_event(set, data); waited += 10) {
                 if (waited >= timeout_ms)
                         return TIMEOUT;
                 usleep(10000);
         }
+        return SUCCESS;
 }

@@ -67,3 +67,10 @@ int sim_profile_check(void)
         pthread_once(&once, load);
         return is_bad ? -EINVAL : 0;
 }
+
+int sim_driver_version(void)
+{
+        const char *text = sim_setting("SIMGPU_DRIVER_VERSION");
+
+        return text && *text ? atoi(text) : 13000;
+}

@@ -10,3 +10,5 @@ const char *sim_setting(const char *name);
 // 0, or -EINVAL when a profile is named that cannot be read (standard error says why): then there is no
 // device, for times of another device than the one asked for would be worse than none.
 int sim_profile_check(void);
+// The version of CUDA that the driver claims, as cuDriverGetVersion says it: 13000 for 13.0.
+int sim_driver_version(void);

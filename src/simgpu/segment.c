@@ -7,13 +7,17 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 #include "simgpu/profile.h"
 
 #define MAGIC 0x53494d47u // "SIMG"
-#define VERSION 1u
-#define SHORTEST_SLEEP_NS UINT64_C(20000)   // going to sleep and waking up takes as long
+#define VERSION 2u
+#define SHORTEST_SLEEP_NS UINT64_C(20000) // going to sleep and waking up takes as long
+#define POOL_FACTOR 4                     // addresses to bytes: real memory is paged and does not fragment
+#define POOL_AT ((sizeof(struct sim_segment) + (2u << 20) - 1) & ~(size_t)((2u << 20) - 1))
+#define SMALLEST_SHM (UINT64_C(1) << 30)    // a container's default of 64 MB would end in SIGBUS
 #define LONGEST_SLEEP_NS UINT64_C(20000000) // others may die and so finish us sooner than thought
 
 static uint64_t now_ns(void)
@@ -40,21 +44,58 @@ const char *sim_segment_name(void)
         return name;
 }
 
-// nvidia-smi compute-policy --set-timeslice: default, short, medium, long.
+// nvidia-smi compute-policy --set-timeslice: default, short, medium, long. 0: no such class.
 static uint64_t slice_us(void)
 {
+        static const struct {
+                const char *name;
+                uint64_t us;
+        } classes[] = {{"short", 1000}, {"medium", 4000}, {"long", 30000}};
         const char *policy = sim_setting("SIMGPU_POLICY");
 
-        if (policy && !strcmp(policy, "short"))
-                return 1000;
-        if (policy && !strcmp(policy, "medium"))
-                return 4000;
-        if (policy && !strcmp(policy, "long"))
-                return 30000;
-        return setting("SIMGPU_SLICE_US", 2000);
+        if (!policy || !*policy || !strcmp(policy, "default"))
+                return setting("SIMGPU_SLICE_US", 2000);
+        for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
+                if (!strcmp(policy, classes[i].name))
+                        return classes[i].us;
+        return 0;
 }
 
-static void make(struct sim_segment *s)
+static uint64_t n_lanes(void)
+{
+        return setting("SIMGPU_CONCURRENT", 1);
+}
+
+static int is_on(const char *name, int otherwise)
+{
+        const char *text = sim_setting(name);
+
+        return text && *text ? !strcmp(text, "on") || !strcmp(text, "1") : otherwise;
+}
+
+// A setting that cannot be kept is not passed over in silence.
+static int check_settings(void)
+{
+        int version = sim_driver_version(), bad = sim_profile_check();
+
+        if (version < 11040 || version >= 14000)
+                bad = fprintf(stderr, "simgpu: SIMGPU_DRIVER_VERSION is 11040 to 13990\n");
+        if (!slice_us())
+                bad = fprintf(stderr,
+                              "simgpu: SIMGPU_POLICY is default, short, medium or long; a slice is not 0\n");
+        if (!n_lanes() || n_lanes() > SIM_LANES_MAX)
+                bad = fprintf(stderr, "simgpu: SIMGPU_CONCURRENT is 1 to %d\n", SIM_LANES_MAX);
+        return bad ? -EINVAL : 0;
+}
+
+static int shm_is_small(int fd)
+{
+        struct statvfs fs;
+
+        return fstatvfs(fd, &fs) || fs.f_bavail * fs.f_frsize < SMALLEST_SHM;
+}
+
+static void make(struct sim_segment *s, int fd)
 {
         pthread_mutexattr_t attributes;
 
@@ -64,12 +105,53 @@ static void make(struct sim_segment *s)
         pthread_mutex_init(&s->lock, &attributes);
         s->version = VERSION;
         s->memory_bytes = setting("SIMGPU_MEMORY_MIB", 40960) << 20;
-        s->device.now_ns = now_ns();
+        s->n_lanes = (uint32_t)n_lanes();
+        s->cleared = (uint32_t)(is_on("SIMGPU_CLEARED", 0) || shm_is_small(fd) ||
+                                ftruncate(fd, (off_t)(POOL_AT + s->memory_bytes * POOL_FACTOR)));
+        s->pool.bytes = s->memory_bytes * POOL_FACTOR;
+        s->ecc = (uint32_t)is_on("SIMGPU_ECC", 1);
+        s->confidential = (uint32_t)is_on("SIMGPU_CC", 0);
+        s->device.now_ns = s->device.sample_ns = now_ns();
         s->device.slice_ns = slice_us() * 1000;
         s->device.switch_ns = setting("SIMGPU_SWITCH_US", 100) * 1000;
         s->device.mps = (uint32_t)setting("SIMGPU_MPS", 0);
         s->device.owner = -1;
         __atomic_store_n(&s->magic, MAGIC, __ATOMIC_RELEASE);
+}
+
+static void await_magic(const struct sim_segment *s)
+{
+        for (int i = 0; i < 1000 && __atomic_load_n(&s->magic, __ATOMIC_ACQUIRE) != MAGIC; i++)
+                usleep(1000);
+}
+
+// All of the device's memory, out of reach; what belongs to this process is mapped once more. No descriptor
+// is kept: there are programs that close what they do not know.
+static void *pool_base;
+
+static int map_pool(struct sim_segment *s, int fd)
+{
+        void *base;
+
+        if (s->cleared || pool_base)
+                return 0;
+        base = mmap(NULL, s->pool.bytes, PROT_NONE, MAP_SHARED | MAP_NORESERVE, fd, (off_t)POOL_AT);
+        if (base == MAP_FAILED)
+                return -errno;
+        pool_base = base;
+        return 0;
+}
+
+void *sim_segment_map(struct sim_segment *s, uint64_t offset, uint64_t bytes, void *at)
+{
+        void *from = (char *)pool_base + offset;
+        void *base = at ? mremap(from, 0, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, at)
+                        : mremap(from, 0, bytes, MREMAP_MAYMOVE);
+
+        (void)s;
+        if (base == MAP_FAILED)
+                return NULL;
+        return mprotect(base, bytes, PROT_READ | PROT_WRITE) ? NULL : base;
 }
 
 // Whoever creates the file makes it; others wait for the magic number, which takes microseconds.
@@ -80,7 +162,7 @@ struct sim_segment *sim_segment_open(void)
         struct stat stat;
         int fd, creator;
 
-        if (sim_profile_check())
+        if (check_settings())
                 return errno = EINVAL, NULL;
         fd = shm_open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
         creator = fd >= 0;
@@ -93,15 +175,16 @@ struct sim_segment *sim_segment_open(void)
         for (int i = 0; i < 1000 && fstat(fd, &stat) == 0 && stat.st_size < (off_t)sizeof *s; i++)
                 usleep(1000);
         s = mmap(NULL, sizeof *s, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+        if (s != MAP_FAILED && creator)
+                make(s, fd);
+        if (s != MAP_FAILED)
+                await_magic(s);
+        if (s == MAP_FAILED || s->magic != MAGIC || s->version != VERSION || map_pool(s, fd)) {
+                if (s != MAP_FAILED)
+                        munmap(s, sizeof *s), errno = EPROTO;
+                return close(fd), NULL;
+        }
         close(fd);
-        if (s == MAP_FAILED)
-                return NULL;
-        if (creator)
-                make(s);
-        for (int i = 0; i < 1000 && __atomic_load_n(&s->magic, __ATOMIC_ACQUIRE) != MAGIC; i++)
-                usleep(1000);
-        if (s->magic != MAGIC || s->version != VERSION)
-                return munmap(s, sizeof *s), errno = EPROTO, NULL;
         return s;
 }
 
@@ -165,6 +248,7 @@ static void drop(struct sim_segment *s, uint32_t p)
         for (uint32_t c = 0; c < SIM_CONTEXTS_MAX; c++)
                 if (s->device.context[c].used && s->device.context[c].process == p)
                         memset(&s->device.context[c], 0, sizeof s->device.context[c]);
+        sim_pool_drop(&s->pool, p);
         s->memory_used_bytes -= s->process[p].memory_bytes;
         memset(&s->process[p], 0, sizeof s->process[p]);
 }
@@ -211,6 +295,27 @@ int sim_segment_context(struct sim_segment *s)
         return -1;
 }
 
+void sim_segment_xid(struct sim_segment *s, uint32_t xid)
+{
+        s->xid[s->n_xids++ % SIM_XIDS_MAX] = xid;
+}
+
+// A copy that waits for its work does not hold up those behind it, but uses up the engine's time all the
+// same.
+uint64_t sim_segment_copy(struct sim_segment *s, int engine, uint64_t from_ns, uint64_t cost_ns)
+{
+        struct sim_engine *e = &s->engine[engine];
+        uint64_t start = from_ns > e->free_at_ns ? from_ns : e->free_at_ns;
+
+        if (s->copy_slowdown > 1)
+                cost_ns *= s->copy_slowdown;
+        if (e->free_at_ns < s->device.now_ns)
+                e->free_at_ns = s->device.now_ns;
+        e->free_at_ns += cost_ns;
+        e->busy_ns += cost_ns;
+        return start + cost_ns;
+}
+
 static void sleep_until(uint64_t when_ns)
 {
         struct timespec t = {.tv_sec = (time_t)(when_ns / 1000000000u),
@@ -226,7 +331,7 @@ void sim_sleep_until(uint64_t when_ns)
 }
 
 // Sleeps until the predicted end and looks again: others may have come in between.
-int sim_segment_wait(struct sim_segment *s, uint32_t context, uint64_t position_ns)
+int sim_segment_wait(struct sim_segment *s, uint32_t context, uint32_t lane, uint64_t position_ns)
 {
         int slack = prctl(PR_GET_TIMERSLACK), lost, done, hung;
         uint64_t when, latest;
@@ -234,8 +339,8 @@ int sim_segment_wait(struct sim_segment *s, uint32_t context, uint64_t position_
         for (;;) {
                 sim_segment_lock(s);
                 lost = s->lost != 0;
-                done = s->device.context[context].done_ns >= position_ns;
-                when = done || lost ? 0 : sim_device_when(&s->device, context, position_ns);
+                done = s->device.context[context].lane[lane].done_ns >= position_ns;
+                when = done || lost ? 0 : sim_device_when(&s->device, context, lane, position_ns);
                 latest = s->device.now_ns + LONGEST_SLEEP_NS;
                 hung = when == UINT64_MAX;
                 if (hung)

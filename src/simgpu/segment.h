@@ -3,8 +3,18 @@
 #include <pthread.h>
 #include <stdint.h>
 #include "simgpu/device.h"
+#include "simgpu/pool.h"
 
 #define SIM_PROCESSES_MAX 64
+#define SIM_XIDS_MAX 16
+
+// Copy engines, by the way that a copy takes.
+enum { SIM_ENGINE_IN, SIM_ENGINE_OUT, SIM_ENGINE_WITHIN, SIM_ENGINES };
+
+struct sim_engine {
+        uint64_t free_at_ns; // what it has taken on is done then
+        uint64_t busy_ns;
+};
 
 struct sim_process {
         uint32_t pid; // 0: free
@@ -18,11 +28,19 @@ struct sim_segment {
         uint32_t magic, version;
         pthread_mutex_t lock; // robust: a process that dies with it does not take the device along
         uint64_t memory_bytes, memory_used_bytes;
-        uint32_t lost;             // the device has fallen off the bus
-        uint32_t xid;              // the last error event
-        uint64_t n_xids;           // how many there were
-        uint64_t fail_allocations; // so many of the next allocations fail
-        uint64_t copy_slowdown;    // copies take this many times as long; 0 and 1: as usual
+        uint32_t lost;              // the device has fallen off the bus
+        uint32_t n_lanes;           // streams of one context that overlap; 1: none
+        uint32_t cleared;           // memory is zero for each new owner
+        uint32_t ecc, confidential; // states that NVML tells
+        uint32_t kill_pid;          // this process is killed in the middle of a submission,
+        uint64_t kill_after;        // once so many more are through
+        uint64_t n_ecc_errors;      // uncorrected
+        uint64_t n_xids;            // error events so far
+        uint32_t xid[SIM_XIDS_MAX]; // the last of them, a ring
+        uint64_t fail_allocations;  // so many of the next allocations fail
+        uint64_t copy_slowdown;     // copies take this many times as long; 0 and 1: as usual
+        struct sim_engine engine[SIM_ENGINES];
+        struct sim_pool pool;
         struct sim_process process[SIM_PROCESSES_MAX];
         struct sim_device device;
         uint64_t n_log; // entries ever written; the ring holds the last SIM_LOG_MAX
@@ -46,7 +64,14 @@ int sim_segment_process(struct sim_segment *segment);
 // A context for this process. Call with the lock held. -1 when the table is full.
 int sim_segment_context(struct sim_segment *segment);
 
-// Waits until the context has done the work up to the position; returns 0, or -EIO when the device is lost.
-int sim_segment_wait(struct sim_segment *segment, uint32_t context, uint64_t position_ns);
+// Raises an error event. Call with the lock held.
+void sim_segment_xid(struct sim_segment *segment, uint32_t xid);
+// Gives a copy that can begin at `from_ns` to an engine; returns when it is done. Call with the lock held.
+uint64_t sim_segment_copy(struct sim_segment *segment, int engine, uint64_t from_ns, uint64_t cost_ns);
+// The device memory at the pool's offset, mapped at `at` (NULL: anywhere). NULL when that fails.
+void *sim_segment_map(struct sim_segment *segment, uint64_t offset, uint64_t bytes, void *at);
+
+// Waits until the lane has done the work up to the position; returns 0, or -EIO when the device is lost.
+int sim_segment_wait(struct sim_segment *segment, uint32_t context, uint32_t lane, uint64_t position_ns);
 // Waits for a time, unless it is too near to be worth it.
 void sim_sleep_until(uint64_t when_ns);

@@ -1,11 +1,30 @@
-// Streams and events: places in a context's work.
+// Streams: places in a context's work. With more than one lane, what streams owe each other (the legacy
+// stream's rule, events) becomes barriers of the device.
+#include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "simgpu/driver.h"
 
-static uint64_t next_id = 16;
-static int n_capturing;
+#define NON_BLOCKING 1u
+
 static __thread struct stream per_thread;
+
+uint64_t stream_new_id(void)
+{
+        static uint64_t next = 16;
+
+        return __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED);
+}
+
+// The legacy stream has lane 0; the others share what is left, as hardware shares its queues.
+static uint32_t take_lane(struct context *context)
+{
+        uint32_t n = sim->n_lanes;
+
+        return n == 1 ? 0 : 1 + __atomic_fetch_add(&context->next_lane, 1, __ATOMIC_RELAXED) % (n - 1);
+}
 
 struct stream *stream_of(struct stream *handle)
 {
@@ -18,71 +37,134 @@ struct stream *stream_of(struct stream *handle)
         if (handle != STREAM_PER_THREAD)
                 return &context->legacy;
         if (per_thread.context != context)
-                per_thread = (struct stream){.context = context, .is_default = 1};
+                per_thread = (struct stream){.context = context, .lane = take_lane(context)};
         return &per_thread;
+}
+
+// A fault on demand: the process dies with the device locked and half of a submission done.
+static void die_if_told(void)
+{
+        if (sim->kill_pid != (uint32_t)getpid())
+                return;
+        if (sim->kill_after--)
+                return;
+        sim->kill_pid = 0;
+        kill(getpid(), SIGKILL);
+}
+
+// Holds the stream's next work up until all lanes have come so far. When the lane can hold no more barriers,
+// the caller waits in its place. Called and left with the device locked.
+static void bar(struct stream *stream, const uint64_t needed_ns[SIM_LANES_MAX])
+{
+        uint32_t slot = stream->context->slot;
+
+        while (sim->n_lanes > 1 && sim_device_bar(&sim->device, slot, stream->lane, needed_ns) == -EAGAIN) {
+                const struct sim_lane *lane = &sim->device.context[slot].lane[stream->lane];
+                uint64_t at_ns = lane->barrier[lane->first].at_ns + 1;
+
+                sim_segment_unlock(sim);
+                if (sim_segment_wait(sim, slot, stream->lane, at_ns))
+                        return sim_segment_lock(sim);
+                sim_segment_lock(sim);
+        }
+}
+
+// The legacy stream waits for all blocking streams, and they for it.
+static void keep_legacy_rule(struct stream *stream)
+{
+        struct context *context = stream->context;
+        uint64_t needed[SIM_LANES_MAX] = {context->legacy.position_ns};
+
+        if (stream == &context->legacy)
+                bar(stream, context->blocking_ns);
+        else if (!(stream->flags & NON_BLOCKING))
+                bar(stream, needed);
 }
 
 int stream_submit(struct stream *stream, uint64_t cost_ns)
 {
         struct context *context = stream->context;
+        uint64_t position;
         int lost;
 
         sim_segment_lock(sim);
         lost = sim->lost != 0;
-        sim->device.context[context->slot].submitted_ns += cost_ns;
-        context->position_ns = stream->position_ns = sim->device.context[context->slot].submitted_ns;
+        keep_legacy_rule(stream);
+        position = sim_device_submit(&sim->device, context->slot, stream->lane, cost_ns);
+        die_if_told();
+        stream->position_ns = context->position_ns[stream->lane] = position;
+        if (!(stream->flags & NON_BLOCKING))
+                context->blocking_ns[stream->lane] = position;
         sim_segment_unlock(sim);
         return lost ? UNKNOWN : SUCCESS;
 }
 
-// A copy takes its time beside the compute engine: it neither waits for other contexts nor keeps them
-// waiting. It begins when the work before it is done (as far as that can be told now).
-int stream_copy(struct stream *stream, uint64_t cost_ns)
+// A copy takes its time beside the compute engine: it neither waits for other contexts' kernels nor keeps
+// them waiting. It begins when the work before it is done (as far as that can be told now) and an engine is
+// free.
+int stream_copy(struct stream *stream, int engine, uint64_t cost_ns)
 {
-        const struct sim_context *context = &sim->device.context[stream->context->slot];
+        const struct sim_lane *lane = &sim->device.context[stream->context->slot].lane[stream->lane];
         uint64_t from;
         int lost;
 
         sim_segment_lock(sim);
         lost = sim->lost != 0;
         from = sim->device.now_ns;
-        if (context->done_ns < stream->position_ns)
-                from += stream->position_ns - context->done_ns;
+        if (lane->done_ns < stream->position_ns)
+                from += stream->position_ns - lane->done_ns;
+        if (from < stream->copied_ns)
+                from = stream->copied_ns;
+        stream->copied_ns = sim_segment_copy(sim, engine, from, cost_ns);
         sim_segment_unlock(sim);
-        stream->copied_ns = (stream->copied_ns > from ? stream->copied_ns : from) + cost_ns;
         return lost ? UNKNOWN : SUCCESS;
 }
 
-static int wait(struct context *context, uint64_t position_ns)
+int work_wait(struct context *context, const uint64_t position_ns[SIM_LANES_MAX], uint64_t copied_ns)
 {
-        return sim_segment_wait(sim, context->slot, position_ns) ? UNKNOWN : SUCCESS;
+        for (uint32_t i = 0; i < SIM_LANES_MAX; i++)
+                if ((position_ns[i] || i == 0) && sim_segment_wait(sim, context->slot, i, position_ns[i]))
+                        return UNKNOWN;
+        sim_sleep_until(copied_ns);
+        return SUCCESS;
+}
+
+int work_is_done(struct context *context, const uint64_t position_ns[SIM_LANES_MAX], uint64_t copied_ns)
+{
+        const struct sim_context *c = &sim->device.context[context->slot];
+        int is_done, lost;
+
+        sim_segment_lock(sim);
+        is_done = sim->device.now_ns >= copied_ns;
+        for (uint32_t i = 0; i < SIM_LANES_MAX; i++)
+                is_done = is_done && c->lane[i].done_ns >= position_ns[i];
+        lost = sim->lost != 0;
+        sim_segment_unlock(sim);
+        return lost ? UNKNOWN : is_done ? SUCCESS : NOT_READY;
 }
 
 int context_wait(struct context *context)
 {
-        return wait(context, context->position_ns);
+        return work_wait(context, context->position_ns, 0);
 }
 
 // The legacy stream waits for all blocking streams; here, for everything.
-int stream_wait(struct stream *stream)
+void stream_positions(const struct stream *stream, uint64_t ret_position_ns[SIM_LANES_MAX])
 {
-        int error = wait(stream->context, stream == &stream->context->legacy ? stream->context->position_ns
-                                                                             : stream->position_ns);
-
-        if (!error)
-                sim_sleep_until(stream->copied_ns);
-        return error;
+        if (stream == &stream->context->legacy) {
+                memcpy(ret_position_ns, stream->context->position_ns, sizeof stream->context->position_ns);
+                return;
+        }
+        memset(ret_position_ns, 0, SIM_LANES_MAX * sizeof *ret_position_ns);
+        ret_position_ns[stream->lane] = stream->position_ns;
 }
 
-static int done(struct context *context, uint64_t position_ns)
+int stream_wait(struct stream *stream)
 {
-        int is_done, lost;
+        uint64_t position[SIM_LANES_MAX];
 
-        sim_segment_lock(sim);
-        is_done = sim->device.context[context->slot].done_ns >= position_ns;
-        lost = sim->lost != 0;
-        sim_segment_unlock(sim);
-        return lost ? UNKNOWN : is_done ? SUCCESS : NOT_READY;
+        stream_positions(stream, position);
+        return work_wait(stream->context, position, stream->copied_ns);
 }
 
 API cuStreamCreateWithPriority(struct stream **ret, unsigned flags, int priority)
@@ -93,9 +175,10 @@ API cuStreamCreateWithPriority(struct stream **ret, unsigned flags, int priority
                 return INVALID_CONTEXT;
         stream = calloc(1, sizeof *stream);
         stream->context = context_current();
+        stream->lane = take_lane(stream->context);
         stream->flags = flags;
         stream->priority = priority;
-        stream->id = __atomic_fetch_add(&next_id, 1, __ATOMIC_RELAXED);
+        stream->id = stream_new_id();
         *ret = stream;
         return SUCCESS;
 }
@@ -109,6 +192,7 @@ API cuStreamDestroy_v2(struct stream *stream)
 {
         if (stream <= STREAM_PER_THREAD)
                 return INVALID_HANDLE;
+        capture_leave(stream);
         free(stream);
         return SUCCESS;
 }
@@ -127,9 +211,14 @@ static int synchronize(struct stream *stream)
 
 static int query(struct stream *stream)
 {
+        uint64_t position[SIM_LANES_MAX];
+
         if (!stream)
                 return INVALID_CONTEXT;
-        return stream->capture ? CAPTURE_UNSUPPORTED : done(stream->context, stream->position_ns);
+        if (stream->capture)
+                return CAPTURE_UNSUPPORTED;
+        stream_positions(stream, position);
+        return work_is_done(stream->context, position, stream->copied_ns);
 }
 
 static int get_context(struct stream *stream, struct context **ret)
@@ -166,14 +255,23 @@ static int get_device(struct stream *stream, int *ret)
         return stream ? SUCCESS : INVALID_CONTEXT;
 }
 
-// What waits for work of the same context is in order already.
+// Within one lane all is in order already.
 static int wait_event(struct stream *stream, struct event *event, unsigned flags)
 {
         (void)flags;
         if (!stream || !event)
                 return INVALID_HANDLE;
-        if (event->context != stream->context && event->recorded)
-                return wait(event->context, event->position_ns);
+        if (event->capture_id)
+                return capture_join(stream, event->capture_id);
+        if (!event->recorded || stream->capture)
+                return SUCCESS;
+        if (event->context != stream->context)
+                return work_wait(event->context, event->position_ns, event->copied_ns);
+        if (stream->copied_ns < event->copied_ns)
+                stream->copied_ns = event->copied_ns;
+        sim_segment_lock(sim);
+        bar(stream, event->position_ns);
+        sim_segment_unlock(sim);
         return SUCCESS;
 }
 
@@ -181,7 +279,7 @@ struct host_call {
         void (*fn)(void *);
         void *arg;
         struct context *context;
-        uint64_t position_ns;
+        uint64_t position_ns[SIM_LANES_MAX], copied_ns;
 };
 
 static void *call_host(void *arg)
@@ -189,7 +287,7 @@ static void *call_host(void *arg)
         struct host_call call = *(struct host_call *)arg;
 
         free(arg);
-        wait(call.context, call.position_ns);
+        work_wait(call.context, call.position_ns, call.copied_ns);
         call.fn(call.arg);
         return NULL;
 }
@@ -209,95 +307,13 @@ static int host_function(struct stream *stream, void (*fn)(void *), void *arg)
                 return SUCCESS;
         }
         call = malloc(sizeof *call);
-        *call = (struct host_call){fn, arg, stream->context, stream->position_ns};
+        *call = (struct host_call){fn, arg, stream->context, {0}, stream->copied_ns};
+        stream_positions(stream, call->position_ns);
         if (pthread_create(&thread, NULL, call_host, call))
                 return free(call), OUT_OF_MEMORY;
         pthread_detach(thread);
         return SUCCESS;
 }
-
-static int begin_capture(struct stream *stream, int mode)
-{
-        (void)mode;
-        if (!stream || stream->is_default)
-                return CAPTURE_UNSUPPORTED;
-        if (stream->capture)
-                return INVALID_VALUE;
-        stream->capture = graph_new();
-        stream->capture_id = __atomic_fetch_add(&next_id, 1, __ATOMIC_RELAXED);
-        __atomic_fetch_add(&n_capturing, 1, __ATOMIC_RELAXED);
-        return SUCCESS;
-}
-
-static int end_capture(struct stream *stream, struct graph **ret)
-{
-        if (!stream || !stream->capture)
-                return CAPTURE_UNMATCHED;
-        *ret = stream->capture;
-        stream->capture = NULL;
-        __atomic_fetch_sub(&n_capturing, 1, __ATOMIC_RELAXED);
-        return SUCCESS;
-}
-
-int capture_active(void)
-{
-        return __atomic_load_n(&n_capturing, __ATOMIC_RELAXED);
-}
-
-static int is_capturing(struct stream *stream, int *ret)
-{
-        if (!stream)
-                return INVALID_CONTEXT;
-        *ret = stream->capture != NULL;
-        return SUCCESS;
-}
-
-static int capture_info(struct stream *stream, int *status, uint64_t *id)
-{
-        if (!stream)
-                return INVALID_CONTEXT;
-        *status = stream->capture != NULL;
-        if (id)
-                *id = stream->capture_id;
-        return SUCCESS;
-}
-
-static int capture_info_2(struct stream *stream, int *status, uint64_t *id, struct graph **graph,
-                          const void **nodes, size_t *n)
-{
-        int error = capture_info(stream, status, id);
-
-        if (error)
-                return error;
-        if (graph)
-                *graph = stream->capture;
-        if (nodes && stream->capture)
-                *nodes = stream->capture->n ? &stream->capture->node[stream->capture->n - 1] : NULL;
-        if (n)
-                *n = stream->capture && stream->capture->n ? 1 : 0;
-        return SUCCESS;
-}
-
-static int capture_info_3(struct stream *stream, int *status, uint64_t *id, struct graph **graph,
-                          const void **nodes, const void **edges, size_t *n)
-{
-        if (edges)
-                *edges = NULL;
-        return capture_info_2(stream, status, id, graph, nodes, n);
-}
-
-// Each function and its per-thread variant, for which stream 0 is the calling thread's own.
-#define BOTH(name, fn, params, args)                                                                         \
-        API name params                                                                                      \
-        {                                                                                                    \
-                stream = stream_of(stream);                                                                  \
-                return fn args;                                                                              \
-        }                                                                                                    \
-        API name##_ptsz params                                                                               \
-        {                                                                                                    \
-                stream = stream_of(stream ? stream : STREAM_PER_THREAD);                                     \
-                return fn args;                                                                              \
-        }
 
 BOTH(cuStreamSynchronize, synchronize, (struct stream * stream), (stream))
 BOTH(cuStreamQuery, query, (struct stream * stream), (stream))
@@ -310,103 +326,3 @@ BOTH(cuStreamWaitEvent, wait_event, (struct stream * stream, struct event *event
      (stream, event, flags))
 BOTH(cuLaunchHostFunc, host_function, (struct stream * stream, void (*fn)(void *), void *arg),
      (stream, fn, arg))
-BOTH(cuStreamBeginCapture, begin_capture, (struct stream * stream), (stream, 0))
-BOTH(cuStreamBeginCapture_v2, begin_capture, (struct stream * stream, int mode), (stream, mode))
-BOTH(cuStreamEndCapture, end_capture, (struct stream * stream, struct graph **ret), (stream, ret))
-BOTH(cuStreamIsCapturing, is_capturing, (struct stream * stream, int *ret), (stream, ret))
-BOTH(cuStreamGetCaptureInfo, capture_info, (struct stream * stream, int *status, uint64_t *id),
-     (stream, status, id))
-BOTH(cuStreamGetCaptureInfo_v2, capture_info_2,
-     (struct stream * stream, int *status, uint64_t *id, struct graph **graph, const void **nodes, size_t *n),
-     (stream, status, id, graph, nodes, n))
-BOTH(cuStreamGetCaptureInfo_v3, capture_info_3,
-     (struct stream * stream, int *status, uint64_t *id, struct graph **graph, const void **nodes,
-      const void **edges, size_t *n),
-     (stream, status, id, graph, nodes, edges, n))
-
-API cuThreadExchangeStreamCaptureMode(int *mode)
-{
-        static __thread int current;
-        int old = current;
-
-        current = *mode;
-        *mode = old;
-        return SUCCESS;
-}
-
-API cuEventCreate(struct event **ret, unsigned flags)
-{
-        if (!context_current())
-                return INVALID_CONTEXT;
-        *ret = calloc(1, sizeof **ret);
-        (*ret)->context = context_current();
-        (*ret)->flags = flags;
-        return SUCCESS;
-}
-
-API cuEventDestroy_v2(struct event *event)
-{
-        free(event);
-        return SUCCESS;
-}
-
-API cuEventDestroy(struct event *event)
-{
-        return cuEventDestroy_v2(event);
-}
-
-static int record(struct event *event, struct stream *stream, unsigned flags)
-{
-        (void)flags;
-        if (!event || !stream)
-                return INVALID_HANDLE;
-        if (stream->capture)
-                return graph_add(stream->capture, 5), SUCCESS;
-        event->context = stream->context;
-        event->position_ns =
-                stream == &stream->context->legacy ? stream->context->position_ns : stream->position_ns;
-        event->recorded = 1;
-        return SUCCESS;
-}
-
-#define BOTH_EVENT(name, params, args)                                                                       \
-        API name params                                                                                      \
-        {                                                                                                    \
-                stream = stream_of(stream);                                                                  \
-                return record args;                                                                          \
-        }                                                                                                    \
-        API name##_ptsz params                                                                               \
-        {                                                                                                    \
-                stream = stream_of(stream ? stream : STREAM_PER_THREAD);                                     \
-                return record args;                                                                          \
-        }
-
-BOTH_EVENT(cuEventRecord, (struct event * event, struct stream *stream), (event, stream, 0))
-BOTH_EVENT(cuEventRecordWithFlags, (struct event * event, struct stream *stream, unsigned flags),
-           (event, stream, flags))
-
-API cuEventSynchronize(struct event *event)
-{
-        return event->recorded ? wait(event->context, event->position_ns) : SUCCESS;
-}
-
-API cuEventQuery(struct event *event)
-{
-        return event->recorded ? done(event->context, event->position_ns) : SUCCESS;
-}
-
-// In device work rather than wall time: what lies between the two in the context's own queue.
-API cuEventElapsedTime(float *ms, struct event *start, struct event *end)
-{
-        if (!start->recorded || !end->recorded)
-                return INVALID_HANDLE;
-        if (cuEventQuery(end) || cuEventQuery(start))
-                return NOT_READY;
-        *ms = (float)((double)end->position_ns - (double)start->position_ns) / 1e6f;
-        return SUCCESS;
-}
-
-API cuEventElapsedTime_v2(float *ms, struct event *start, struct event *end)
-{
-        return cuEventElapsedTime(ms, start, end);
-}

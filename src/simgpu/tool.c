@@ -13,6 +13,9 @@ static const char usage[] =
         "       simgpu inject lose       the device falls off the bus\n"
         "       simgpu inject hang PID   the process's work never ends\n"
         "       simgpu inject fail-alloc N\n"
+        "       simgpu inject kill PID [N]  the process is killed within its next submission, or after N "
+        "more\n"
+        "       simgpu inject ecc N      so many uncorrected memory errors more\n"
         "       simgpu inject slow-copies FACTOR\n"
         "       simgpu reset             remove the device; the next program makes a new one\n"
         "The device is named by SIMGPU_NAME.\n";
@@ -34,10 +37,14 @@ static void status(struct sim_segment *s, int json)
 
         printf(json ? "{\"simulated\":true,\"now_ns\":%" PRIu64 ",\"busy_ns\":%" PRIu64
                       ",\"switch_ns\":%" PRIu64 ",\"switches\":%" PRIu64 ",\"memory_used\":%" PRIu64
-                      ",\"memory\":%" PRIu64 ",\"processes\":["
+                      ",\"memory\":%" PRIu64 ",\"busy_percent\":%u,\"copy_ns\":[%" PRIu64 ",%" PRIu64
+                      ",%" PRIu64 "],\"processes\":["
                     : "simulated device at %" PRIu64 " ns: busy %" PRIu64 " ns, switching %" PRIu64
-                      " ns, %" PRIu64 " switches, memory %" PRIu64 " of %" PRIu64 " bytes\n",
-               d->now_ns, d->busy_ns, d->switching_ns, d->switches, s->memory_used_bytes, s->memory_bytes);
+                      " ns, %" PRIu64 " switches, memory %" PRIu64 " of %" PRIu64
+                      " bytes, %u %% busy in the last second, copying %" PRIu64 " ns in, %" PRIu64
+                      " out, %" PRIu64 " within\n",
+               d->now_ns, d->busy_ns, d->switching_ns, d->switches, s->memory_used_bytes, s->memory_bytes,
+               d->busy_percent, s->engine[0].busy_ns, s->engine[1].busy_ns, s->engine[2].busy_ns);
         for (uint32_t p = 0; p < SIM_PROCESSES_MAX; p++) {
                 if (!s->process[p].pid)
                         continue;
@@ -65,27 +72,81 @@ static void print_log(const struct sim_segment *s)
         }
 }
 
-static int inject(struct sim_segment *s, const char *what, uint64_t n)
+static int unknown_process(void)
 {
-        if (!strcmp(what, "xid")) {
-                s->xid = (uint32_t)n;
-                s->n_xids++;
-        } else if (!strcmp(what, "lose")) {
-                s->lost = 1;
-                s->xid = 79;
-                s->n_xids++;
-        } else if (!strcmp(what, "fail-alloc")) {
-                s->fail_allocations = n;
-        } else if (!strcmp(what, "slow-copies")) {
-                s->copy_slowdown = n;
-        } else if (!strcmp(what, "hang")) {
-                for (int c = 0; c < SIM_CONTEXTS_MAX; c++)
-                        if (s->device.context[c].used && s->process[s->device.context[c].process].pid == n)
-                                s->device.context[c].hung = 1;
-        } else {
-                return fputs(usage, stderr), 2;
-        }
+        fputs("simgpu: no such process uses the device\n", stderr);
+        return 1;
+}
+
+static int hang(struct sim_segment *s, uint64_t pid)
+{
+        int n = 0;
+
+        for (int c = 0; c < SIM_CONTEXTS_MAX; c++)
+                if (s->device.context[c].used && s->process[s->device.context[c].process].pid == pid)
+                        n += s->device.context[c].hung = 1;
+        return n ? 0 : unknown_process();
+}
+
+static int kill_later(struct sim_segment *s, uint64_t pid, uint64_t after)
+{
+        for (int p = 0; p < SIM_PROCESSES_MAX; p++)
+                if (s->process[p].pid && s->process[p].pid == pid) {
+                        s->kill_pid = (uint32_t)pid;
+                        s->kill_after = after;
+                        return 0;
+                }
+        return unknown_process();
+}
+
+static int lose(struct sim_segment *s)
+{
+        s->lost = 1;
+        sim_segment_xid(s, 79); // GPU has fallen off the bus
         return 0;
+}
+
+// `n` is the first number and `more` the second; a missing one is 0, and only where that means something.
+static int inject(struct sim_segment *s, const char *what, const uint64_t *n, uint64_t more)
+{
+        if (!strcmp(what, "lose"))
+                return lose(s);
+        if (!n)
+                return fputs(usage, stderr), 2;
+        if (!strcmp(what, "hang"))
+                return hang(s, *n);
+        if (!strcmp(what, "kill"))
+                return kill_later(s, *n, more);
+        if (!strcmp(what, "xid"))
+                return sim_segment_xid(s, (uint32_t)*n), 0;
+        if (!strcmp(what, "ecc"))
+                return s->n_ecc_errors += *n, 0;
+        if (!strcmp(what, "fail-alloc"))
+                return s->fail_allocations = *n, 0;
+        if (!strcmp(what, "slow-copies"))
+                return s->copy_slowdown = *n, 0;
+        return fputs(usage, stderr), 2;
+}
+
+// 0, or -1 for what is no number.
+static int number(const char *text, uint64_t *ret)
+{
+        char *end;
+
+        *ret = strtoull(text, &end, 0);
+        return *text && !*end && *text != '-' ? 0 : -1;
+}
+
+static int inject_args(struct sim_segment *s, int n, char **args)
+{
+        uint64_t numbers[2] = {0, 0};
+
+        if (n < 1 || n > 3)
+                return fputs(usage, stderr), 2;
+        for (int i = 1; i < n; i++)
+                if (number(args[i], &numbers[i - 1]))
+                        return fprintf(stderr, "simgpu: not a number: %s\n", args[i]), 2;
+        return inject(s, args[0], n > 1 ? numbers : NULL, numbers[1]);
 }
 
 int main(int argc, char **argv)
@@ -105,8 +166,8 @@ int main(int argc, char **argv)
                 status(s, argc > 2 && !strcmp(argv[2], "--json"));
         else if (!strcmp(argv[1], "log"))
                 print_log(s);
-        else if (!strcmp(argv[1], "inject") && argc > 2)
-                ret = inject(s, argv[2], argc > 3 ? strtoull(argv[3], NULL, 0) : 1);
+        else if (!strcmp(argv[1], "inject"))
+                ret = inject_args(s, argc - 2, argv + 2);
         else
                 ret = (fputs(usage, stderr), 2);
         sim_segment_unlock(s);

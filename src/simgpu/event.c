@@ -1,0 +1,71 @@
+// Events: a place in a stream, to be waited for.
+#include <stdlib.h>
+#include "simgpu/driver.h"
+
+API cuEventCreate(struct event **ret, unsigned flags)
+{
+        if (!context_current())
+                return INVALID_CONTEXT;
+        *ret = calloc(1, sizeof **ret);
+        (*ret)->context = context_current();
+        (*ret)->flags = flags;
+        return SUCCESS;
+}
+
+API cuEventDestroy_v2(struct event *event)
+{
+        free(event);
+        return SUCCESS;
+}
+
+API cuEventDestroy(struct event *event)
+{
+        return cuEventDestroy_v2(event);
+}
+
+static int record(struct event *event, struct stream *stream, unsigned flags)
+{
+        (void)flags;
+        if (!event || !stream)
+                return INVALID_HANDLE;
+        event->capture_id = stream->capture ? stream->capture_id : 0;
+        if (stream->capture)
+                return graph_add(stream->capture, 5), SUCCESS;
+        event->context = stream->context;
+        event->lane = stream->lane;
+        event->copied_ns = stream->copied_ns;
+        stream_positions(stream, event->position_ns);
+        event->recorded = 1;
+        return SUCCESS;
+}
+
+BOTH(cuEventRecord, record, (struct event * event, struct stream *stream), (event, stream, 0))
+BOTH(cuEventRecordWithFlags, record, (struct event * event, struct stream *stream, unsigned flags),
+     (event, stream, flags))
+
+API cuEventSynchronize(struct event *event)
+{
+        return event->recorded ? work_wait(event->context, event->position_ns, event->copied_ns) : SUCCESS;
+}
+
+API cuEventQuery(struct event *event)
+{
+        return event->recorded ? work_is_done(event->context, event->position_ns, event->copied_ns) : SUCCESS;
+}
+
+// In device work rather than wall time: what lies between the two in the context's own queue. Between streams
+// that overlap there is no such thing: the end's stream is asked.
+API cuEventElapsedTime(float *ms, struct event *start, struct event *end)
+{
+        if (!start->recorded || !end->recorded)
+                return INVALID_HANDLE;
+        if (cuEventQuery(end) || cuEventQuery(start))
+                return NOT_READY;
+        *ms = (float)((double)end->position_ns[end->lane] - (double)start->position_ns[end->lane]) / 1e6f;
+        return SUCCESS;
+}
+
+API cuEventElapsedTime_v2(float *ms, struct event *start, struct event *end)
+{
+        return cuEventElapsedTime(ms, start, end);
+}
