@@ -109,6 +109,12 @@ static void open_gate(struct core *core, uint32_t d, int32_t next, int soft, str
         seat->account.wait_max_ns = takt_time_max(seat->account.wait_max_ns, waited);
 }
 
+// How long a drain may take: the device's bound, or the longest piece that the tenant said it cannot split.
+static uint64_t drain_ns(const struct device *device, const struct seat *holder)
+{
+        return takt_time_max(device->config.bound_ns, holder->contract.step_ns);
+}
+
 static void close_gate(struct core *core, uint32_t d, struct core_effects *effects)
 {
         struct device *device = &core->device[d];
@@ -121,7 +127,7 @@ static void close_gate(struct core *core, uint32_t d, struct core_effects *effec
         seat->open = 0;
         device->phase = PHASE_DRAINING;
         device->closed_ns = core->now_ns;
-        device->timer_ns = core->now_ns + NUDGE_BOUNDS * device->config.bound_ns;
+        device->timer_ns = core->now_ns + NUDGE_BOUNDS * drain_ns(device, seat);
         device->asked = 1;
         device->nudged = 0;
 }
@@ -225,14 +231,14 @@ static void overrun(struct core *core, uint32_t d, struct core_effects *effects)
         h->account.overruns++;
         h->strikes_ns = takt_time_max(h->strikes_ns, core->now_ns) + TAKT_S;
         effect_add(effects, CORE_EFFECT_OVERRUN, (uint32_t)device->holder, d)->ns =
-                core->now_ns - device->closed_ns - device->config.bound_ns;
+                core->now_ns - device->closed_ns - drain_ns(device, h);
 }
 
 static void decide_draining(struct core *core, uint32_t d, int32_t best, struct core_effects *effects)
 {
         struct device *device = &core->device[d];
         struct seat *h = &core->seat[device->holder];
-        uint64_t nudge_ns = device->closed_ns + NUDGE_BOUNDS * device->config.bound_ns;
+        uint64_t nudge_ns = device->closed_ns + NUDGE_BOUNDS * drain_ns(device, h);
         uint64_t hang_ns = device->closed_ns + HANG_NS;
 
         charge_so_far(core, device, h);
@@ -252,7 +258,7 @@ static void decide_draining(struct core *core, uint32_t d, int32_t best, struct 
                 return;
         }
         if (device->nudged)
-                h->account.overrun_ns += core->now_ns - device->closed_ns - device->config.bound_ns;
+                h->account.overrun_ns += core->now_ns - device->closed_ns - drain_ns(device, h);
         if (h->busy)
                 device->overlap = device->holder;
         device->phase = PHASE_FREE;
