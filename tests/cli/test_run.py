@@ -85,6 +85,16 @@ class Run(Case):
         for _ in range(50):
             self.assertEqual(self.run_takt("run", "--", "true")[0], 0)
 
+    def corpses(self, pid):
+        dead = []
+        for child in open(f"/proc/{pid}/task/{pid}/children").read().split():
+            try:
+                if "\nState:\tZ" in open(f"/proc/{child}/status").read():
+                    dead.append(child)
+            except OSError:
+                pass   # gone meanwhile
+        return dead
+
     def test_daemon_that_dies_is_replaced_and_told_the_same(self):
         agent = self.start("echo started; read line")
         agent.stdout.readline()
@@ -93,8 +103,7 @@ class Run(Case):
         after = self.until(lambda: (s := self.status()) and s["tenants"] and s)
         self.assertNotEqual(after["pid"], before["pid"])
         self.assertEqual([(t["tenant"], t["name"]) for t in after["tenants"]], [(0, "agent")])
-        self.assertFalse(any("\nState:\tZ" in open(f"/proc/{pid}/status").read() for pid in
-                             open(f"/proc/{agent.pid}/task/{agent.pid}/children").read().split()))   # no corpse is kept
+        self.until(lambda: not self.corpses(agent.pid))   # none is kept
         agent.communicate("\n", timeout=20)
         self.assertEqual(agent.returncode, 0)
 
