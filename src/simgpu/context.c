@@ -325,6 +325,8 @@ API cuCtxCreate_v2(struct context **ret, unsigned flags, int device)
 
         if (error || device != 0)
                 return error ? error : INVALID_DEVICE;
+        if (depth == STACK_MAX)
+                return OUT_OF_MEMORY;
         context = calloc(1, sizeof *context);
         if (!context || (error = open_slot(context)))
                 return free(context), OUT_OF_MEMORY;
@@ -482,6 +484,7 @@ API cuGetErrorName(int error, const char **text)
                      {2, "CUDA_ERROR_OUT_OF_MEMORY"},
                      {3, "CUDA_ERROR_NOT_INITIALIZED"},
                      {100, "CUDA_ERROR_NO_DEVICE"},
+                     {101, "CUDA_ERROR_INVALID_DEVICE"},
                      {201, "CUDA_ERROR_INVALID_CONTEXT"},
                      {400, "CUDA_ERROR_INVALID_HANDLE"},
                      {500, "CUDA_ERROR_NOT_FOUND"},
@@ -489,6 +492,10 @@ API cuGetErrorName(int error, const char **text)
                      {719, "CUDA_ERROR_LAUNCH_FAILED"},
                      {801, "CUDA_ERROR_NOT_SUPPORTED"},
                      {900, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"},
+                     {901, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"},
+                     {902, "CUDA_ERROR_STREAM_CAPTURE_MERGE"},
+                     {903, "CUDA_ERROR_STREAM_CAPTURE_UNMATCHED"},
+                     {910, "CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE"},
                      {999, "CUDA_ERROR_UNKNOWN"}};
 
         for (size_t i = 0; i < sizeof names / sizeof *names; i++)

@@ -23,6 +23,18 @@ API cuEventDestroy(struct event *event)
         return cuEventDestroy_v2(event);
 }
 
+// A stream that has nothing to do is not in the past, where its last work was: times count from here.
+static void begin_now(struct event *event)
+{
+        uint64_t *position = &event->position_ns[event->lane], done;
+
+        sim_segment_lock(sim);
+        done = sim->device.context[event->context->slot].lane[event->lane].done_ns;
+        sim_segment_unlock(sim);
+        if (*position < done)
+                *position = done;
+}
+
 static int record(struct event *event, struct stream *stream, unsigned flags)
 {
         (void)flags;
@@ -35,6 +47,7 @@ static int record(struct event *event, struct stream *stream, unsigned flags)
         event->lane = stream->lane;
         event->copied_ns = stream->copied_ns;
         stream_positions(stream, event->position_ns);
+        begin_now(event);
         event->recorded = 1;
         return SUCCESS;
 }

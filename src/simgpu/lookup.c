@@ -15,9 +15,10 @@ API cuGetProcAddress_v2(const char *name, void **entry, int version, uint64_t fl
         for (const struct symbol *s = symbols; s < symbols + n_symbols; s++) {
                 if (strcmp(s->name, name) != 0)
                         continue;
+                if (s->version > sim_driver_version())
+                        continue; // the claimed driver has never heard of it
                 known = 1;
-                if (s->version > version || s->version > sim_driver_version() ||
-                    (s->flag == 2 && !(flags & 2)))
+                if (s->version > version || (s->flag == 2 && !(flags & 2)))
                         continue;
                 if (!best || s->flag > best->flag || (s->flag == best->flag && s->version > best->version))
                         best = s;

@@ -101,7 +101,8 @@ static void newcomer_waits_for_a_slice_at_most(void **state)
 
         (void)state;
         sim_device_submit(&d, 0, 0, 100 * MS);
-        sim_device_advance(&d, 31 * MS, NULL, NULL);
+        for (uint64_t t = 0; t <= 31 * MS; t += MS / 2)
+                sim_device_advance(&d, t, NULL, NULL);
         sim_device_submit(&d, 1, 0, 1 * MS);
         assert_in_range(sim_device_when(&d, 1, 0, 1 * MS), 32 * MS, 34 * MS + 100 * US);
 }

@@ -1,0 +1,145 @@
+"""Faults on demand, as the processes that they hit see them, and as those beside them do."""
+import os
+import signal
+import subprocess
+import unittest
+
+from device import TOOL, Device
+
+WORKS = "begin(); say('ready'); wait(); say(launch(), call('cuCtxSynchronize')); wait()"
+
+
+class Faults(Device):
+    def test_hung_kernel_never_ends_and_others_go_on(self):
+        hung = self.process("begin(); say('ready'); wait(); say(launch()); wait(); call('cuCtxSynchronize'); say('ended')")
+        other = self.process(WORKS)
+        self.hear(hung, "ready")
+        self.hear(other, "ready")
+        self.simgpu("inject", "hang", hung.pid)
+        self.tell(hung)
+        self.hear(hung, 0)
+        self.tell(other)
+        self.hear(other, 0, 0)
+        self.tell(hung)   # waits for ever, which has no event; its work has not moved when the other's has
+        self.tell(other)
+        other.wait()
+        self.assertIsNone(hung.poll())
+        hung.kill()
+        hung.wait()
+        self.assertEqual(self.status()["processes"], [])   # nor does it stay for ever
+
+    def test_failed_allocations_are_counted(self):
+        self.simgpu("inject", "fail-alloc", 2)
+        self.assertEqual(self.output("begin(); say(*[allocate(4096)[0] for _ in range(4)])"), "2 2 0 0")
+
+    def test_lost_device_fails_every_call(self):
+        p = self.process("begin(); error, p = allocate(4096); say('ready'); wait();"
+                         "say(launch(), call('cuCtxSynchronize'), allocate(4096)[0], call('cuDeviceGetCount', by(n())),"
+                         "call('cuStreamQuery', None)); wait()")
+        waiting = self.process("begin(); say('ready'); wait(); [launch() for _ in range(10000)]; say('waits');"
+                               "say(call('cuCtxSynchronize'))")
+        self.hear(p, "ready")
+        self.hear(waiting, "ready")
+        self.tell(waiting)
+        self.hear(waiting, "waits")   # ten seconds of work
+        self.simgpu("inject", "lose")
+        self.hear(waiting, 999)
+        self.tell(p)
+        self.hear(p, 999, 999, 999, 999, 999)
+        self.assertEqual(self.output("say(call('cuInit', 0))"), "999")   # and for who comes later
+        self.simgpu("reset")
+        self.assertEqual(self.output("say(call('cuInit', 0))"), "0")
+
+    def test_slow_copies(self):
+        program = "begin(); e, p = allocate(2200000); ok('cuMemcpyHtoD_v2', p, b'x' * 2200000, n(2200000))"
+        self.output(program)
+        usual = self.status()["copy_ns"][0]
+        self.assertEqual(usual, 1500 + 100000)
+        self.simgpu("inject", "slow-copies", 3)
+        self.output(program)
+        self.assertEqual(self.status()["copy_ns"][0] - usual, 3 * usual)
+
+    def test_killed_in_the_middle_of_a_submission(self):
+        """With the device locked: nobody else is stuck for it, and what the dead one had is free."""
+        dying = self.process("begin(); ok('cuMemAlloc_v2', by(pointer()), n(1 << 30)); say('ready'); wait();"
+                             "say(launch()); say(launch()); launch(); say('still here')")
+        other = self.process(WORKS)
+        self.hear(dying, "ready")
+        self.hear(other, "ready")
+        self.simgpu("inject", "kill", dying.pid, 2)
+        self.tell(dying)
+        self.hear(dying, 0)
+        self.hear(dying, 0)
+        self.assertEqual(dying.wait(), -signal.SIGKILL)
+        self.tell(other)
+        self.hear(other, 0, 0)
+        status = self.status()
+        self.assertEqual([p["pid"] for p in status["processes"]], [other.pid])
+        self.assertEqual(status["memory_used"], 0)
+
+    def test_nobody_else_is_killed(self):
+        p = self.process(WORKS)
+        other = self.process("begin(); say('ready'); wait()")
+        self.hear(p, "ready")
+        self.hear(other, "ready")
+        self.simgpu("inject", "kill", other.pid)
+        self.tell(p)
+        self.hear(p, 0, 0)
+
+    def wrong(self, *args):
+        out = subprocess.run([TOOL, *args], env=self.env, capture_output=True, text=True)
+        self.assertEqual(out.stdout, "")
+        return out.returncode, out.stderr.split("\n")[0]
+
+    def test_wrong_orders_are_refused(self):
+        self.assertEqual(self.wrong("inject", "hang", "1"), (1, "simgpu: no such process uses the device"))
+        self.assertEqual(self.wrong("inject", "kill", "0"), (1, "simgpu: no such process uses the device"))
+        self.assertEqual(self.wrong("inject", "xid", "many"), (2, "simgpu: not a number: many"))
+        self.assertEqual(self.wrong("inject", "xid", "-1"), (2, "simgpu: not a number: -1"))
+        for args in (["inject"], ["inject", "hang"], ["inject", "rain", "1"], ["fly"], []):
+            code, said = self.wrong(*args)
+            self.assertEqual(code, 2, args)
+            self.assertTrue(said.startswith("usage: simgpu"), args)
+
+    def test_help_names_every_fault(self):
+        said = subprocess.run([TOOL, "--help"], capture_output=True, text=True)
+        self.assertEqual(said.returncode, 0)
+        for fault in ("xid", "lose", "hang", "kill", "fail-alloc", "ecc", "slow-copies"):
+            self.assertIn(f"inject {fault}", said.stdout)
+
+
+class Tool(Device):
+    def test_status_and_log_tell_of_the_same_work(self):
+        p = self.process("begin(); say('ready'); wait(); [launch() for _ in range(7)]; say(call('cuCtxSynchronize')); wait()")
+        self.hear(p, "ready")
+        self.tell(p)
+        self.hear(p, 0)
+        status = self.status()
+        self.assertEqual(status["busy_ns"], 7_000_000)
+        [own] = status["processes"]
+        self.assertEqual((own["pid"], own["busy_ns"], own["memory"]), (p.pid, 7_000_000, 0))
+        self.assertTrue(status["simulated"])
+        head, *rows = self.simgpu("log").splitlines()
+        self.assertEqual(head, "start_ns,end_ns,pid,context,kind,runnable")
+        rows = [row.split(",") for row in rows]
+        self.assertEqual({(row[2], row[4], row[5]) for row in rows}, {(str(p.pid), "run", "1")})
+        self.assertEqual(sum(int(row[1]) - int(row[0]) for row in rows), 7_000_000)
+        self.assertIn(f"pid {p.pid}", self.simgpu("status"))
+
+    def test_devices_have_names(self):
+        self.output("begin(); launch(); call('cuCtxSynchronize')")
+        other = dict(self.env, SIMGPU_NAME=self.env["SIMGPU_NAME"] + "-other")
+        out = subprocess.run([TOOL, "status", "--json"], env=other, capture_output=True, text=True)
+        subprocess.run([TOOL, "reset"], env=other, check=True)
+        self.assertIn('"busy_ns":0', out.stdout)
+        self.assertEqual(self.status()["busy_ns"], 1_000_000)
+
+    def test_reset_leaves_nothing(self):
+        self.output("begin(); launch()")
+        self.assertTrue(os.path.exists(f"/dev/shm/{self.env['SIMGPU_NAME']}"))
+        self.simgpu("reset")
+        self.assertFalse(os.path.exists(f"/dev/shm/{self.env['SIMGPU_NAME']}"))
+
+
+if __name__ == "__main__":
+    unittest.main()
