@@ -128,6 +128,44 @@ static void modules_have_what_is_asked_for(void **state)
         OK(cuLibraryUnload, library_handle);
 }
 
+// The private tables that NVIDIA's libraries ask for; that the real runtime accepts the integrity check is
+// tested with it.
+typedef intptr_t (*entry)(intptr_t, intptr_t, intptr_t, intptr_t);
+
+static const entry *table(const char *uuid)
+{
+        const entry *found = NULL;
+
+        OK(cuGetExportTable, &found, uuid);
+        return found;
+}
+
+static void private_tables(void **state)
+{
+        const entry *ids = table("\x21\x31\x8c\x60\x97\x14\x32\x48\x8c\xa6\x41\xff\x73\x24\xc8\xf2");
+        const entry *tls = table("\x42\xd8\x5a\x81\x23\xf6\xcb\x47\x82\x98\xf6\xe7\x8a\x3a\xec\xdc");
+        const entry *storage = table("\xc6\x93\x33\x6e\x11\x21\xdf\x11\xa8\xc3\x68\xf3\x55\xd8\x95\x93");
+        uint64_t id = 0, told = 0;
+        void *current = NULL, *value = NULL, *key = &key;
+        const entry *none = NULL;
+
+        (void)state;
+        OK(cuCtxGetId, NULL, &id);
+        assert_int_equal(ids[4](0, (intptr_t)&told, 0, 0), 0);
+        assert_int_equal(told, id);
+        assert_int_equal(tls[2]((intptr_t)&current, 0, 0, 0), 0);
+        assert_ptr_equal(current, context);
+        assert_int_equal(storage[2]((intptr_t)&value, 0, (intptr_t)key, 0), 400);
+        assert_int_equal(storage[0](0, (intptr_t)key, 42, 0), 0);
+        assert_int_equal(storage[0](0, (intptr_t)key, 43, 0), 0); // in its place
+        assert_int_equal(storage[2]((intptr_t)&value, 0, (intptr_t)key, 0), 0);
+        assert_int_equal((intptr_t)value, 43);
+        assert_int_equal(storage[1](0, (intptr_t)key, 0, 0), 0);
+        assert_int_equal(storage[2]((intptr_t)&value, 0, (intptr_t)key, 0), 400);
+        assert_int_equal(CALL(cuGetExportTable, &none, "0123456789abcdef"), 500);
+        assert_null(none);
+}
+
 static void errors_have_names(void **state)
 {
         static const int errors[] = {0,   1,   2,   3,   100, 101, 201, 400, 500,
@@ -201,6 +239,7 @@ int main(void)
                 cmocka_unit_test(without_a_context),
                 cmocka_unit_test(it_claims_an_a100),
                 cmocka_unit_test(modules_have_what_is_asked_for),
+                cmocka_unit_test(private_tables),
                 cmocka_unit_test(errors_have_names),
                 cmocka_unit_test(what_is_not_built_says_so),
                 cmocka_unit_test(stack_is_full),

@@ -175,6 +175,7 @@ static void side_by_side_each_is_slower(void **state)
         assert_int_equal(sim_device_when(&d, 1, 0, 6 * MS), 10 * MS); // alone again, at full speed
         sim_device_advance(&d, 20 * MS, NULL, NULL);
         assert_int_equal(d.switches, 0);
+        assert_int_equal(d.busy_ns, 10 * MS);
 }
 
 static void lanes_overlap(void **state)

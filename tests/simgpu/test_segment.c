@@ -175,6 +175,8 @@ static void lock_survives_its_holder(void **state)
                 end_child(child_that(die_with_the_lock, s));
                 sim_segment_lock(s);
                 sim_segment_unlock(s);
+                assert_int_equal(pthread_mutex_trylock(&s->lock), 0); // it is a lock still
+                pthread_mutex_unlock(&s->lock);
         }
 }
 
