@@ -139,7 +139,7 @@ void graph_free(struct graph *graph);
 
 // memory.c
 void memory_fill(void *to, uint64_t value, unsigned width, size_t n); // n pieces of so many bytes
-void *memory_base(const void *pointer, size_t *ret_size);
+int memory_is_device(const void *pointer);                            // pinned memory of the host is not
 
 // symbols.c: one row of cudaTypedefs.h
 struct symbol {

@@ -117,9 +117,9 @@ COPY(cuMemcpyDtoD, void *, const void *, SIM_ENGINE_WITHIN)
 
 static int engine_of(const void *to, const void *from)
 {
-        if (!memory_base(to, NULL))
+        if (!memory_is_device(to))
                 return SIM_ENGINE_OUT;
-        return memory_base(from, NULL) ? SIM_ENGINE_WITHIN : SIM_ENGINE_IN;
+        return memory_is_device(from) ? SIM_ENGINE_WITHIN : SIM_ENGINE_IN;
 }
 
 API cuMemcpy(void *to, const void *from, size_t size)

@@ -34,15 +34,11 @@ int memory_find(const void *pointer, struct range *ret)
         return found != NULL;
 }
 
-void *memory_base(const void *pointer, size_t *ret_size)
+int memory_is_device(const void *pointer)
 {
         struct range range;
 
-        if (!memory_find(pointer, &range))
-                return NULL;
-        if (ret_size)
-                *ret_size = range.size;
-        return (void *)range.base;
+        return memory_find(pointer, &range) && range.owner != OWNER_HOST;
 }
 
 static int fits(uint64_t bytes)

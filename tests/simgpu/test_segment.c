@@ -180,15 +180,22 @@ static void lock_survives_its_holder(void **state)
         }
 }
 
-static int wait_for_work(struct sim_segment *s, uint64_t work_ns)
+static uint64_t begin_work(struct sim_segment *s, uint64_t work_ns, int *ret_context)
 {
         uint64_t position;
-        int c;
 
         sim_segment_lock(s);
-        c = sim_segment_context(s);
-        position = sim_device_submit(&s->device, (uint32_t)c, 0, work_ns);
+        *ret_context = sim_segment_context(s);
+        position = sim_device_submit(&s->device, (uint32_t)*ret_context, 0, work_ns);
         sim_segment_unlock(s);
+        return position;
+}
+
+static int wait_for_work(struct sim_segment *s, uint64_t work_ns)
+{
+        int c;
+        uint64_t position = begin_work(s, work_ns, &c);
+
         return sim_segment_wait(s, (uint32_t)c, 0, position);
 }
 
@@ -220,11 +227,14 @@ static void waiting_goes_on_when_the_owner_is_gone(void **state)
 {
         struct sim_segment *s = *state;
         pid_t child = child_that(hang, s);
+        uint64_t position;
+        int c;
 
         sim_segment_lock(s); // the device is the child's now
         sim_segment_unlock(s);
+        position = begin_work(s, MS, &c);
         end_child(child);
-        assert_int_equal(wait_for_work(s, MS), 0);
+        assert_int_equal(sim_segment_wait(s, (uint32_t)c, 0, position), 0);
         s->device.slice_ns = 2 * MS;
 }
 

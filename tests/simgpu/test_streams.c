@@ -122,6 +122,14 @@ static void copies_take_their_engines_time_and_no_kernels(void **state)
         assert_int_equal(copied(SIM_ENGINE_OUT) - before[SIM_ENGINE_OUT], 500000 + 1500);
         assert_int_equal(copied(SIM_ENGINE_WITHIN) - before[SIM_ENGINE_WITHIN], 10000 + 1500);
         assert_int_equal(submitted(), kernels);
+        for (int i = 0; i < SIM_ENGINES; i++)
+                before[i] = copied(i);
+        OK(cuMemcpy, a, host, (size_t)22000); // by the addresses
+        assert_int_equal(copied(SIM_ENGINE_IN) - before[SIM_ENGINE_IN], 1000 + 1500);
+        OK(cuMemcpy, a, a + MIB, (size_t)7000);
+        assert_int_equal(copied(SIM_ENGINE_WITHIN) - before[SIM_ENGINE_WITHIN], 10 + 1500);
+        OK(cuMemcpy, host + MIB, a, (size_t)22000);
+        assert_int_equal(copied(SIM_ENGINE_OUT) - before[SIM_ENGINE_OUT], 1000 + 1500);
         OK(cuMemFree_v2, a);
         OK(cuMemFreeHost, host);
 }
