@@ -95,7 +95,7 @@ int peer_of(int fd, uid_t *ret_uid, pid_t *ret_pid);
 // devices.c: finds the GPUs; "UUID:BYTES" adds one by hand. Return the number, or a negative errno.
 int devices_find(struct node *node);
 int devices_add(struct node *node, const char *text);
-int devices_list(struct node *node); // prints them; returns the exit code
+int devices_list(struct node *node);                               // prints them; returns the exit code
 void devices_uuid(const struct device *device, char ret_text[41]); // "GPU-" and five groups
 
 // session.c

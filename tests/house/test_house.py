@@ -45,12 +45,12 @@ class House(unittest.TestCase):
 
     def test_simulated_gpu_is_a_stranger(self):
         for path in sources():
-            if "/simgpu/" in path:
+            if "/simgpu/" in "/" + os.path.relpath(path, ROOT):
                 self.assertNotIn("takt", open(path).read().lower(), path)
 
     def test_nobody_detects_the_simulated_gpu(self):
         for path in sources():
-            if "/simgpu/" not in path:
+            if "/simgpu/" not in "/" + os.path.relpath(path, ROOT):
                 self.assertNotIn("simgpu", open(path).read().lower(), path)
 
 
