@@ -102,7 +102,7 @@ static void busy(struct core *core, const struct core_event *event)
         if (device->holder == (int32_t)event->seat)
                 device->asked = 0;
         // What was charged of the burst before is settled: its true length is known now.
-        lease_charge(core, device, seat, takt_time_since(event->busy_ns, seat->prepaid_ns), core->now_ns);
+        lease_charge(core, seat, takt_time_since(event->busy_ns, seat->prepaid_ns));
         seat->account.busy_ns += event->busy_ns;
         if (seat->busy && event->at_ns <= seat->busy_since_ns)
                 return;
@@ -115,7 +115,7 @@ static void busy(struct core *core, const struct core_event *event)
         seat->busy_since_ns = told(core, event->at_ns, seat->idle_since_ns);
         seat->prepaid_ns = 0;
         if (device->holder == (int32_t)event->seat)
-                lease_charge_linger(core, device, seat, seat->busy_since_ns, core->now_ns);
+                lease_charge_linger(core, seat, seat->busy_since_ns);
         pace_step_begin(seat, seat->busy_since_ns);
 }
 
@@ -127,7 +127,7 @@ static void idle(struct core *core, const struct core_event *event)
 
         if (device->holder == (int32_t)event->seat)
                 device->asked = 0;
-        lease_charge(core, device, seat, takt_time_since(event->busy_ns, seat->prepaid_ns), core->now_ns);
+        lease_charge(core, seat, takt_time_since(event->busy_ns, seat->prepaid_ns));
         seat->account.busy_ns += event->busy_ns;
         seat->prepaid_ns = 0;
         seat->busy = 0;

@@ -142,10 +142,8 @@ void order_fair_leave(const struct core *core, const struct device *device, stru
 
 // lease.c
 void lease_account(struct core *core, struct device *device, uint64_t now_ns);
-void lease_charge(struct core *core, struct device *device, struct seat *seat, uint64_t cost_ns,
-                  uint64_t now_ns);
-void lease_charge_linger(struct core *core, struct device *device, struct seat *seat, uint64_t until_ns,
-                         uint64_t now_ns);
+void lease_charge(struct core *core, struct seat *seat, uint64_t cost_ns);
+void lease_charge_linger(struct core *core, struct seat *seat, uint64_t until_ns);
 void lease_decide(struct core *core, uint32_t device, struct core_effects *effects);
 void lease_mode(struct core *core, uint32_t device, struct core_effects *effects);
 void lease_drop(struct core *core, uint32_t seat);

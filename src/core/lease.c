@@ -35,9 +35,11 @@ void lease_account(struct core *core, struct device *device, uint64_t now_ns)
 
 // Time that nobody else wanted costs half: using it harms nobody, but whoever lives on it must not come with
 // full buckets when the others return. (Tried: full price makes the chat late, 0.016 %.)
-void lease_charge(struct core *core, struct device *device, struct seat *seat, uint64_t cost_ns,
-                  uint64_t now_ns)
+void lease_charge(struct core *core, struct seat *seat, uint64_t cost_ns)
 {
+        struct device *device = &core->device[seat->device];
+        uint64_t now_ns = core->now_ns;
+
         if (!device->wanting)
                 cost_ns /= 2;
         if (!cost_ns)
@@ -58,24 +60,24 @@ void lease_charge(struct core *core, struct device *device, struct seat *seat, u
 }
 
 // Holding the device idle costs as much as using it, from when somebody waits for it.
-void lease_charge_linger(struct core *core, struct device *device, struct seat *seat, uint64_t until_ns,
-                         uint64_t now_ns)
+void lease_charge_linger(struct core *core, struct seat *seat, uint64_t until_ns)
 {
+        const struct device *device = &core->device[seat->device];
         uint64_t since = takt_time_max(seat->idle_since_ns, device->contended_ns);
 
         if (device->wanting)
-                lease_charge(core, device, seat, takt_time_since(until_ns, since), now_ns);
+                lease_charge(core, seat, takt_time_since(until_ns, since));
 }
 
 // Charges what the running burst has used so far, so that the order stays true while it runs.
-static void charge_so_far(struct core *core, struct device *device, struct seat *seat)
+static void charge_so_far(struct core *core, struct seat *seat)
 {
         uint64_t used;
 
         if (!seat->busy)
                 return;
         used = takt_time_since(core->now_ns, takt_time_max(seat->busy_since_ns, seat->opened_ns));
-        lease_charge(core, device, seat, takt_time_since(used, seat->prepaid_ns), core->now_ns);
+        lease_charge(core, seat, takt_time_since(used, seat->prepaid_ns));
         seat->prepaid_ns = takt_time_max(seat->prepaid_ns, used);
         pace_step_goes_on(seat, used);
 }
@@ -123,7 +125,7 @@ static void close_gate(struct core *core, uint32_t d, struct core_effects *effec
         assert(seat->open);
         effect_add(effects, CORE_EFFECT_CLOSE, (uint32_t)device->holder, d);
         if (!seat->busy)
-                lease_charge_linger(core, device, seat, core->now_ns, core->now_ns);
+                lease_charge_linger(core, seat, core->now_ns);
         seat->open = 0;
         device->phase = PHASE_DRAINING;
         device->closed_ns = core->now_ns;
@@ -175,7 +177,7 @@ static void decide_busy(struct core *core, uint32_t d, int32_t best, struct core
         struct seat *h = &core->seat[device->holder];
         uint64_t whole;
 
-        charge_so_far(core, device, h);
+        charge_so_far(core, h);
         whole = whole_until(core, h);
         if (!order_before(core, device, best, device->holder)) {
                 device->timer_ns = core->now_ns + device->config.slice_ns;
@@ -241,7 +243,7 @@ static void decide_draining(struct core *core, uint32_t d, int32_t best, struct 
         uint64_t nudge_ns = device->closed_ns + NUDGE_BOUNDS * drain_ns(device, h);
         uint64_t hang_ns = device->closed_ns + HANG_NS;
 
-        charge_so_far(core, device, h);
+        charge_so_far(core, h);
         if (!h->busy && device->asked)
                 h->busy = 1; // until we hear otherwise
         if (h->busy && core->now_ns < nudge_ns) {

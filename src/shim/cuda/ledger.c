@@ -26,15 +26,25 @@ static struct {
         int8_t lane_of[TAKT_PAGE_LANES];
 } pages;
 
+// With the lock held: this process's part. Nobody else writes it, so it needs no atomic addition.
+static void hold(int device, int lane, uint64_t bytes)
+{
+        _Atomic uint64_t *own = lane >= 0 ? &pages.client->lane[lane].memory_used : NULL;
+
+        held[device] += bytes;
+        if (own)
+                atomic_store_explicit(own, atomic_load_explicit(own, memory_order_relaxed) + bytes,
+                                      memory_order_relaxed);
+}
+
 // With the lock held.
 static void count(int device, uint64_t bytes)
 {
         int lane = pages.client ? pages.lane_of[device] : -1;
 
-        held[device] += bytes;
+        hold(device, lane, bytes);
         if (lane < 0)
                 return;
-        atomic_fetch_add_explicit(&pages.client->lane[lane].memory_used, bytes, memory_order_relaxed);
         atomic_fetch_add_explicit(&pages.tenant->lane[lane].memory_used, bytes, memory_order_relaxed);
 }
 
@@ -95,8 +105,7 @@ static int fits(int device, uint64_t bytes, uint64_t quota)
                 if (bytes > quota || now > quota - bytes)
                         return 0;
         } while (!atomic_compare_exchange_weak(sum, &now, now + bytes));
-        held[device] += bytes;
-        atomic_fetch_add_explicit(&pages.client->lane[lane].memory_used, bytes, memory_order_relaxed);
+        hold(device, lane, bytes);
         return 1;
 }
 
