@@ -38,7 +38,7 @@ struct wish {
         const char *name, *class, *on_loss;
 };
 
-static pid_t child, daemon_pid;
+static pid_t child;
 
 // What a terminal sends, it sends to the command as well: twice is more than was meant, and servers take it
 // for impatience.
@@ -96,8 +96,8 @@ static int take(struct wish *w, int option, const char *value)
         }
 }
 
-// In the child: the daemon outlives us, so it must not hold our pipes. What it says until it is ready, we
-// hear.
+// In the grandchild, so that the daemon is nobody's to bury: it outlives us, and must not hold our pipes. What
+// it says until it is ready, we hear.
 static void become_daemon(const char *dir, int ready)
 {
         char path[4160], number[16];
@@ -118,16 +118,20 @@ static void become_daemon(const char *dir, int ready)
 // or another negative errno, and `why` says more.
 static int start_daemon(const char *dir, char *why, size_t size)
 {
-        int fds[2], status = 0;
+        int fds[2];
         size_t n = 0;
         ssize_t got;
+        pid_t parent;
 
-        if (pipe(fds) < 0 || (daemon_pid = fork()) < 0)
+        if (pipe(fds) < 0 || (parent = fork()) < 0)
                 return snprintf(why, size, "%s", strerror(errno)), -EAGAIN;
-        if (daemon_pid == 0) {
+        if (parent == 0) {
                 close(fds[0]);
-                become_daemon(dir, fds[1]);
+                if (fork() == 0)
+                        become_daemon(dir, fds[1]);
+                _exit(0);
         }
+        waitpid(parent, NULL, 0);
         close(fds[1]);
         while (n < size - 1 && (got = read(fds[0], why + n, size - 1 - n)) > 0 && *why != '1')
                 n += (size_t)got;
@@ -136,8 +140,7 @@ static int start_daemon(const char *dir, char *why, size_t size)
                 return *why = 0;
         why[n] = 0;
         why[strcspn(why, "\n")] = 0;
-        waitpid(daemon_pid, &status, 0);
-        return WIFEXITED(status) && WEXITSTATUS(status) == EXIT_REFUSED ? -EBUSY : -ESRCH;
+        return *why == '0' ? -EBUSY : -ESRCH;
 }
 
 // The connection to a daemon that runs, or that we start; or a negative errno. The system's daemon is not
@@ -235,12 +238,9 @@ static int start_child(char **command)
 static int register_again(const struct wish *w, const char *dir, int tenant)
 {
         char why[256];
-        int fd;
+        int fd = find_daemon(dir, why, sizeof why);
         json_t *answer;
 
-        if (daemon_pid > 0)
-                waitpid(daemon_pid, NULL, WNOHANG); // the one that we started and that has gone
-        fd = find_daemon(dir, why, sizeof why);
         if (fd < 0)
                 return -1;
         answer = cli_ask(fd, registration(w, tenant));

@@ -22,7 +22,7 @@ static const char usage[] =
         "  --dir DIR           where the sockets are (default: /run/takt)\n"
         "  --user              a user's own daemon: ends with its last tenant\n"
         "  --device UUID:BYTES use this GPU instead of asking NVML; may be repeated\n"
-        "  --ready FD          write a byte there once tenants can come\n"
+        "  --ready FD          write a 1 there once tenants can come, or a 0 if a daemon is in DIR already\n"
         "  --list              only say which GPUs NVML names; 69: none\n"
         "  --kube CONFIG       serve pods too, as a device plugin of this node's kubelet\n"
         "  --version, --help\n";
@@ -203,6 +203,8 @@ int main(int argc, char **argv)
         if (optind < argc)
                 return fail(2, argv[optind], "unexpected (see taktd --help)");
         error = lock_dir(node.dir, kube != NULL);
+        if (error == -EWOULDBLOCK && ready >= 0 && write(ready, "0", 1) != 1)
+                return 1;
         if (error == -EWOULDBLOCK)
                 return fail(75, node.dir, "a daemon is running there already");
         if (error < 0)
