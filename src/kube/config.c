@@ -261,6 +261,8 @@ static int takt_key(struct reader *r, void *to, const char *key, const yaml_node
                 return take_text(r, key, value, c->kubelet, sizeof c->kubelet);
         if (!strcmp(key, "shims"))
                 return take_text(r, key, value, c->shims, sizeof c->shims);
+        if (!strcmp(key, "lib"))
+                return take_text(r, key, value, c->injection.lib, sizeof c->injection.lib);
         if (!strcmp(key, "driver"))
                 return take_text(r, key, value, c->injection.driver, sizeof c->injection.driver);
         if (!strcmp(key, "registration")) {

@@ -5,7 +5,7 @@
 
 // How a container comes to its slot.
 struct injection {
-        char lib[96];    // the host's folder of the shims; "": the image brings them
+        char lib[96];    // the host's folder of the shims; "": none, the image brings them
         char driver[96]; // the host's folder that is mounted as the driver's; "": the container has its own
         uint8_t preload;
         char library_path[128]; // what follows the shims' folder in LD_LIBRARY_PATH

@@ -69,7 +69,7 @@ static const char ours[] =
         "  {name: nvidia.com/gpu, rename: takt.dev/chat, replicas: 3, devices: [\"0\", GPU-b],\n"
         "   takt: {ttft: 2s, itl: 200ms, share: 30%, memory: 12Gi}},\n"
         "  {name: takt.dev/batch, replicas: 2, devices: 1, takt: {class: idle, weight: 7}}]}}\n"
-        "takt: {kubelet: /k, shims: /s, driver: /d, libraryPath: /l, preload: true}\n";
+        "takt: {kubelet: /k, shims: /s, lib: /i, driver: /d, libraryPath: /l, preload: true}\n";
 
 static void promises_and_devices_are_the_resources_own(void **state)
 {
