@@ -64,7 +64,7 @@ static int find_shims(char *path, size_t size)
         return -ENOENT;
 }
 
-// What lies there cannot be loaded from a mount like this, and a program that tries fails.
+// Some runtimes keep that in the container, and there a program that loads the shims fails.
 static int is_noexec(const char *dir)
 {
         struct statvfs about;
