@@ -251,6 +251,29 @@ static int sharing_key(struct reader *r, void *to, const char *key, const yaml_n
         return strcmp(key, "timeSlicing") ? -ENOENT : take_slicing(r, value);
 }
 
+static int api_key(struct reader *r, void *to, const char *key, const yaml_node_t *at,
+                   const yaml_node_t *value)
+{
+        struct api_where *where = to;
+
+        (void)at;
+        if (!strcmp(key, "server")) {
+                if (text_of(value) && strncmp(text_of(value), "https://", 8))
+                        return wrong(r, value, "server: \"%.60s\" is no https://HOST:PORT", text_of(value));
+                return take_text(r, key, value, where->server, sizeof where->server);
+        }
+        if (!strcmp(key, "ca"))
+                return take_text(r, key, value, where->ca, sizeof where->ca);
+        return strcmp(key, "token") ? -ENOENT : take_text(r, key, value, where->token, sizeof where->token);
+}
+
+// The API server's place, or that it is left alone.
+static int take_api(struct reader *r, struct config *c, const yaml_node_t *value)
+{
+        c->no_api = text_of(value) && !strcmp(text_of(value), "none");
+        return c->no_api ? 0 : each(r, value, "api", api_key, &c->api);
+}
+
 static int takt_key(struct reader *r, void *to, const char *key, const yaml_node_t *at,
                     const yaml_node_t *value)
 {
@@ -269,6 +292,10 @@ static int takt_key(struct reader *r, void *to, const char *key, const yaml_node
                                ? 0
                                : wrong(r, value, "registration: is neither kubelet nor watcher");
         }
+        if (!strcmp(key, "node"))
+                return take_text(r, key, value, c->node, sizeof c->node);
+        if (!strcmp(key, "api"))
+                return take_api(r, c, value);
         if (!strcmp(key, "cdi"))
                 return take_text(r, key, value, c->injection.cdi, sizeof c->injection.cdi);
         if (!strcmp(key, "libraryPath"))

@@ -8,6 +8,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 #include "base/clock.h"
+#include "kube/api.h"
 #include "kube/cdi.h"
 #include "kube/cgroup.h"
 #include "kube/config.h"
@@ -23,6 +24,7 @@ static struct kube {
         struct life life[KUBE_RESOURCES_MAX];
         struct pods pods;
         struct health health;
+        struct api api;
         char dir[80], folder[104];
         struct watch news, timer;
         int folder_watch; // inotify's number; -1: the folder is not there
@@ -91,6 +93,9 @@ static void turn(void)
         }
         if (pods_due(&kube.pods) <= now_ns)
                 pods_tick(&kube.pods, now_ns);
+        if (api_due(&kube.api) <= now_ns)
+                api_tick(&kube.api, now_ns);
+        due_ns = takt_time_min(due_ns, api_due(&kube.api));
         arm(takt_time_min(due_ns, pods_due(&kube.pods)));
 }
 
@@ -155,6 +160,23 @@ static int watch_all(void)
         return error;
 }
 
+// Without an API server all goes on, on less knowledge.
+static void open_api(void)
+{
+        char why[384];
+        int error = kube.config.no_api ? -ENOENT : api_where_find(&kube.config.api);
+
+        if (kube.config.no_api)
+                snprintf(why, sizeof why, "takt.api is none");
+        else if (error)
+                snprintf(why, sizeof why, "none is known (neither takt.api nor a pod's service account)");
+        else
+                error = api_open(&kube.api, &kube.host, &kube.config.api, why, sizeof why);
+        if (error)
+                fprintf(stderr,
+                        "taktd: no API server: %s; pods' annotations are not read, no events written\n", why);
+}
+
 static int kube_open(struct node *node, const struct door_services *services, const char *dir,
                      const char *config, char *why, size_t size)
 {
@@ -186,6 +208,7 @@ static int kube_open(struct node *node, const struct door_services *services, co
         if (error)
                 return snprintf(why, size, "cdi: %s: %s", kube.config.injection.cdi, strerror(-error)), error;
         watch_folder();
+        open_api();
         pods_open(&kube.pods, &kube.host, &kube.slots, kube.config.kubelet, looked, NULL);
         for (uint32_t r = 0; r < kube.slots.n_resources; r++) {
                 kube.life[r].plugin =
@@ -217,6 +240,7 @@ static int kube_may_join(uint32_t tenant, pid_t pid)
 
 static void kube_close(void)
 {
+        api_close(&kube.api);
         pods_close(&kube.pods);
         for (uint32_t r = 0; r < kube.slots.n_resources; r++)
                 life_close(&kube.life[r]);
