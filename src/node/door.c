@@ -46,6 +46,26 @@ static int admit(struct node *node, const struct door_tenant *wish, char *why, s
         return index;
 }
 
+static int amend(struct node *node, uint32_t tenant, const struct core_contract *wish, char *why, size_t size)
+{
+        struct core_contract contract = *wish;
+        struct core_refusal refusal = {.reason = CORE_REFUSAL_INVALID, .seat = tenant};
+        int error = core_contract_complete(&contract) < 0 ? -EDQUOT
+                                                          : tenant_amend(node, tenant, &contract, &refusal);
+
+        if (error)
+                refusal_explain(node, &refusal, why, size);
+        return error;
+}
+
+static void account(const struct node *node, uint32_t tenant, struct door_account *ret)
+{
+        struct core_account a = {0};
+
+        core_account(node->core, tenant, &a);
+        *ret = (struct door_account){node->tenant[tenant].contract.class, a.class, a.overruns};
+}
+
 static uint32_t n_processes(const struct node *node, uint32_t tenant)
 {
         return node->tenant[tenant].n_sessions;
@@ -57,7 +77,8 @@ static void rename_tenant(struct node *node, uint32_t tenant, const char *name)
 }
 
 static const struct door_services services = {watch_add,   watch_change, watch_remove, listen_at,
-                                              accept_at,   devices,      admit,        tenant_drop,
+                                              accept_at,   devices,      admit,        amend,
+                                              account, tenant_drop,
                                               n_processes, rename_tenant};
 
 // Beside this program as it was built, or as it was installed.
