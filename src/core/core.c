@@ -83,7 +83,8 @@ static void amend(struct core *core, const struct core_event *event, struct core
         core_contract_complete(&seat->contract);
         core->promise[event->seat] = (struct promise){0};
         if (seat->contract.class == CORE_CLASS_DEADLINE) {
-                budget_amend(&seat->sustained, seat->contract.depth_ns, seat->contract.share_ppm, core->now_ns);
+                budget_amend(&seat->sustained, seat->contract.depth_ns, seat->contract.share_ppm,
+                             core->now_ns);
                 budget_amend(&seat->peak, seat->contract.burst_ns, seat->contract.peak_ppm, core->now_ns);
                 order_charged(core, seat);
         }

@@ -29,7 +29,8 @@ enum core_event_kind {
         CORE_EVENT_FIRST_TOKEN, // the request's first token is out
         CORE_EVENT_FINISHED,    // the request is done, served or not
         CORE_EVENT_TIMER,       // the time asked for has come
-        CORE_EVENT_AMEND, // seat asks for another `contract` in the place of its own, which it keeps if refused
+        CORE_EVENT_AMEND,       // seat asks for another `contract` in the place of its own, which it keeps if
+                                // refused
 };
 
 struct core_event {

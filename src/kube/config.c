@@ -86,6 +86,14 @@ static int take_flag(struct reader *r, const char *key, const yaml_node_t *value
         return 0;
 }
 
+static int take_flag_not(struct reader *r, const char *key, const yaml_node_t *value, uint8_t *to)
+{
+        int error = take_flag(r, key, value, to);
+
+        *to = !*to;
+        return error;
+}
+
 static int take_count(struct reader *r, const char *key, const yaml_node_t *value, uint32_t least,
                       uint32_t most, uint32_t *to)
 {
@@ -153,6 +161,7 @@ static int resource_key(struct reader *r, void *to, const char *key, const yaml_
                 return take_count(r, key, value, 1, KUBE_REPLICAS_MAX, &resource->replicas);
         if (!strcmp(key, "devices"))
                 return take_devices(r, value, resource);
+        resource->own |= !strcmp(key, "takt");
         if (!strcmp(key, "takt"))
                 return each(r, value, "takt", promise_key, resource);
         return -ENOENT;
@@ -294,6 +303,8 @@ static int takt_key(struct reader *r, void *to, const char *key, const yaml_node
         }
         if (!strcmp(key, "node"))
                 return take_text(r, key, value, c->node, sizeof c->node);
+        if (!strcmp(key, "annotations"))
+                return take_flag_not(r, key, value, &c->no_annotations);
         if (!strcmp(key, "api"))
                 return take_api(r, c, value);
         if (!strcmp(key, "cdi"))
@@ -386,8 +397,10 @@ static int device_of(const struct slots *slots, const char *name)
 static int apply_one(const struct config_resource *from, struct slots *slots, struct resource *to, char *why,
                      size_t size)
 {
-        *to = (struct resource){
-                .contract = from->contract, .replicas = from->replicas, .single = from->single};
+        *to = (struct resource){.contract = from->contract,
+                                .replicas = from->replicas,
+                                .single = from->single,
+                                .own = from->own};
         memcpy(to->name, from->name, sizeof to->name);
         for (uint32_t d = 0; d < slots->n_devices && d < from->n_first; d++)
                 to->devices |= UINT32_C(1) << d;

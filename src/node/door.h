@@ -45,10 +45,11 @@ struct door_services {
         // ret_devices has room for CORE_DEVICES_MAX (16).
         uint32_t (*devices)(const struct node *node, struct door_device *ret_devices);
         // Admits a tenant that lives until it is dropped. Returns its number; -EDQUOT: its promise or
-        // another's would break, and `why` says which; or another negative errno.
+        // another's would break, and `why` says which; -EDOM: its contract contradicts itself; or another
+        // negative errno.
         int (*admit)(struct node *node, const struct door_tenant *tenant, char *why, size_t size);
         // Another contract in the place of the tenant's, which lives on with what it had if it is refused.
-        // Returns 0; or -EDQUOT with the reason, as for admit.
+        // Returns 0; or -EDQUOT or -EDOM with the reason, as for admit.
         int (*amend)(struct node *node, uint32_t tenant, const struct core_contract *contract, char *why,
                      size_t size);
         void (*account)(const struct node *node, uint32_t tenant, struct door_account *ret_account);
