@@ -102,7 +102,7 @@ void wishes_allocated(struct wishes *w, const struct wish *wish, uint32_t index,
 
         if (!error)
                 wish->pod->taken[w->slots->slot[index].resource]++;
-        if (error == -EDOM)
+        if (error == -EDOM && wish->pod->words.keys)
                 say_wrong(w, wish->pod, why);
         if (error != -EDQUOT || !is_final)
                 return;
