@@ -86,6 +86,14 @@ static int take_flag(struct reader *r, const char *key, const yaml_node_t *value
         return 0;
 }
 
+static int take_flag_not(struct reader *r, const char *key, const yaml_node_t *value, uint8_t *to)
+{
+        int error = take_flag(r, key, value, to);
+
+        *to = !*to;
+        return error;
+}
+
 static int take_count(struct reader *r, const char *key, const yaml_node_t *value, uint32_t least,
                       uint32_t most, uint32_t *to)
 {
@@ -153,6 +161,7 @@ static int resource_key(struct reader *r, void *to, const char *key, const yaml_
                 return take_count(r, key, value, 1, KUBE_REPLICAS_MAX, &resource->replicas);
         if (!strcmp(key, "devices"))
                 return take_devices(r, value, resource);
+        resource->own |= !strcmp(key, "takt");
         if (!strcmp(key, "takt"))
                 return each(r, value, "takt", promise_key, resource);
         return -ENOENT;
@@ -251,6 +260,29 @@ static int sharing_key(struct reader *r, void *to, const char *key, const yaml_n
         return strcmp(key, "timeSlicing") ? -ENOENT : take_slicing(r, value);
 }
 
+static int api_key(struct reader *r, void *to, const char *key, const yaml_node_t *at,
+                   const yaml_node_t *value)
+{
+        struct api_where *where = to;
+
+        (void)at;
+        if (!strcmp(key, "server")) {
+                if (text_of(value) && strncmp(text_of(value), "https://", 8))
+                        return wrong(r, value, "server: \"%.60s\" is no https://HOST:PORT", text_of(value));
+                return take_text(r, key, value, where->server, sizeof where->server);
+        }
+        if (!strcmp(key, "ca"))
+                return take_text(r, key, value, where->ca, sizeof where->ca);
+        return strcmp(key, "token") ? -ENOENT : take_text(r, key, value, where->token, sizeof where->token);
+}
+
+// The API server's place, or that it is left alone.
+static int take_api(struct reader *r, struct config *c, const yaml_node_t *value)
+{
+        c->no_api = text_of(value) && !strcmp(text_of(value), "none");
+        return c->no_api ? 0 : each(r, value, "api", api_key, &c->api);
+}
+
 static int takt_key(struct reader *r, void *to, const char *key, const yaml_node_t *at,
                     const yaml_node_t *value)
 {
@@ -271,6 +303,12 @@ static int takt_key(struct reader *r, void *to, const char *key, const yaml_node
                                ? 0
                                : wrong(r, value, "registration: is neither kubelet nor watcher");
         }
+        if (!strcmp(key, "node"))
+                return take_text(r, key, value, c->node, sizeof c->node);
+        if (!strcmp(key, "annotations"))
+                return take_flag_not(r, key, value, &c->no_annotations);
+        if (!strcmp(key, "api"))
+                return take_api(r, c, value);
         if (!strcmp(key, "cdi"))
                 return take_text(r, key, value, c->injection.cdi, sizeof c->injection.cdi);
         if (!strcmp(key, "libraryPath"))
@@ -361,8 +399,10 @@ static int device_of(const struct slots *slots, const char *name)
 static int apply_one(const struct config_resource *from, struct slots *slots, struct resource *to, char *why,
                      size_t size)
 {
-        *to = (struct resource){
-                .contract = from->contract, .replicas = from->replicas, .single = from->single};
+        *to = (struct resource){.contract = from->contract,
+                                .replicas = from->replicas,
+                                .single = from->single,
+                                .own = from->own};
         memcpy(to->name, from->name, sizeof to->name);
         for (uint32_t d = 0; d < slots->n_devices && d < from->n_first; d++)
                 to->devices |= UINT32_C(1) << d;

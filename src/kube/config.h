@@ -1,5 +1,6 @@
 // The configuration: NVIDIA's time-slicing file as it is, and Takt's keys beside it.
 #pragma once
+#include "kube/api_where.h"
 #include "kube/recipe.h"
 
 struct config {
@@ -7,6 +8,10 @@ struct config {
         struct injection injection;
         uint8_t packed, watched; // watched: the kubelet's plugin watcher finds us
         char shims[96];          // where Takt's libraries are
+        char node[64];           // this node's name; "": NODE_NAME's value
+        uint8_t no_api;          // nothing is asked of the API server
+        uint8_t no_annotations;  // pods have no promises of their own
+        struct api_where api;
         uint32_t n_resources;
         struct config_resource {
                 char name[64];
@@ -15,7 +20,7 @@ struct config {
                 uint32_t n_devices;
                 char device[KUBE_DEVICES_MAX][44]; // UUID or index
                 struct core_contract contract;
-                uint8_t single, has_class;
+                uint8_t single, has_class, own; // own: it has a `takt` section
         } resource[KUBE_RESOURCES_MAX];
 };
 

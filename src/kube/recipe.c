@@ -28,7 +28,7 @@ void recipe_make(struct recipe *ret, const struct slots *slots, uint32_t index, 
                  const struct injection *how)
 {
         const struct slot *slot = &slots->slot[index];
-        uint64_t quota = slots->resource[slot->resource].contract.memory_bytes * n;
+        uint64_t quota = slot->contract.memory_bytes * n;
 
         *ret = (struct recipe){0};
         mount(ret, slot->dir, RECIPE_RUN_DIR);
