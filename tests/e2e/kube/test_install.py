@@ -26,12 +26,14 @@ def here(text):
     return text.replace("/var/lib/takt", os.path.abspath("shims"))
 
 
-def simulated(replicas=4):
-    """What the chart is told for a simulated GPU: the driver's folder, and where the GPU lies."""
+def simulated(replicas=4, lib=None):
+    """What the chart is told for a simulated GPU, its driver's folder and where it lies; and for a cluster whose services lead nowhere."""
     config = {"version": "v1", "takt": {"driver": os.path.abspath("driver")},
               "sharing": {"timeSlicing": {"resources": [{"name": "nvidia.com/gpu", "rename": GPU, "replicas": replicas}]}}}
     with open("values.json", "w") as file:
-        json.dump({"config": json.dumps(config), "lib": os.path.abspath("shims"), "extraVolumes": [{"name": "shm", "hostPath": {"path": "/dev/shm"}}],
+        json.dump({"config": json.dumps(config), "lib": lib or os.path.abspath("shims"),
+                   "env": [{"name": "KUBERNETES_SERVICE_HOST", "value": "10.99.0.1"}, {"name": "KUBERNETES_SERVICE_PORT", "value": "6443"}],
+                   "extraVolumes": [{"name": "shm", "hostPath": {"path": "/dev/shm"}}],
                    "extraVolumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}]}, file)
     return ["--namespace", SPACE, "--values", "values.json", "--wait", "--timeout", "60s"]
 
@@ -149,6 +151,22 @@ class Install(unittest.TestCase):
         status = node.get("pod", "one")["status"]["containerStatuses"][0]
         self.assertEqual((status["containerID"], status["restartCount"]), (old, 0))
         self.work("two")
+
+    def test_account_lets_the_daemon_read_pods_and_write_events(self):
+        self.chart()
+        serves(4)
+        self.addCleanup(node.delete, "absurd")
+        node.start(node.pod("absurd", WORK, limits={GPU: 1}, annotations={"takt.dev/share": "300%"}))
+        node.until("an event names the value", lambda: "300%" in node.events("absurd"))
+
+    def test_shims_that_containers_may_not_be_able_to_load_are_not_offered(self):
+        self.chart(lib="/run/takt/lib")
+        serves(4)
+        self.assertIn("/run/takt/lib is mounted noexec (set takt.lib)", node.kubectl("logs", "-n", SPACE, daemon()))
+        self.addCleanup(node.delete, "one")
+        node.start(node.pod("one", ["ls", "/opt/takt"], limits={GPU: 1}))
+        node.await_pod("one", "status.phase", "Succeeded")
+        self.assertEqual(node.kubectl("logs", "one"), "driver\n")
 
     def test_uninstalled_the_node_has_no_slots(self):
         self.chart()
