@@ -11,6 +11,7 @@
 #include "kube/cdi.h"
 #include "kube/cgroup.h"
 #include "kube/config.h"
+#include "kube/file.h"
 #include "kube/health.h"
 #include "kube/libdir.h"
 #include "kube/life.h"
@@ -113,23 +114,11 @@ static void health_changed(void *context)
                 life_update(&kube.life[r]);
 }
 
-static int read_file(const char *path, char *text, size_t size)
-{
-        FILE *file = fopen(path, "re");
-        size_t n;
-
-        if (!file)
-                return -errno;
-        n = fread(text, 1, size, file);
-        fclose(file);
-        return n == size ? -EFBIG : (int)n;
-}
-
 static int configure(const char *path, char *why, size_t size)
 {
         static char text[65536];
         char what[256];
-        int n = read_file(path, text, sizeof text);
+        int n = file_read_whole(path, text, sizeof text);
         int error;
 
         if (n < 0)

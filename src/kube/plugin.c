@@ -206,7 +206,7 @@ static void answer_recipe(struct plugin *plugin, struct rpc_call *call, uint32_t
         int by_cdi = plugin->injection->cdi[0] != 0;
         struct words words;
 
-        recipe_make(&words.recipe, plugin->slots, slot, n, plugin->injection);
+        recipe_make_slot(&words.recipe, plugin->slots, slot, n, plugin->injection);
         v1beta1__container_allocate_response__init(&words.message);
         words.message.envs = words.envs;
         words.message.mounts = words.mounts;

@@ -1,10 +1,10 @@
 #include "kube/slots.h"
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "kube/file.h"
 
 // A folder's name must be short (a socket's path has 108 bytes, of which DIR may take 79), and the same for
 // the same slot of the same resource: FNV-1a.
@@ -61,18 +61,6 @@ static int admit(struct slots *slots, uint32_t index, uint32_t n, char *why, siz
         return 0;
 }
 
-static void remove_folder(const char *dir)
-{
-        DIR *folder = opendir(dir);
-        const struct dirent *entry;
-
-        while (folder && (entry = readdir(folder)))
-                unlinkat(dirfd(folder), entry->d_name, 0);
-        if (folder)
-                closedir(folder);
-        rmdir(dir);
-}
-
 void slots_free(struct slots *slots, uint32_t index)
 {
         struct slot *slot = &slots->slot[index];
@@ -86,7 +74,7 @@ void slots_free(struct slots *slots, uint32_t index)
         slot->pod[0] = 0;
         slot->listed = slot->seen = 0;
         slot->n_missed = 0;
-        remove_folder(slot->dir);
+        file_remove_folder(slot->dir);
 }
 
 int slots_find(const struct slots *slots, uint32_t resource, const char *id)
