@@ -15,6 +15,7 @@ struct held {
         uint8_t used, stale; // stale: it could not be taken up again; it has no tenants
         int32_t tenant[KUBE_CLAIM_RESULTS_MAX];
         char dir[KUBE_CLAIM_RESULTS_MAX][112];
+        char stranger[CLAIM_UID_SIZE]; // the pod that it did not name when it was last read for it
         uint64_t reread_ns; // before then it is not read again because of a pod that it does not name
         struct claims *claims;
         struct claim claim;

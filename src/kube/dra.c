@@ -333,9 +333,14 @@ static void claim_read_again(void *context, int status, json_t *body, const char
 {
         struct held *held = context;
 
-        (void)error;
-        if (status == 200 && body && held->used)
+        if (!held->used)
+                return;
+        if (status == 200 && body)
                 claims_reread(held->claims, held, body);
+        if (!claim_has_pod(&held->claim, held->stranger))
+                fprintf(stderr, "taktd: claim %s/%s: a process of pod %s is refused: %s\n",
+                        held->claim.of.namespace, held->claim.of.name, held->stranger,
+                        status == 200 ? "it is not reserved for that" : error);
 }
 
 int dra_may_join(struct dra *dra, uint32_t tenant, const char *pod, uint64_t now_ns)
@@ -346,8 +351,10 @@ int dra_may_join(struct dra *dra, uint32_t tenant, const char *pod, uint64_t now
                 return -ENOENT;
         if (claim_has_pod(&held->claim, pod))
                 return 1;
-        if (held->reread_ns <= now_ns && ask_for(dra, &held->claim.of, claim_read_again, held) == 0)
+        if (held->reread_ns <= now_ns && ask_for(dra, &held->claim.of, claim_read_again, held) == 0) {
+                snprintf(held->stranger, sizeof held->stranger, "%s", pod);
                 held->reread_ns = now_ns + KUBE_REREAD_NS;
+        }
         return 0;
 }
 

@@ -114,8 +114,6 @@ void driver_open(struct driver *driver, const struct host *host, const char *kub
 
 void driver_close(struct driver *driver)
 {
-        if (!driver->host)
-                return;
         dra_close(&driver->dra);
         for (int i = 0; i < DRIVER_LINKS; i++)
                 if (link_is_open(&driver->links[i])) {

@@ -26,6 +26,16 @@
 #define KUBE_CLAIM_CONFIGS_MAX 64     // configurations of one claim (the API server's own limit)
 #define KUBE_PREPARE_MAX 32           // Prepare calls at once
 #define KUBE_PREPARE_CLAIMS_MAX 16    // claims in one call
-#define KUBE_REREAD_NS (1 * TAKT_S)   // how often a claim is read again for a process of an unknown pod
+#define KUBE_REREAD_NS                                                                                       \
+        (1 * TAKT_S) // how often a claim is read again for a process of an unknown pod (says so, too)
 #define KUBE_HEALTH_NS                                                                                       \
         (20 * TAKT_S) // how often health is told though it is the same (after 30 s it is unknown)
+#define KUBE_API_ANSWER_MAX (UINT32_C(4) << 20) // bytes of an answer of the API server, or of a watch's line
+#define KUBE_API_ASKS_MAX 48                    // requests to it that wait or are on their way
+#define KUBE_API_LINES 2                        // connections for them; each watch has one of its own
+#define KUBE_API_CALL_NS (10 * TAKT_S)          // deadline of each
+#define KUBE_API_IDLE_NS (60 * TAKT_S)          // how long an unused connection is kept
+#define KUBE_API_RETRY_MIN_NS (500 * TAKT_MS)   // first wait before a watch is begun anew; doubles
+#define KUBE_API_RETRY_MAX_NS (60 * TAKT_S)
+#define KUBE_API_WATCH_S 300 // what a watch asks the server to make of it; the next one goes on from there
+#define KUBE_API_PAGE 16     // objects of one answer to a list

@@ -42,7 +42,7 @@ static void nvidias_file_is_taken_as_it_is(void **state)
         assert_int_equal(config.n_resources, 1);
         assert_string_equal(config.resource[0].name, "nvidia.com/gpu.shared");
         assert_int_equal(config.resource[0].replicas, 10);
-        assert_int_equal(config.resource[0].n_first, UINT32_MAX);
+        assert_int_equal(config.resource[0].devices.n_first, UINT32_MAX);
         assert_true(config.resource[0].single);
         assert_false(config.packed);
         assert_int_equal(config.resource[0].contract.class, CORE_CLASS_FAIR);
