@@ -418,8 +418,7 @@ static int find_devices(const struct config_devices *from, const struct slots *s
                 int d = device_of(slots, from->listed[i]);
 
                 if (d < 0)
-                        return snprintf(why, size, "%s: devices: there is no GPU %s", whose, from->listed[i]),
-                               -EINVAL;
+                        return snprintf(why, size, "%s: there is no GPU %s", whose, from->listed[i]), -EINVAL;
                 *ret |= UINT32_C(1) << d;
         }
         return 0;
