@@ -187,8 +187,9 @@ static void publish(struct slices *slices, json_t *wanted, const json_t *there)
         json_t *spec = json_deep_copy(wanted), *m = metadata(slices), *body;
         char path[320];
 
-        json_object_set_new(json_object_get(spec, "pool"), "generation",
-                            json_integer(there ? generation_of(there) + 1 : 1));
+        if (there && generation_of(there) > slices->generation)
+                slices->generation = generation_of(there);
+        json_object_set_new(json_object_get(spec, "pool"), "generation", json_integer(++slices->generation));
         if (there)
                 json_object_set(m, "resourceVersion",
                                 json_object_get(json_object_get(there, "metadata"), "resourceVersion"));

@@ -15,7 +15,8 @@ struct slices {
         uint8_t unwell, owner_known;
         uint32_t lost; // bits of GPUs that nobody shall be given now
         uint64_t due_ns, wait_ns;
-        json_t *sent, *kept; // our newest specification, and what the server made of it
+        json_int_t generation; // of the pool, the highest that was seen
+        json_t *sent, *kept;   // our newest specification, and what the server made of it
 };
 
 void slices_open(struct slices *slices, const struct claim_pool *pool, const struct cluster *cluster);
