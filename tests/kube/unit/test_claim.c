@@ -96,6 +96,11 @@ static void mistakes_are_named(void **state)
         } wrong[] = {
                 {CLAIM(UID_B, RESULT("gpu", "gpu-aa", "40", "8Gi"), "", ""), "it was made anew"},
                 {"{\"metadata\":{\"uid\":\"" UID_A "\"}}", "is not allocated"},
+                {CLAIM(UID_A,
+                       "{\"driver\":\"gpu.takt.dev\",\"request\":\"gpu\",\"pool\":\"n2\",\"device\":\"gpu-"
+                       "aa\"}",
+                       "", ""),
+                 "pool: \"n2\" is not this node's (n1)"},
                 {CLAIM(UID_A, "", "", ""), "has no device of the driver gpu.takt.dev"},
                 {CLAIM(UID_A, RESULT("gpu", "gpu-cc", "40", "8Gi"), "", ""), "device: \"gpu-cc\""},
                 {CLAIM(UID_A, RESULT_OF("gpu.takt.dev", "gpu", "gpu-aa", ""), "", ""),

@@ -405,6 +405,20 @@ static void refusals_carry_the_numbers_and_leave_nothing(void **state)
         assert_int_equal(heard.size, 0);
 }
 
+static void what_cannot_be_recorded_is_not_prepared(void **state)
+{
+        char path[128];
+
+        (void)state;
+        snprintf(path, sizeof path, "%s/claims/" UID_A, dir);
+        mkdir(path, 0755);
+        prepare(FORTY);
+        assert_non_null(strstr(error_of(UID_A, 0, NULL), "claim default/a: its record: "));
+        assert_int_equal(fake_n_tenants(), 0);
+        assert_false(is_there("cdi", "gpu.takt.dev-" UID_A ".json"));
+        rmdir(path);
+}
+
 static void every_claim_has_its_entry(void **state)
 {
         static const char *const three[] = {"../../etc/passwd", UID_A, ""};
@@ -512,6 +526,7 @@ static void health_is_told_and_told_again(void **state)
         assert_int_equal(heard.n_messages, 2);
         assert_int_equal(health_of(0), DRA__HEALTH_STATUS__HEALTHY);
         assert_int_equal(health_of(1), DRA__HEALTH_STATUS__UNHEALTHY);
+        assert_true(dra_due(&dra) <= dra.told_ns + 25 * TAKT_S); // after 30 s it is unknown
         dra_tick(&dra, dra_due(&dra) - 1);
         talk();
         assert_int_equal(heard.n_messages, 2);
@@ -538,6 +553,7 @@ int main(void)
                 TEST(what_was_interrupted_is_swept),
                 TEST(a_bad_record_is_kept_until_the_kubelet_has_its_say),
                 TEST(refusals_carry_the_numbers_and_leave_nothing),
+                TEST(what_cannot_be_recorded_is_not_prepared),
                 TEST(every_claim_has_its_entry),
                 TEST(without_an_answer_what_is_prepared_stays),
                 TEST(unprepare_forestalls_a_prepare_that_waits),
