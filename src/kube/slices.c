@@ -140,18 +140,16 @@ static void compare(struct slices *slices, json_t *object)
 {
         json_t *kept = specification_of(object), *first = json_array_get(json_object_get(kept, "devices"), 0),
                *share = json_object_get(json_object_get(first, "capacity"), CLAIM_SHARE);
-        int is_same = json_equal(kept, slices->sent);
+        int is_same = json_equal(kept, slices->sent),
+            has_shares = json_is_true(json_object_get(first, "allowMultipleAllocations")) &&
+                         json_object_get(share, "requestPolicy");
 
-        if (!is_same && (!json_is_true(json_object_get(first, "allowMultipleAllocations")) ||
-                         !json_object_get(share, "requestPolicy")))
-                fprintf(stderr,
-                        "taktd: the API server has dropped allowMultipleAllocations or requestPolicy from "
-                        "%s: "
-                        "its feature gate DRAConsumableCapacity is off, and no claim gets a share of a GPU\n",
-                        slices->name);
-        else if (!is_same)
-                fprintf(stderr, "taktd: the API server keeps another ResourceSlice %s than was sent\n",
-                        slices->name);
+        if (!is_same && !slices->different)
+                fprintf(stderr, "taktd: ResourceSlice %s: the API server has dropped %s\n", slices->name,
+                        has_shares ? "or changed some of it"
+                                   : "allowMultipleAllocations or requestPolicy: its feature gate "
+                                     "DRAConsumableCapacity is off, and no claim gets a share of a GPU");
+        slices->different = !is_same;
         json_decref(slices->kept);
         slices->kept = kept;
 }
@@ -187,8 +185,6 @@ static void publish(struct slices *slices, json_t *wanted, const json_t *there)
         json_t *spec = json_deep_copy(wanted), *m = metadata(slices), *body;
         char path[320];
 
-        if (there && generation_of(there) > slices->generation)
-                slices->generation = generation_of(there);
         json_object_set_new(json_object_get(spec, "pool"), "generation", json_integer(++slices->generation));
         if (there)
                 json_object_set(m, "resourceVersion",
@@ -213,6 +209,8 @@ static void looked(void *context, int status, json_t *body, const char *error)
                 fail(slices, "cannot be looked at", status, error);
                 return;
         }
+        if (status == 200 && generation_of(body) > slices->generation)
+                slices->generation = generation_of(body);
         wanted = specification(slices);
         if (status == 200 && is_right(slices, wanted, body))
                 succeed(slices);

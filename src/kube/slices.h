@@ -13,7 +13,8 @@ struct slices {
         uint8_t published;                     // a kubelet has registered us
         uint8_t asking, again;                 // again: there was news meanwhile
         uint8_t unwell, owner_known;
-        uint32_t lost; // bits of GPUs that nobody shall be given now
+        uint8_t different; // the server kept something else than was sent; said already
+        uint32_t lost;     // bits of GPUs that nobody shall be given now
         uint64_t due_ns, wait_ns;
         json_int_t generation; // of the pool, the highest that was seen
         json_t *sent, *kept;   // our newest specification, and what the server made of it

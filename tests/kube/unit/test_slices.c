@@ -159,7 +159,9 @@ static void published_once_and_again_when_it_is_gone(void **state)
                          0);
         assert_string_equal(owner, UID_B);
         assert_int_equal(generation(), 1);
-        slices_publish(&slices); // the kubelet was restarted, and has not deleted it yet
+        slices_close(&slices);
+        slices_open(&slices, &fake_pool, &cluster); // the next daemon
+        slices_publish(&slices);                    // the kubelet was restarted, and has not deleted it yet
         settle();
         assert_int_equal(n_writes, 1);
         json_decref(kept);
