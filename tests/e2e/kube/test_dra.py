@@ -77,7 +77,7 @@ class Claims(unittest.TestCase):
         self.addCleanup(self.nothing_is_left)
 
     def nothing_is_left(self):
-        node.kubectl("delete", "pod", "--all", "--wait", "--timeout=60s")
+        node.kubectl("delete", "pod", "--all", "--wait", "--grace-period=1", "--timeout=60s")
         node.kubectl("delete", "resourceclaim", "--all", "--wait", "--timeout=60s")
         node.until("no tenant is left", lambda: not self.takt.tenants())
         for folder in ("claims", "claim"):
@@ -126,6 +126,14 @@ class Claims(unittest.TestCase):
         self.assertNotEqual(after["metadata"]["uid"], before["metadata"]["uid"])
         self.assertGreater(after["spec"]["pool"].pop("generation"), before["spec"]["pool"].pop("generation"))
         self.assertEqual(after["spec"], before["spec"])
+
+    def test_objects_of_the_documentation(self):
+        with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../../docs/KUBERNETES.md")) as file:
+            objects, = (block for block in re.findall(r"(?s)```yaml\n(.*?)```", file.read()) if "kind: DeviceClass" in block)
+        node.kubectl("apply", "-f", "-", given=objects.replace("image: chat", f"image: {os.environ['IMAGE']}, command: [sleep, '600']"))
+        self.addCleanup(node.kubectl, "delete", "resourceclaimtemplate", "chat")
+        node.until("it is prepared", lambda: "default/chat/gpu" in self.takt.tenants())
+        self.assertEqual(self.takt.tenants()["default/chat/gpu"]["class"], "deadline")
 
     def test_promise_that_the_core_refuses(self):
         node.start(claim("hasty", request(10), promise={"ttft": "6ms", "itl": "1ms"}), worker("hasty"))
