@@ -245,7 +245,7 @@ int api_open(struct api *api, const struct host *host, const struct api_where *w
 {
         int error;
 
-        *api = (struct api){.host = host, .where = *where};
+        *api = (struct api){.host = host, .where = *where, .retry_ns = KUBE_API_RETRY_MIN_NS};
         error = api_where_peer(where, &api->peer, why, size);
         if (error)
                 return error;

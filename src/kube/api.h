@@ -48,6 +48,7 @@ struct api {
         uint8_t is_open;
         uint8_t stale; // the certificates are to be read anew: TLS failed
         uint8_t unwell;
+        uint64_t retry_ns; // first wait before a watch is begun anew; doubles
         uint32_t n_asks;
         struct api_ask ask[KUBE_API_ASKS_MAX]; // in order; not on a line yet
         struct api_line line[KUBE_API_LINES];

@@ -242,8 +242,8 @@ static void opened(struct api_watch *watch)
 // It may have been this turn's end, in order: then it goes on. One that ends as soon as it began is no watch.
 static void stream_over(struct api_watch *watch)
 {
-        if (watch->state == API_WATCH_OPEN && takt_clock_now() - watch->began_ns > KUBE_API_RETRY_MIN_NS) {
-                watch->wait_ns = KUBE_API_RETRY_MIN_NS;
+        if (watch->state == API_WATCH_OPEN && takt_clock_now() - watch->began_ns > watch->api->retry_ns) {
+                watch->wait_ns = watch->api->retry_ns;
                 wait_for(watch, 0);
         } else {
                 fail(watch, 0, "its stream ended at once");
@@ -366,7 +366,7 @@ int api_watch_open(struct api_watch *watch, struct api *api, const char *path,
                                     .context = context,
                                     .path = strdup(path),
                                     .page = KUBE_API_PAGE,
-                                    .wait_ns = KUBE_API_RETRY_MIN_NS};
+                                    .wait_ns = api->retry_ns};
         if (!watch->path)
                 return -ENOMEM;
         api->watches = watch;

@@ -86,6 +86,14 @@ static int take_flag(struct reader *r, const char *key, const yaml_node_t *value
         return 0;
 }
 
+static int take_flag_not(struct reader *r, const char *key, const yaml_node_t *value, uint8_t *to)
+{
+        int error = take_flag(r, key, value, to);
+
+        *to = !*to;
+        return error;
+}
+
 static int take_count(struct reader *r, const char *key, const yaml_node_t *value, uint32_t least,
                       uint32_t most, uint32_t *to)
 {
@@ -154,6 +162,7 @@ static int resource_key(struct reader *r, void *to, const char *key, const yaml_
                 return take_count(r, key, value, 1, KUBE_REPLICAS_MAX, &resource->replicas);
         if (!strcmp(key, "devices"))
                 return take_devices(r, key, value, &resource->devices);
+        resource->own |= !strcmp(key, "takt");
         if (!strcmp(key, "takt"))
                 return each(r, value, "takt", promise_key, resource);
         return -ENOENT;
@@ -317,6 +326,8 @@ static int takt_key(struct reader *r, void *to, const char *key, const yaml_node
                 return take_door(r, c, value);
         if (!strcmp(key, "node"))
                 return take_text(r, key, value, c->node, sizeof c->node);
+        if (!strcmp(key, "annotations"))
+                return take_flag_not(r, key, value, &c->no_annotations);
         if (!strcmp(key, "api"))
                 return take_api(r, c, value);
         if (!strcmp(key, "cdi"))
@@ -427,8 +438,10 @@ static int find_devices(const struct config_devices *from, const struct slots *s
 static int apply_one(const struct config_resource *from, struct slots *slots, struct resource *to, char *why,
                      size_t size)
 {
-        *to = (struct resource){
-                .contract = from->contract, .replicas = from->replicas, .single = from->single};
+        *to = (struct resource){.contract = from->contract,
+                                .replicas = from->replicas,
+                                .single = from->single,
+                                .own = from->own};
         memcpy(to->name, from->name, sizeof to->name);
         if (find_devices(&from->devices, slots, from->name, &to->devices, why, size) < 0)
                 return -EINVAL;

@@ -16,6 +16,7 @@ struct config {
         char shims[96];          // where Takt's libraries are
         char node[64];           // this node's name; "": NODE_NAME's value
         uint8_t no_api;          // nothing is asked of the API server
+        uint8_t no_annotations;  // pods have no promises of their own
         struct api_where api;
         struct config_devices claimed; // which GPUs go by claims (DRA)
         uint32_t n_resources;
@@ -24,7 +25,7 @@ struct config {
                 uint32_t replicas;
                 struct config_devices devices;
                 struct core_contract contract;
-                uint8_t single, has_class;
+                uint8_t single, has_class, own; // own: it has a `takt` section
         } resource[KUBE_RESOURCES_MAX];
 };
 

@@ -17,6 +17,7 @@
 #include "kube/libdir.h"
 #include "kube/life.h"
 #include "kube/pods.h"
+#include "kube/reports.h"
 
 static struct kube {
         struct host host;
@@ -26,6 +27,9 @@ static struct kube {
         struct pods pods;
         struct health health;
         struct api api;
+        struct events events;
+        struct wishes wishes;
+        struct reports reports;
         struct claiming claiming;
         char dir[80], folder[104];
         struct watch news, timer;
@@ -95,12 +99,14 @@ static void turn(void)
         }
         if (pods_due(&kube.pods) <= now_ns)
                 pods_tick(&kube.pods, now_ns);
+        if (events_due(&kube.events) <= now_ns)
+                events_tick(&kube.events, now_ns);
         if (claiming_due(&kube.claiming) <= now_ns)
                 claiming_tick(&kube.claiming, now_ns);
         due_ns = takt_time_min(due_ns, claiming_due(&kube.claiming));
         if (api_due(&kube.api) <= now_ns)
                 api_tick(&kube.api, now_ns);
-        due_ns = takt_time_min(due_ns, api_due(&kube.api));
+        due_ns = takt_time_min(due_ns, takt_time_min(events_due(&kube.events), api_due(&kube.api)));
         arm(takt_time_min(due_ns, pods_due(&kube.pods)));
 }
 
@@ -112,6 +118,8 @@ static int look(void)
 static void looked(void *context)
 {
         (void)context;
+        wishes_settle(&kube.wishes);
+        reports_look(&kube.reports);
         for (uint32_t r = 0; r < kube.slots.n_resources; r++)
                 life_looked(&kube.life[r]);
 }
@@ -119,6 +127,7 @@ static void looked(void *context)
 static void health_changed(void *context)
 {
         (void)context;
+        reports_health(&kube.reports);
         for (uint32_t r = 0; r < kube.slots.n_resources; r++)
                 life_update(&kube.life[r]);
         claiming_health(&kube.claiming, kube.health.lost);
@@ -154,18 +163,33 @@ static int watch_all(void)
         return error;
 }
 
+// This node's name: the configuration's, or what the pod's environment says.
+static const char *node_name(void)
+{
+        const char *name = kube.config.node[0] ? kube.config.node : getenv("NODE_NAME");
+
+        return name ? name : "";
+}
+
 // Without an API server all goes on, on less knowledge.
 static void open_api(void)
 {
-        char why[384];
+        char why[384] = "takt.api is none";
         int error = kube.config.no_api ? -ENOENT : api_where_find(&kube.config.api);
 
-        if (kube.config.no_api)
-                snprintf(why, sizeof why, "takt.api is none");
-        else if (error)
+        if (error && !kube.config.no_api)
                 snprintf(why, sizeof why, "none is known (neither takt.api nor a pod's service account)");
-        else
+        if (!error)
                 error = api_open(&kube.api, &kube.host, &kube.config.api, why, sizeof why);
+        events_open(&kube.events, &kube.api, node_name());
+        kube.reports = (struct reports){&kube.wishes, &kube.events, node_name(), 0};
+        kube.wishes.slots = &kube.slots;
+        kube.wishes.deaf = kube.config.no_annotations;
+        if (!error)
+                error = wishes_open(&kube.wishes, &kube.slots, &kube.api, &kube.events, node_name());
+        if (error == -EINVAL && kube.api.is_open)
+                snprintf(why, sizeof why, "\"%.60s\" is no node's name (takt.node, or NODE_NAME)",
+                         node_name());
         if (error)
                 fprintf(stderr,
                         "taktd: no API server: %s; pods' annotations are not read, no events written\n", why);
@@ -217,10 +241,13 @@ static int kube_open(struct node *node, const struct door_services *services, co
                 return snprintf(why, size, "cdi: %s: %s", kube.config.injection.cdi, strerror(-error)), error;
         watch_folder();
         open_api();
+        reports_health(&kube.reports);
         pods_open(&kube.pods, &kube.host, &kube.slots, kube.config.kubelet, looked, NULL);
         for (uint32_t r = 0; r < kube.slots.n_resources; r++) {
                 kube.life[r].plugin =
                         (struct plugin){&kube.slots, &kube.config.injection, .resource = r, .look = look};
+                if (kube.wishes.list.slots)
+                        kube.life[r].plugin.wishes = &kube.wishes;
                 life_open(&kube.life[r], &kube.host, kube.folder, kube.config.watched);
         }
         error = open_claiming(why, size);
@@ -241,8 +268,10 @@ static int may_have_slot(uint32_t tenant, pid_t pid, const char *pod)
         if (claim < 0)
                 fprintf(stderr, "taktd: slot %s: process %d of pod %s is refused: it belongs to pod %s\n",
                         slot->id, (int)pid, pod, slot->pod);
-        if (claim > 0)
+        if (claim > 0) {
                 kube.pods.due_ns = 0; // time to learn its name
+                wishes_settle(&kube.wishes);
+        }
         return claim >= 0;
 }
 

@@ -37,5 +37,12 @@
 #define KUBE_API_IDLE_NS (60 * TAKT_S)          // how long an unused connection is kept
 #define KUBE_API_RETRY_MIN_NS (500 * TAKT_MS)   // first wait before a watch is begun anew; doubles
 #define KUBE_API_RETRY_MAX_NS (60 * TAKT_S)
-#define KUBE_API_WATCH_S 300 // what a watch asks the server to make of it; the next one goes on from there
-#define KUBE_API_PAGE 16     // objects of one answer to a list
+#define KUBE_API_WATCH_S 300    // what a watch asks the server to make of it; the next one goes on from there
+#define KUBE_API_PAGE 16        // objects of one answer to a list
+#define KUBE_PODS_MAX 256       // of this node that ask for a slot
+#define KUBE_WRONG_MAX 200      // bytes of what is wrong in a pod's annotations
+#define KUBE_EVENTS_MAX 128     // that may come again and are then counted, not written anew
+#define KUBE_EVENT_TEXT_MAX 768 // bytes of an event's message
+#define KUBE_EVENT_AGAIN_NS (30 * TAKT_S) // the least time between two writings of one event
+#define KUBE_EVENTS_BURST 25              // events written at once,
+#define KUBE_EVENT_NS (2 * TAKT_S)        // and then one in this time

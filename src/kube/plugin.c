@@ -207,6 +207,23 @@ static void answer_recipe(struct plugin *plugin, struct rpc_call *call, uint32_t
         answer_message(call, &message.base);
 }
 
+// By the pod's own promise, if it can only be one; else by the resource's. -EAGAIN: it is to be asked first
+// who has which slot.
+static int take(struct plugin *plugin, const uint32_t *which, uint32_t n, int final, uint32_t *ret_slot,
+                char *why, size_t size)
+{
+        struct wish wish = {0};
+        int error = plugin->wishes ? wishes_at_allocate(plugin->wishes, which[0], &wish) : 0;
+
+        if (error < 0 && !final)
+                return error;
+        error = slots_take(plugin->slots, which, n, wish.pod ? &wish.contract : NULL, ret_slot, why, size);
+        if (wish.pod)
+                wishes_allocated(plugin->wishes, &wish, which[0], error, why, final);
+        return wish.pod && error == -EDOM ? slots_take(plugin->slots, which, n, NULL, ret_slot, why, size)
+                                          : error;
+}
+
 // The kubelet asks for one container and one resource at a time. A refusal is the pod's
 // UnexpectedAdmissionError, with our words; it is final only once the promises of ended pods are given back.
 static void allocate(struct plugin *plugin, struct rpc_call *call, const uint8_t *data, size_t size,
@@ -218,13 +235,18 @@ static void allocate(struct plugin *plugin, struct rpc_call *call, const uint8_t
         uint32_t which[ASK_MAX], slot;
         char why[384];
         int n = one ? slots_of(plugin, one->devices_ids, one->n_devices_ids, which, why, sizeof why) : 0,
-            error;
+            error = n > 0 ? take(plugin, which, (uint32_t)n, final, &slot, why, sizeof why) : 0;
+        int waits = error == -EAGAIN && wait_for_look(plugin, call, data, size) == 0;
 
-        if (n == 0)
+        if (error == -EAGAIN && !waits) // nobody knows who has which slot
+                error = take(plugin, which, (uint32_t)n, final = 1, &slot, why, sizeof why);
+        if (waits)
+                ;
+        else if (n == 0)
                 answer_bad_request(call);
         else if (n < 0)
                 rpc_end(call, GRPC_INVALID_ARGUMENT, why);
-        else if ((error = slots_take(plugin->slots, which, (uint32_t)n, &slot, why, sizeof why)) == 0)
+        else if (error == 0)
                 answer_recipe(plugin, call, slot, (uint32_t)n);
         else if (error == -EINVAL)
                 rpc_end(call, GRPC_INVALID_ARGUMENT, why);
@@ -261,7 +283,7 @@ static void pre_start(struct plugin *plugin, struct rpc_call *call, const uint8_
         for (int i = 0; i < n; i++)
                 held |= plugin->slots->slot[which[i]].tenant >= 0;
         if (n > 0 && !held)
-                error = slots_take(plugin->slots, which, (uint32_t)n, &slot, why, sizeof why);
+                error = slots_take(plugin->slots, which, (uint32_t)n, NULL, &slot, why, sizeof why);
         if (n == 0)
                 answer_bad_request(call);
         else if (n < 0 || error)

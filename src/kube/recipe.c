@@ -47,6 +47,5 @@ void recipe_make_slot(struct recipe *ret, const struct slots *slots, uint32_t in
 {
         const struct slot *slot = &slots->slot[index];
 
-        recipe_make(ret, slot->dir, slots->device[slot->device].uuid,
-                    slots->resource[slot->resource].contract.memory_bytes * n, how);
+        recipe_make(ret, slot->dir, slots->device[slot->device].uuid, slot->contract.memory_bytes * n, how);
 }

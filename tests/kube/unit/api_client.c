@@ -7,6 +7,7 @@
 //   WHY]
 //   ["forget"]                                        -> ["forgotten"], and nothing more of asks and watch
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -124,7 +125,7 @@ static void told(struct node *node, struct watch *watched, uint32_t events)
         (void)node, (void)events;
         if (more <= 0) {
                 api_close(&api);
-                _exit(0);
+                exit(0);
         }
         n += (size_t)more;
         text[n] = 0;
@@ -153,6 +154,7 @@ int main(int argc, char **argv)
         epoll = epoll_create1(EPOLL_CLOEXEC);
         if (api_open(&api, &host, &where, why, sizeof why) < 0)
                 return fprintf(stderr, "api: %s\n", why), 1;
+        api.retry_ns = 10 * TAKT_MS;
         watch(NULL, &orders, 0, 0, told);
         for (;;) {
                 uint64_t now_ns = takt_clock_now(), due_ns = api_due(&api);
