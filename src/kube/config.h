@@ -3,6 +3,12 @@
 #include "kube/api_where.h"
 #include "kube/recipe.h"
 
+struct config_devices {
+        uint32_t n_first; // so many GPUs; 0: those listed; UINT32_MAX: all
+        uint32_t n_listed;
+        char listed[KUBE_DEVICES_MAX][44]; // UUID or index
+};
+
 struct config {
         char kubelet[80]; // folder of the kubelet's own
         struct injection injection;
@@ -12,13 +18,12 @@ struct config {
         uint8_t no_api;          // nothing is asked of the API server
         uint8_t no_annotations;  // pods have no promises of their own
         struct api_where api;
+        struct config_devices claimed; // which GPUs go by claims (DRA)
         uint32_t n_resources;
         struct config_resource {
                 char name[64];
                 uint32_t replicas;
-                uint32_t n_first; // so many GPUs; 0: those listed; UINT32_MAX: all
-                uint32_t n_devices;
-                char device[KUBE_DEVICES_MAX][44]; // UUID or index
+                struct config_devices devices;
                 struct core_contract contract;
                 uint8_t single, has_class, own; // own: it has a `takt` section
         } resource[KUBE_RESOURCES_MAX];
@@ -26,6 +31,6 @@ struct config {
 
 // Returns 0, or -EINVAL with the line and the key in `why`.
 int config_parse(const char *text, size_t size, struct config *ret, char *why, size_t why_size);
-// Which GPUs each resource is on. Returns 0, or -EINVAL for one that is not there, or for a promise that none
-// can keep.
+// Which GPUs each resource is on, and which go by claims. Returns 0, or -EINVAL for one that is not there,
+// for one that would go both ways, or for a promise that none can keep.
 int config_apply(const struct config *config, struct slots *slots, char *why, size_t why_size);

@@ -8,10 +8,11 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 #include "base/clock.h"
-#include "kube/api.h"
 #include "kube/cdi.h"
 #include "kube/cgroup.h"
+#include "kube/claiming.h"
 #include "kube/config.h"
+#include "kube/file.h"
 #include "kube/health.h"
 #include "kube/libdir.h"
 #include "kube/life.h"
@@ -29,6 +30,7 @@ static struct kube {
         struct events events;
         struct wishes wishes;
         struct reports reports;
+        struct claiming claiming;
         char dir[80], folder[104];
         struct watch news, timer;
         int folder_watch; // inotify's number; -1: the folder is not there
@@ -99,6 +101,9 @@ static void turn(void)
                 pods_tick(&kube.pods, now_ns);
         if (events_due(&kube.events) <= now_ns)
                 events_tick(&kube.events, now_ns);
+        if (claiming_due(&kube.claiming) <= now_ns)
+                claiming_tick(&kube.claiming, now_ns);
+        due_ns = takt_time_min(due_ns, claiming_due(&kube.claiming));
         if (api_due(&kube.api) <= now_ns)
                 api_tick(&kube.api, now_ns);
         due_ns = takt_time_min(due_ns, takt_time_min(events_due(&kube.events), api_due(&kube.api)));
@@ -125,25 +130,14 @@ static void health_changed(void *context)
         reports_health(&kube.reports);
         for (uint32_t r = 0; r < kube.slots.n_resources; r++)
                 life_update(&kube.life[r]);
-}
-
-static int read_file(const char *path, char *text, size_t size)
-{
-        FILE *file = fopen(path, "re");
-        size_t n;
-
-        if (!file)
-                return -errno;
-        n = fread(text, 1, size, file);
-        fclose(file);
-        return n == size ? -EFBIG : (int)n;
+        claiming_health(&kube.claiming, kube.health.lost);
 }
 
 static int configure(const char *path, char *why, size_t size)
 {
         static char text[65536];
         char what[256];
-        int n = read_file(path, text, sizeof text);
+        int n = file_read_whole(path, text, sizeof text);
         int error;
 
         if (n < 0)
@@ -201,6 +195,20 @@ static void open_api(void)
                         "taktd: no API server: %s; pods' annotations are not read, no events written\n", why);
 }
 
+static int open_claiming(char *why, size_t size)
+{
+        const char *node = kube.config.node[0] ? kube.config.node : getenv("NODE_NAME");
+        int error;
+
+        if (!kube.slots.claimed)
+                return 0;
+        error = claiming_open(&kube.claiming, &kube.host, &kube.slots, &kube.config.injection, &kube.api,
+                              node ? node : "", kube.config.kubelet, kube.dir, why, size);
+        if (!error && kube.health.lost)
+                claiming_health(&kube.claiming, kube.health.lost);
+        return error;
+}
+
 static int kube_open(struct node *node, const struct door_services *services, const char *dir,
                      const char *config, char *why, size_t size)
 {
@@ -242,20 +250,20 @@ static int kube_open(struct node *node, const struct door_services *services, co
                         kube.life[r].plugin.wishes = &kube.wishes;
                 life_open(&kube.life[r], &kube.host, kube.folder, kube.config.watched);
         }
-        turn();
-        return 0;
+        error = open_claiming(why, size);
+        if (!error)
+                turn();
+        return error;
 }
 
 // A slot is its container's: whoever comes from another pod has it from somewhere else.
-static int kube_may_join(uint32_t tenant, pid_t pid)
+static int may_have_slot(uint32_t tenant, pid_t pid, const char *pod)
 {
         int index = slots_of_tenant(&kube.slots, tenant), claim;
         const struct slot *slot = &kube.slots.slot[index < 0 ? 0 : index];
-        char pod[CGROUP_POD_SIZE];
-        enum cgroup_qos qos;
 
-        if (index < 0 || cgroup_of(pid, pod, &qos) < 0)
-                return index >= 0; // of this machine's root, as only it reaches the folder
+        if (index < 0)
+                return 0;
         claim = slots_claim(&kube.slots, (uint32_t)index, pod);
         if (claim < 0)
                 fprintf(stderr, "taktd: slot %s: process %d of pod %s is refused: it belongs to pod %s\n",
@@ -267,8 +275,22 @@ static int kube_may_join(uint32_t tenant, pid_t pid)
         return claim >= 0;
 }
 
+// Who is in no pod is of this machine's root, as only it reaches the folders.
+static int kube_may_join(uint32_t tenant, pid_t pid)
+{
+        char pod[CGROUP_POD_SIZE];
+        enum cgroup_qos qos;
+        int may;
+
+        if (cgroup_of(pid, pod, &qos) < 0)
+                return 1;
+        may = dra_may_join(&kube.claiming.driver.dra, tenant, pod, takt_clock_now());
+        return may == -ENOENT ? may_have_slot(tenant, pid, pod) : may;
+}
+
 static void kube_close(void)
 {
+        claiming_close(&kube.claiming);
         api_close(&kube.api);
         pods_close(&kube.pods);
         for (uint32_t r = 0; r < kube.slots.n_resources; r++)

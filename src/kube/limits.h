@@ -19,6 +19,17 @@
 #define KUBE_LOOK_NS (10 * TAKT_S)    // how often the kubelet is asked who has which slot
 #define KUBE_WAITING_MAX 8            // Allocate calls that wait for its answer
 #define KUBE_FAREWELL_NS (1 * TAKT_S) // how long a kubelet may take to close a connection that we ended
+#define KUBE_CLAIMS_MAX 64            // that are prepared at once: as many as the core has seats
+#define KUBE_CLAIM_RESULTS_MAX 4      // GPUs (shares) of one claim
+#define KUBE_CLAIM_PODS_MAX 256       // pods that one claim is reserved for (the API server's own limit)
+#define KUBE_CLAIM_RECORD_MAX 65536   // bytes of a claim's record
+#define KUBE_CLAIM_CONFIGS_MAX 64     // configurations of one claim (the API server's own limit)
+#define KUBE_PREPARE_MAX 32           // Prepare calls at once
+#define KUBE_PREPARE_CLAIMS_MAX 16    // claims in one call
+#define KUBE_REREAD_NS                                                                                       \
+        (1 * TAKT_S) // how often a claim is read again for a process of an unknown pod (says so, too)
+#define KUBE_HEALTH_NS                                                                                       \
+        (20 * TAKT_S) // how often health is told though it is the same (after 30 s it is unknown)
 #define KUBE_API_ANSWER_MAX (UINT32_C(4) << 20) // bytes of an answer of the API server, or of a watch's line
 #define KUBE_API_ASKS_MAX 48                    // requests to it that wait or are on their way
 #define KUBE_API_LINES 2                        // connections for them; each watch has one of its own

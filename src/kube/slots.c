@@ -1,10 +1,10 @@
 #include "kube/slots.h"
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "kube/file.h"
 
 // A folder's name must be short (a socket's path has 108 bytes, of which DIR may take 79), and the same for
 // the same slot of the same resource: FNV-1a.
@@ -87,18 +87,6 @@ int slots_amend(struct slots *slots, uint32_t index, const struct core_contract 
         return error;
 }
 
-static void remove_folder(const char *dir)
-{
-        DIR *folder = opendir(dir);
-        const struct dirent *entry;
-
-        while (folder && (entry = readdir(folder)))
-                unlinkat(dirfd(folder), entry->d_name, 0);
-        if (folder)
-                closedir(folder);
-        rmdir(dir);
-}
-
 void slots_free(struct slots *slots, uint32_t index)
 {
         struct slot *slot = &slots->slot[index];
@@ -114,7 +102,7 @@ void slots_free(struct slots *slots, uint32_t index)
         slot->is_lowered = 0;
         slot->listed = slot->seen = 0;
         slot->n_missed = 0;
-        remove_folder(slot->dir);
+        file_remove_folder(slot->dir);
 }
 
 int slots_find(const struct slots *slots, uint32_t resource, const char *id)

@@ -36,7 +36,8 @@ struct slots {
         const struct host *host;
         char dir[80];
         uint32_t n_devices, n_resources, n_slots;
-        uint8_t packed; // prefer the fullest GPU, not the emptiest
+        uint32_t claimed; // bits of GPUs that go by claims, and have no slots
+        uint8_t packed;   // prefer the fullest GPU, not the emptiest
         struct door_device device[KUBE_DEVICES_MAX];
         struct resource resource[KUBE_RESOURCES_MAX];
         struct slot slot[KUBE_SLOTS_MAX];
