@@ -26,10 +26,11 @@ def here(text):
     return text.replace("/var/lib/takt", os.path.abspath("shims"))
 
 
-def simulated(replicas=4, lib=None):
+def simulated(replicas=4, lib=None, claims=False):
     """What the chart is told for a simulated GPU, its driver's folder and where it lies; and for a cluster whose services lead nowhere."""
-    config = {"version": "v1", "takt": {"driver": os.path.abspath("driver")},
-              "sharing": {"timeSlicing": {"resources": [{"name": "nvidia.com/gpu", "rename": GPU, "replicas": replicas}]}}}
+    config = {"version": "v1", "takt": {"driver": os.path.abspath("driver"), "door": "dra" if claims else "plugin"}}
+    if not claims:
+        config["sharing"] = {"timeSlicing": {"resources": [{"name": "nvidia.com/gpu", "rename": GPU, "replicas": replicas}]}}
     with open("values.json", "w") as file:
         json.dump({"config": json.dumps(config), "lib": lib or os.path.abspath("shims"),
                    "env": [{"name": "KUBERNETES_SERVICE_HOST", "value": "10.99.0.1"}, {"name": "KUBERNETES_SERVICE_PORT", "value": "6443"}],
@@ -50,13 +51,17 @@ def pid_of_daemon():
     return int(run.stdout) if len(run.stdout.split()) == 1 else None
 
 
+def tenants():
+    """What the daemon says of its tenants; of none, while it is being started."""
+    try:
+        return json.loads(node.kubectl("exec", "-n", SPACE, daemon(), "--", "takt", "status", "--json"))["tenants"]
+    except node.Failed:
+        return []
+
+
 def work_of(name):
     """What the daemon has counted of the pod's work since it started; None: nothing."""
-    try:
-        out = node.kubectl("exec", "-n", SPACE, daemon(), "--", "takt", "status", "--json")
-    except node.Failed:   # it is being started
-        return None
-    return next((t["granted_ns"] for t in json.loads(out)["tenants"] if t["name"] == f"default/{name}/agent"), None)
+    return next((t["granted_ns"] for t in tenants() if t["name"] == f"default/{name}/agent"), None)
 
 
 def works(name):
@@ -152,6 +157,13 @@ class Install(unittest.TestCase):
         status = node.get("pod", "one")["status"]["containerStatuses"][0]
         self.assertEqual((status["containerID"], status["restartCount"]), (old, 0))
         self.work("two")
+
+    def test_chart_with_claims_serves_who_asks_for_a_gpu(self):
+        self.chart(claims=True)
+        node.until("a slice is published", lambda: node.get("resourceslices", "--field-selector=spec.driver=gpu.takt.dev")["items"])
+        self.addCleanup(node.delete, "one")
+        node.start(node.pod("one", WORK, limits={GPU: 1}))
+        node.until("one works", lambda: any(t["granted_ns"] for t in tenants()))
 
     def test_account_lets_the_daemon_read_pods_and_write_events(self):
         self.chart()
