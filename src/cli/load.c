@@ -1,5 +1,6 @@
 // takt load: open-loop user sessions. Latency counts from when a request was due, not from when it could be
 // sent.
+#include <dlfcn.h>
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -226,12 +227,31 @@ static void url_of(const struct options *o, char *url, size_t size)
         snprintf(url, size, "%.*s/v1/completions", (int)n, o->url);
 }
 
+// What speaks HTTP is a library of its own, for libcurl's many: beside this program as it was built, or as it
+// was installed. NULL: it is not there.
+static load_http_run_fn *find_http(void)
+{
+        static const char *const places[] = {".", "../lib/takt"};
+        char path[4096];
+        void *library = NULL;
+
+        for (size_t i = 0; !library && i < sizeof places / sizeof *places; i++) {
+                snprintf(path, sizeof path, "%s/%s/takt-load.so", cli_home(), places[i]);
+                if (access(path, R_OK) == 0)
+                        library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+        }
+        return library ? (load_http_run_fn *)dlsym(library, "load_http_run") : NULL;
+}
+
 static int load(const struct options *o, struct load_run *run, FILE *out)
 {
+        load_http_run_fn *http = find_http();
         struct result r;
         int code = 0;
 
-        load_http_run(run);
+        if (!http)
+                return cli_fail(EXIT_NOT_THERE, "takt-load.so is not beside takt, or cannot be loaded");
+        http(run);
         r = result_of(o, run);
         print_result(&r, run, o->json);
         if (out && write_out(out, run->answers, run->n_sent) < 0)

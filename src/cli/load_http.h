@@ -36,4 +36,5 @@ struct load_run {
 };
 
 // Ends when all is answered, or at Ctrl-C.
-void load_http_run(struct load_run *run);
+typedef void load_http_run_fn(struct load_run *run);
+__attribute__((visibility("default"))) load_http_run_fn load_http_run;

@@ -102,9 +102,10 @@ uint64_t core_admission_fullest(const struct core_contract *contracts, uint32_t 
         return fullest;
 }
 
-int admission_check(const struct core *core, const struct core_event *event, struct core_refusal *ret_refusal)
+int admission_check(const struct core *core, uint32_t d, const struct core_event *event,
+                    struct core_refusal *ret_refusal)
 {
-        const struct device *device = &core->device[event->device];
+        const struct device *device = &core->device[d];
         struct core_contract contracts[CORE_SEATS_MAX], newcomer = *event->contract;
         uint32_t seat_of[CORE_SEATS_MAX], n = 0;
         uint64_t memory = newcomer.memory_bytes;
@@ -114,7 +115,7 @@ int admission_check(const struct core *core, const struct core_event *event, str
                 ret_refusal->reason = CORE_REFUSAL_INVALID;
                 return -EINVAL;
         }
-        FOR_EACH_SEAT(i, device->seats)
+        FOR_EACH_SEAT(i, device->seats & ~(UINT64_C(1) << event->seat))
         {
                 contracts[n] = core->seat[i].contract;
                 memory += contracts[n].memory_bytes;

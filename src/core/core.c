@@ -35,7 +35,7 @@ static void join(struct core *core, const struct core_event *event, struct core_
         struct device *device = &core->device[event->device];
         struct core_refusal refusal = {.reason = CORE_REFUSAL_FULL, .seat = event->seat};
 
-        if (seat->used || admission_check(core, event, &refusal) < 0) {
+        if (seat->used || admission_check(core, event->device, event, &refusal) < 0) {
                 effect_add(effects, CORE_EFFECT_REFUSE, event->seat, event->device)->refusal = refusal;
                 return;
         }
@@ -55,6 +55,42 @@ static void join(struct core *core, const struct core_event *event, struct core_
         device->seats |= UINT64_C(1) << event->seat;
         effect_add(effects, CORE_EFFECT_ADMIT, event->seat, event->device);
         lease_mode(core, event->device, effects);
+}
+
+// What was used before is not forgiven: a bucket is full again when it would have been.
+static void budget_amend(struct core_budget *budget, uint64_t depth_ns, uint32_t rate_ppm, uint64_t now_ns)
+{
+        uint64_t left_ns = takt_time_since(budget->full_ns, now_ns);
+
+        core_budget_init(budget, depth_ns, rate_ppm, now_ns);
+        budget->full_ns += takt_time_min(left_ns, budget->span_ns + DEBT_NS);
+}
+
+static void amend(struct core *core, const struct core_event *event, struct core_effects *effects)
+{
+        struct seat *seat = &core->seat[event->seat];
+        struct device *device = &core->device[seat->device];
+        int active = seat->wants || seat->busy || device->holder == (int32_t)event->seat;
+        struct core_refusal refusal;
+
+        if (admission_check(core, seat->device, event, &refusal) < 0) {
+                effect_add(effects, CORE_EFFECT_REFUSE, event->seat, seat->device)->refusal = refusal;
+                return;
+        }
+        if (active && order_class(seat, core->now_ns) == CORE_CLASS_FAIR)
+                order_fair_leave(core, device, seat);
+        seat->contract = *event->contract;
+        core_contract_complete(&seat->contract);
+        core->promise[event->seat] = (struct promise){0};
+        if (seat->contract.class == CORE_CLASS_DEADLINE) {
+                budget_amend(&seat->sustained, seat->contract.depth_ns, seat->contract.share_ppm,
+                             core->now_ns);
+                budget_amend(&seat->peak, seat->contract.burst_ns, seat->contract.peak_ppm, core->now_ns);
+                order_charged(core, seat);
+        }
+        if (active && order_class(seat, core->now_ns) == CORE_CLASS_FAIR)
+                order_fair_enter(core, device, seat);
+        effect_add(effects, CORE_EFFECT_ADMIT, event->seat, seat->device);
 }
 
 static void leave(struct core *core, uint32_t s, struct core_effects *effects)
@@ -166,6 +202,9 @@ static void note(struct core *core, const struct core_event *event, struct core_
                 break;
         case CORE_EVENT_FINISHED:
                 request_finished(seat, event->request, core->now_ns);
+                break;
+        case CORE_EVENT_AMEND:
+                amend(core, event, effects);
                 break;
         case CORE_EVENT_JOIN:
         case CORE_EVENT_TIMER:

@@ -29,6 +29,8 @@ enum core_event_kind {
         CORE_EVENT_FIRST_TOKEN, // the request's first token is out
         CORE_EVENT_FINISHED,    // the request is done, served or not
         CORE_EVENT_TIMER,       // the time asked for has come
+        CORE_EVENT_AMEND,       // seat asks for another `contract` in the place of its own, which it keeps if
+                                // refused
 };
 
 struct core_event {
@@ -37,7 +39,7 @@ struct core_event {
         uint32_t device; // JOIN
         uint64_t now_ns;
         union {
-                const struct core_contract *contract; // JOIN; completed; read during the call only
+                const struct core_contract *contract; // JOIN, AMEND; completed; read during the call only
                 struct {
                         uint64_t at_ns; // BUSY, IDLE: when it began; at most now
                         uint64_t busy_ns;
@@ -51,8 +53,8 @@ struct core_event {
 };
 
 enum core_effect_kind {
-        CORE_EFFECT_ADMIT = 1, // JOIN is granted
-        CORE_EFFECT_REFUSE,    // JOIN is not: `refusal`
+        CORE_EFFECT_ADMIT = 1, // JOIN or AMEND is granted
+        CORE_EFFECT_REFUSE,    // it is not: `refusal`
         CORE_EFFECT_OPEN,      // open the seat's gate; `free`: nobody else has a seat on the device
         CORE_EFFECT_CLOSE,     // close the seat's gate; then tell BUSY or IDLE, as it is found
         CORE_EFFECT_WATCH,   // `on`: others wait for what this seat holds, so learn at once when a step of it

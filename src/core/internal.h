@@ -113,7 +113,8 @@ static inline struct core_effect *effect_add(struct core_effects *effects, enum 
 }
 
 // admission.c
-int admission_check(const struct core *core, const struct core_event *event,
+// The event's contract on `device`, in the place of what its seat may have there.
+int admission_check(const struct core *core, uint32_t device, const struct core_event *event,
                     struct core_refusal *ret_refusal);
 
 // requests.c

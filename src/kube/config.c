@@ -86,6 +86,14 @@ static int take_flag(struct reader *r, const char *key, const yaml_node_t *value
         return 0;
 }
 
+static int take_flag_not(struct reader *r, const char *key, const yaml_node_t *value, uint8_t *to)
+{
+        int error = take_flag(r, key, value, to);
+
+        *to = !*to;
+        return error;
+}
+
 static int take_count(struct reader *r, const char *key, const yaml_node_t *value, uint32_t least,
                       uint32_t most, uint32_t *to)
 {
@@ -100,23 +108,24 @@ static int take_count(struct reader *r, const char *key, const yaml_node_t *valu
 }
 
 // "all", a number of GPUs, or a list of indexes and UUIDs.
-static int take_devices(struct reader *r, const yaml_node_t *value, struct config_resource *resource)
+static int take_devices(struct reader *r, const char *key, const yaml_node_t *value,
+                        struct config_devices *devices)
 {
         const char *text = text_of(value);
 
-        resource->n_first = 0;
+        devices->n_first = 0;
         if (text && !strcmp(text, "all"))
-                return resource->n_first = UINT32_MAX, 0;
+                return devices->n_first = UINT32_MAX, 0;
         if (text)
-                return take_count(r, "devices", value, 1, KUBE_DEVICES_MAX, &resource->n_first);
+                return take_count(r, key, value, 1, KUBE_DEVICES_MAX, &devices->n_first);
         if (value->type != YAML_SEQUENCE_NODE)
-                return wrong(r, value, "devices: is neither all, a number nor a list");
+                return wrong(r, value, "%s: is neither all, a number nor a list", key);
         for (const yaml_node_item_t *i = value->data.sequence.items.start; i < value->data.sequence.items.top;
              i++) {
-                if (resource->n_devices == KUBE_DEVICES_MAX)
-                        return wrong(r, value, "devices: at most %d", KUBE_DEVICES_MAX);
-                if (take_text(r, "devices", yaml_document_get_node(&r->document, *i),
-                              resource->device[resource->n_devices++], sizeof resource->device[0]) < 0)
+                if (devices->n_listed == KUBE_DEVICES_MAX)
+                        return wrong(r, value, "%s: at most %d", key, KUBE_DEVICES_MAX);
+                if (take_text(r, key, yaml_document_get_node(&r->document, *i),
+                              devices->listed[devices->n_listed++], sizeof devices->listed[0]) < 0)
                         return -EINVAL;
         }
         return 0;
@@ -152,7 +161,8 @@ static int resource_key(struct reader *r, void *to, const char *key, const yaml_
         if (!strcmp(key, "replicas"))
                 return take_count(r, key, value, 1, KUBE_REPLICAS_MAX, &resource->replicas);
         if (!strcmp(key, "devices"))
-                return take_devices(r, value, resource);
+                return take_devices(r, key, value, &resource->devices);
+        resource->own |= !strcmp(key, "takt");
         if (!strcmp(key, "takt"))
                 return each(r, value, "takt", promise_key, resource);
         return -ENOENT;
@@ -188,7 +198,7 @@ static int take_resource(struct reader *r, const yaml_node_t *map)
 
         if (r->config->n_resources == KUBE_RESOURCES_MAX)
                 return wrong(r, map, "resources: at most %d", KUBE_RESOURCES_MAX);
-        *resource = (struct config_resource){.n_first = UINT32_MAX};
+        *resource = (struct config_resource){.devices.n_first = UINT32_MAX};
         if (each(r, map, "resources", resource_key, resource) < 0)
                 return -EINVAL;
         if (r->rename_all && !renamed(r, map))
@@ -251,6 +261,49 @@ static int sharing_key(struct reader *r, void *to, const char *key, const yaml_n
         return strcmp(key, "timeSlicing") ? -ENOENT : take_slicing(r, value);
 }
 
+static int api_key(struct reader *r, void *to, const char *key, const yaml_node_t *at,
+                   const yaml_node_t *value)
+{
+        struct api_where *where = to;
+
+        (void)at;
+        if (!strcmp(key, "server")) {
+                if (text_of(value) && strncmp(text_of(value), "https://", 8))
+                        return wrong(r, value, "server: \"%.60s\" is no https://HOST:PORT", text_of(value));
+                return take_text(r, key, value, where->server, sizeof where->server);
+        }
+        if (!strcmp(key, "ca"))
+                return take_text(r, key, value, where->ca, sizeof where->ca);
+        return strcmp(key, "token") ? -ENOENT : take_text(r, key, value, where->token, sizeof where->token);
+}
+
+// The API server's place, or that it is left alone.
+static int take_api(struct reader *r, struct config *c, const yaml_node_t *value)
+{
+        c->no_api = text_of(value) && !strcmp(text_of(value), "none");
+        return c->no_api ? 0 : each(r, value, "api", api_key, &c->api);
+}
+
+static int door_key(struct reader *r, void *to, const char *key, const yaml_node_t *at,
+                    const yaml_node_t *value)
+{
+        (void)at;
+        return strcmp(key, "dra") ? -ENOENT : take_devices(r, key, value, to);
+}
+
+// By which door GPUs are given away: all by one, or some by claims and the others by resources.
+static int take_door(struct reader *r, struct config *c, const yaml_node_t *value)
+{
+        const char *text = text_of(value);
+
+        if (!text)
+                return each(r, value, "door", door_key, &c->claimed);
+        if (strcmp(text, "dra") && strcmp(text, "plugin"))
+                return wrong(r, value, "door: is neither plugin, dra nor a mapping {dra: GPUs}");
+        c->claimed.n_first = strcmp(text, "dra") ? 0 : UINT32_MAX;
+        return 0;
+}
+
 static int takt_key(struct reader *r, void *to, const char *key, const yaml_node_t *at,
                     const yaml_node_t *value)
 {
@@ -261,6 +314,8 @@ static int takt_key(struct reader *r, void *to, const char *key, const yaml_node
                 return take_text(r, key, value, c->kubelet, sizeof c->kubelet);
         if (!strcmp(key, "shims"))
                 return take_text(r, key, value, c->shims, sizeof c->shims);
+        if (!strcmp(key, "lib"))
+                return take_text(r, key, value, c->injection.lib, sizeof c->injection.lib);
         if (!strcmp(key, "driver"))
                 return take_text(r, key, value, c->injection.driver, sizeof c->injection.driver);
         if (!strcmp(key, "registration")) {
@@ -269,6 +324,14 @@ static int takt_key(struct reader *r, void *to, const char *key, const yaml_node
                                ? 0
                                : wrong(r, value, "registration: is neither kubelet nor watcher");
         }
+        if (!strcmp(key, "door"))
+                return take_door(r, c, value);
+        if (!strcmp(key, "node"))
+                return take_text(r, key, value, c->node, sizeof c->node);
+        if (!strcmp(key, "annotations"))
+                return take_flag_not(r, key, value, &c->no_annotations);
+        if (!strcmp(key, "api"))
+                return take_api(r, c, value);
         if (!strcmp(key, "cdi"))
                 return take_text(r, key, value, c->injection.cdi, sizeof c->injection.cdi);
         if (!strcmp(key, "libraryPath"))
@@ -337,8 +400,9 @@ int config_parse(const char *text, size_t size, struct config *ret, char *why, s
         root = yaml_document_get_root_node(&r.document);
         error = root ? each(&r, root, "the file", top_key, ret)
                      : (snprintf(why, why_size, "it is empty"), -EINVAL);
-        if (!error && !ret->n_resources)
-                error = (snprintf(why, why_size, "sharing.timeSlicing.resources: names no resource"),
+        if (!error && !ret->n_resources && !ret->claimed.n_first && !ret->claimed.n_listed)
+                error = (snprintf(why, why_size,
+                                  "sharing.timeSlicing.resources: names no resource, and takt.door no GPU"),
                          -EINVAL);
         yaml_document_delete(&r.document);
         yaml_parser_delete(&parser);
@@ -356,31 +420,49 @@ static int device_of(const struct slots *slots, const char *name)
         return *name && !*end && index < slots->n_devices ? (int)index : -ENODEV;
 }
 
+// The bits of the GPUs that are meant.
+static int find_devices(const struct config_devices *from, const struct slots *slots, const char *whose,
+                        uint32_t *ret, char *why, size_t size)
+{
+        *ret = 0;
+        for (uint32_t d = 0; d < slots->n_devices && d < from->n_first; d++)
+                *ret |= UINT32_C(1) << d;
+        for (uint32_t i = 0; i < from->n_listed; i++) {
+                int d = device_of(slots, from->listed[i]);
+
+                if (d < 0)
+                        return snprintf(why, size, "%s: there is no GPU %s", whose, from->listed[i]), -EINVAL;
+                *ret |= UINT32_C(1) << d;
+        }
+        return 0;
+}
+
 static int apply_one(const struct config_resource *from, struct slots *slots, struct resource *to, char *why,
                      size_t size)
 {
-        *to = (struct resource){
-                .contract = from->contract, .replicas = from->replicas, .single = from->single};
+        *to = (struct resource){.contract = from->contract,
+                                .replicas = from->replicas,
+                                .single = from->single,
+                                .own = from->own};
         memcpy(to->name, from->name, sizeof to->name);
-        for (uint32_t d = 0; d < slots->n_devices && d < from->n_first; d++)
-                to->devices |= UINT32_C(1) << d;
-        for (uint32_t i = 0; i < from->n_devices; i++) {
-                int d = device_of(slots, from->device[i]);
+        if (find_devices(&from->devices, slots, from->name, &to->devices, why, size) < 0)
+                return -EINVAL;
+        for (uint32_t d = 0; d < slots->n_devices; d++) {
+                int n;
 
-                if (d < 0)
-                        return snprintf(why, size, "%s: devices: there is no GPU %s", from->name,
-                                        from->device[i]),
+                if (!(to->devices >> d & 1))
+                        continue;
+                if (slots->claimed >> d & 1)
+                        return snprintf(
+                                       why, size,
+                                       "%s: devices: %s goes by claims already (takt.door): name only others",
+                                       from->name, slots->device[d].uuid),
                                -EINVAL;
-                to->devices |= UINT32_C(1) << d;
+                n = snprintf(why, size, "%s: ", from->name);
+                if (promise_check(&to->contract, 1, slots->device[d].memory_bytes, why + n,
+                                  size - (size_t)n) < 0)
+                        return -EINVAL;
         }
-        for (uint32_t d = 0; d < slots->n_devices; d++)
-                if (to->devices >> d & 1) {
-                        int n = snprintf(why, size, "%s: ", from->name);
-
-                        if (promise_check(&to->contract, 1, slots->device[d].memory_bytes, why + n,
-                                          size - (size_t)n) < 0)
-                                return -EINVAL;
-                }
         return 0;
 }
 
@@ -388,6 +470,8 @@ int config_apply(const struct config *config, struct slots *slots, char *why, si
 {
         slots->n_resources = 0;
         slots->packed = config->packed;
+        if (find_devices(&config->claimed, slots, "takt.door", &slots->claimed, why, size) < 0)
+                return -EINVAL;
         for (uint32_t i = 0; i < config->n_resources; i++)
                 if (apply_one(&config->resource[i], slots, &slots->resource[slots->n_resources++], why,
                               size) < 0)

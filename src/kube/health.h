@@ -8,10 +8,11 @@ struct health {
         struct slots *slots;
         char folder[88];
         struct watch news;
+        uint32_t lost; // bits of GPUs
         void (*changed)(void *context);
         void *context;
 };
 
-// Makes the folder, and marks the slots by what is in it. Returns 0 or a negative errno.
+// Makes the folder, and marks GPUs and their slots by what is in it. Returns 0 or a negative errno.
 int health_open(struct health *health, const struct host *host, struct slots *slots, const char *dir,
                 void (*changed)(void *), void *context);

@@ -10,11 +10,14 @@
 #include "base/clock.h"
 #include "kube/cdi.h"
 #include "kube/cgroup.h"
+#include "kube/claiming.h"
 #include "kube/config.h"
+#include "kube/file.h"
 #include "kube/health.h"
 #include "kube/libdir.h"
 #include "kube/life.h"
 #include "kube/pods.h"
+#include "kube/reports.h"
 
 static struct kube {
         struct host host;
@@ -23,6 +26,11 @@ static struct kube {
         struct life life[KUBE_RESOURCES_MAX];
         struct pods pods;
         struct health health;
+        struct api api;
+        struct events events;
+        struct wishes wishes;
+        struct reports reports;
+        struct claiming claiming;
         char dir[80], folder[104];
         struct watch news, timer;
         int folder_watch; // inotify's number; -1: the folder is not there
@@ -91,6 +99,14 @@ static void turn(void)
         }
         if (pods_due(&kube.pods) <= now_ns)
                 pods_tick(&kube.pods, now_ns);
+        if (events_due(&kube.events) <= now_ns)
+                events_tick(&kube.events, now_ns);
+        if (claiming_due(&kube.claiming) <= now_ns)
+                claiming_tick(&kube.claiming, now_ns);
+        due_ns = takt_time_min(due_ns, claiming_due(&kube.claiming));
+        if (api_due(&kube.api) <= now_ns)
+                api_tick(&kube.api, now_ns);
+        due_ns = takt_time_min(due_ns, takt_time_min(events_due(&kube.events), api_due(&kube.api)));
         arm(takt_time_min(due_ns, pods_due(&kube.pods)));
 }
 
@@ -102,6 +118,8 @@ static int look(void)
 static void looked(void *context)
 {
         (void)context;
+        wishes_settle(&kube.wishes);
+        reports_look(&kube.reports);
         for (uint32_t r = 0; r < kube.slots.n_resources; r++)
                 life_looked(&kube.life[r]);
 }
@@ -109,27 +127,17 @@ static void looked(void *context)
 static void health_changed(void *context)
 {
         (void)context;
+        reports_health(&kube.reports);
         for (uint32_t r = 0; r < kube.slots.n_resources; r++)
                 life_update(&kube.life[r]);
-}
-
-static int read_file(const char *path, char *text, size_t size)
-{
-        FILE *file = fopen(path, "re");
-        size_t n;
-
-        if (!file)
-                return -errno;
-        n = fread(text, 1, size, file);
-        fclose(file);
-        return n == size ? -EFBIG : (int)n;
+        claiming_health(&kube.claiming, kube.health.lost);
 }
 
 static int configure(const char *path, char *why, size_t size)
 {
         static char text[65536];
         char what[256];
-        int n = read_file(path, text, sizeof text);
+        int n = file_read_whole(path, text, sizeof text);
         int error;
 
         if (n < 0)
@@ -152,6 +160,52 @@ static int watch_all(void)
         if (!error)
                 error = s->watch(kube.host.node, &kube.timer,
                                  timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), 0, timer_rang);
+        return error;
+}
+
+// This node's name: the configuration's, or what the pod's environment says.
+static const char *node_name(void)
+{
+        const char *name = kube.config.node[0] ? kube.config.node : getenv("NODE_NAME");
+
+        return name ? name : "";
+}
+
+// Without an API server all goes on, on less knowledge.
+static void open_api(void)
+{
+        char why[384] = "takt.api is none";
+        int error = kube.config.no_api ? -ENOENT : api_where_find(&kube.config.api);
+
+        if (error && !kube.config.no_api)
+                snprintf(why, sizeof why, "none is known (neither takt.api nor a pod's service account)");
+        if (!error)
+                error = api_open(&kube.api, &kube.host, &kube.config.api, why, sizeof why);
+        events_open(&kube.events, &kube.api, node_name());
+        kube.reports = (struct reports){&kube.wishes, &kube.events, node_name(), 0};
+        kube.wishes.slots = &kube.slots;
+        kube.wishes.deaf = kube.config.no_annotations;
+        if (!error)
+                error = wishes_open(&kube.wishes, &kube.slots, &kube.api, &kube.events, node_name());
+        if (error == -EINVAL && kube.api.is_open)
+                snprintf(why, sizeof why, "\"%.60s\" is no node's name (takt.node, or NODE_NAME)",
+                         node_name());
+        if (error)
+                fprintf(stderr,
+                        "taktd: no API server: %s; pods' annotations are not read, no events written\n", why);
+}
+
+static int open_claiming(char *why, size_t size)
+{
+        const char *node = kube.config.node[0] ? kube.config.node : getenv("NODE_NAME");
+        int error;
+
+        if (!kube.slots.claimed)
+                return 0;
+        error = claiming_open(&kube.claiming, &kube.host, &kube.slots, &kube.config.injection, &kube.api,
+                              node ? node : "", kube.config.kubelet, kube.dir, why, size);
+        if (!error && kube.health.lost)
+                claiming_health(&kube.claiming, kube.health.lost);
         return error;
 }
 
@@ -186,37 +240,58 @@ static int kube_open(struct node *node, const struct door_services *services, co
         if (error)
                 return snprintf(why, size, "cdi: %s: %s", kube.config.injection.cdi, strerror(-error)), error;
         watch_folder();
+        open_api();
+        reports_health(&kube.reports);
         pods_open(&kube.pods, &kube.host, &kube.slots, kube.config.kubelet, looked, NULL);
         for (uint32_t r = 0; r < kube.slots.n_resources; r++) {
                 kube.life[r].plugin =
                         (struct plugin){&kube.slots, &kube.config.injection, .resource = r, .look = look};
+                if (kube.wishes.list.slots)
+                        kube.life[r].plugin.wishes = &kube.wishes;
                 life_open(&kube.life[r], &kube.host, kube.folder, kube.config.watched);
         }
-        turn();
-        return 0;
+        error = open_claiming(why, size);
+        if (!error)
+                turn();
+        return error;
 }
 
 // A slot is its container's: whoever comes from another pod has it from somewhere else.
-static int kube_may_join(uint32_t tenant, pid_t pid)
+static int may_have_slot(uint32_t tenant, pid_t pid, const char *pod)
 {
         int index = slots_of_tenant(&kube.slots, tenant), claim;
         const struct slot *slot = &kube.slots.slot[index < 0 ? 0 : index];
-        char pod[CGROUP_POD_SIZE];
-        enum cgroup_qos qos;
 
-        if (index < 0 || cgroup_of(pid, pod, &qos) < 0)
-                return index >= 0; // of this machine's root, as only it reaches the folder
+        if (index < 0)
+                return 0;
         claim = slots_claim(&kube.slots, (uint32_t)index, pod);
         if (claim < 0)
                 fprintf(stderr, "taktd: slot %s: process %d of pod %s is refused: it belongs to pod %s\n",
                         slot->id, (int)pid, pod, slot->pod);
-        if (claim > 0)
+        if (claim > 0) {
                 kube.pods.due_ns = 0; // time to learn its name
+                wishes_settle(&kube.wishes);
+        }
         return claim >= 0;
+}
+
+// Who is in no pod is of this machine's root, as only it reaches the folders.
+static int kube_may_join(uint32_t tenant, pid_t pid)
+{
+        char pod[CGROUP_POD_SIZE];
+        enum cgroup_qos qos;
+        int may;
+
+        if (cgroup_of(pid, pod, &qos) < 0)
+                return 1;
+        may = dra_may_join(&kube.claiming.driver.dra, tenant, pod, takt_clock_now());
+        return may == -ENOENT ? may_have_slot(tenant, pid, pod) : may;
 }
 
 static void kube_close(void)
 {
+        claiming_close(&kube.claiming);
+        api_close(&kube.api);
         pods_close(&kube.pods);
         for (uint32_t r = 0; r < kube.slots.n_resources; r++)
                 life_close(&kube.life[r]);

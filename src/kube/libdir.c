@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 // Where container runtimes put the driver's libraries: the folder that Debian's loader looks in.
@@ -63,22 +64,41 @@ static int find_shims(char *path, size_t size)
         return -ENOENT;
 }
 
-void libdir_make(const char *dir, const char *shims, struct injection *injection)
+// Some runtimes keep that in the container, and there a program that loads the shims fails.
+static int is_noexec(const char *dir)
 {
-        const char *driver = injection->driver[0] ? RECIPE_DRIVER_DIR : IMAGE_DRIVER_DIR;
+        struct statvfs about;
+
+        return statvfs(dir, &about) == 0 && about.f_flag & ST_NOEXEC;
+}
+
+static int make(const char *lib, const char *shims, const char *driver, char *why, size_t size)
+{
         char found[PATH_MAX] = "";
 
         if (shims[0])
                 snprintf(found, sizeof found, "%s", shims);
         else
                 find_shims(found, sizeof found);
-        snprintf(injection->lib, sizeof injection->lib, "%s/lib", dir);
-        if ((mkdir(injection->lib, 0755) < 0 && errno != EEXIST) ||
-            place(injection->lib, found, "libcuda.so.1", "libcuda-driver.so.1", driver) < 0 ||
-            place(injection->lib, found, "libnvidia-ml.so.1", "libnvidia-ml-driver.so.1", driver) < 0) {
-                fprintf(stderr,
-                        "taktd: no shims in \"%s\": containers run without, and so are not scheduled\n",
-                        found);
-                injection->lib[0] = 0;
-        }
+        if (mkdir(lib, 0755) < 0 && errno != EEXIST)
+                return snprintf(why, size, "%s: %s", lib, strerror(errno)), -EIO;
+        if (is_noexec(lib))
+                return snprintf(why, size, "%s is mounted noexec (set takt.lib)", lib), -EACCES;
+        if (place(lib, found, "libcuda.so.1", "libcuda-driver.so.1", driver) < 0 ||
+            place(lib, found, "libnvidia-ml.so.1", "libnvidia-ml-driver.so.1", driver) < 0)
+                return snprintf(why, size, "no shims in \"%s\", or no room in %s", found, lib), -ENOENT;
+        return 0;
+}
+
+void libdir_make(const char *dir, const char *shims, struct injection *injection)
+{
+        const char *driver = injection->driver[0] ? RECIPE_DRIVER_DIR : IMAGE_DRIVER_DIR;
+        char why[2 * PATH_MAX];
+
+        if (!injection->lib[0])
+                snprintf(injection->lib, sizeof injection->lib, "%s/lib", dir);
+        if (make(injection->lib, shims, driver, why, sizeof why) == 0)
+                return;
+        fprintf(stderr, "taktd: %s: containers run without the shims, and so are not scheduled\n", why);
+        injection->lib[0] = 0;
 }

@@ -2,6 +2,6 @@
 #pragma once
 #include "kube/recipe.h"
 
-// Makes DIR/lib from the libraries in `shims` ("": where they are beside this program) and names it in
-// injection->lib, or says that there are none.
+// Makes injection->lib ("": DIR/lib) from the libraries in `shims` ("": where they are beside this program),
+// or says why it cannot, and leaves it "".
 void libdir_make(const char *dir, const char *shims, struct injection *injection);

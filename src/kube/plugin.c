@@ -3,35 +3,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "kube/answer.h"
 #include "kube/cdi.h"
 #include "kube/deviceplugin.pb-c.h"
-#include "kube/pluginregistration.pb-c.h"
 
 #define ASK_MAX KUBE_SLOTS_MAX // ids in one request
-
-static void reply(struct rpc_call *call, const ProtobufCMessage *message)
-{
-        size_t size = protobuf_c_message_get_packed_size(message);
-        uint8_t *bytes = malloc(size + 1);
-
-        if (bytes && rpc_send(call, bytes, protobuf_c_message_pack(message, bytes)) == 0)
-                rpc_end(call, GRPC_OK, NULL);
-        else
-                rpc_end(call, GRPC_RESOURCE_EXHAUSTED, "out of memory");
-        free(bytes);
-}
-
-static void bad_request(struct rpc_call *call)
-{
-        rpc_end(call, GRPC_INVALID_ARGUMENT, "the message is not this method's");
-}
 
 static void options(struct rpc_call *call)
 {
         V1beta1__DevicePluginOptions message = V1BETA1__DEVICE_PLUGIN_OPTIONS__INIT;
 
         message.pre_start_required = message.get_preferred_allocation_available = 1;
-        reply(call, &message.base);
+        answer_message(call, &message.base);
 }
 
 // All slots of the resource. The stream stays open.
@@ -128,7 +111,7 @@ static void prefer(struct plugin *plugin, struct rpc_call *call, const uint8_t *
         uint32_t n = 0;
 
         if (!request || request->n_container_requests != 1) // the kubelet asks for one container at a time
-                bad_request(call);
+                answer_bad_request(call);
         else if (prefer_one(plugin, request->container_requests[0], ids, &n, why, sizeof why) < 0)
                 rpc_end(call, GRPC_INVALID_ARGUMENT, why);
         else {
@@ -136,7 +119,7 @@ static void prefer(struct plugin *plugin, struct rpc_call *call, const uint8_t *
                 one.n_deviceids = n;
                 message.container_responses = ones;
                 message.n_container_responses = 1;
-                reply(call, &message.base);
+                answer_message(call, &message.base);
         }
         v1beta1__preferred_allocation_request__free_unpacked(request, NULL);
 }
@@ -206,7 +189,7 @@ static void answer_recipe(struct plugin *plugin, struct rpc_call *call, uint32_t
         int by_cdi = plugin->injection->cdi[0] != 0;
         struct words words;
 
-        recipe_make(&words.recipe, plugin->slots, slot, n, plugin->injection);
+        recipe_make_slot(&words.recipe, plugin->slots, slot, n, plugin->injection);
         v1beta1__container_allocate_response__init(&words.message);
         words.message.envs = words.envs;
         words.message.mounts = words.mounts;
@@ -221,7 +204,24 @@ static void answer_recipe(struct plugin *plugin, struct rpc_call *call, uint32_t
         containers[0] = &words.message;
         message.container_responses = containers;
         message.n_container_responses = 1;
-        reply(call, &message.base);
+        answer_message(call, &message.base);
+}
+
+// By the pod's own promise, if it can only be one; else by the resource's. -EAGAIN: it is to be asked first
+// who has which slot.
+static int take(struct plugin *plugin, const uint32_t *which, uint32_t n, int final, uint32_t *ret_slot,
+                char *why, size_t size)
+{
+        struct wish wish = {0};
+        int error = plugin->wishes ? wishes_at_allocate(plugin->wishes, which[0], &wish) : 0;
+
+        if (error < 0 && !final)
+                return error;
+        error = slots_take(plugin->slots, which, n, wish.pod ? &wish.contract : NULL, ret_slot, why, size);
+        if (wish.pod)
+                wishes_allocated(plugin->wishes, &wish, which[0], error, why, final);
+        return wish.pod && error == -EDOM ? slots_take(plugin->slots, which, n, NULL, ret_slot, why, size)
+                                          : error;
 }
 
 // The kubelet asks for one container and one resource at a time. A refusal is the pod's
@@ -235,13 +235,18 @@ static void allocate(struct plugin *plugin, struct rpc_call *call, const uint8_t
         uint32_t which[ASK_MAX], slot;
         char why[384];
         int n = one ? slots_of(plugin, one->devices_ids, one->n_devices_ids, which, why, sizeof why) : 0,
-            error;
+            error = n > 0 ? take(plugin, which, (uint32_t)n, final, &slot, why, sizeof why) : 0;
+        int waits = error == -EAGAIN && wait_for_look(plugin, call, data, size) == 0;
 
-        if (n == 0)
-                bad_request(call);
+        if (error == -EAGAIN && !waits) // nobody knows who has which slot
+                error = take(plugin, which, (uint32_t)n, final = 1, &slot, why, sizeof why);
+        if (waits)
+                ;
+        else if (n == 0)
+                answer_bad_request(call);
         else if (n < 0)
                 rpc_end(call, GRPC_INVALID_ARGUMENT, why);
-        else if ((error = slots_take(plugin->slots, which, (uint32_t)n, &slot, why, sizeof why)) == 0)
+        else if (error == 0)
                 answer_recipe(plugin, call, slot, (uint32_t)n);
         else if (error == -EINVAL)
                 rpc_end(call, GRPC_INVALID_ARGUMENT, why);
@@ -278,42 +283,33 @@ static void pre_start(struct plugin *plugin, struct rpc_call *call, const uint8_
         for (int i = 0; i < n; i++)
                 held |= plugin->slots->slot[which[i]].tenant >= 0;
         if (n > 0 && !held)
-                error = slots_take(plugin->slots, which, (uint32_t)n, &slot, why, sizeof why);
+                error = slots_take(plugin->slots, which, (uint32_t)n, NULL, &slot, why, sizeof why);
         if (n == 0)
-                bad_request(call);
+                answer_bad_request(call);
         else if (n < 0 || error)
                 rpc_end(call, n < 0 ? GRPC_INVALID_ARGUMENT : GRPC_RESOURCE_EXHAUSTED, why);
         else
-                reply(call, &message.base);
+                answer_message(call, &message.base);
         v1beta1__pre_start_container_request__free_unpacked(request, NULL);
 }
 
-static void tell_info(struct plugin *plugin, struct rpc_call *call)
+static void notified(void *context, int is_registered, const char *error)
 {
-        static char *versions[] = {"v1beta1"};
-        Pluginregistration__PluginInfo message = PLUGINREGISTRATION__PLUGIN_INFO__INIT;
+        struct plugin *plugin = context;
 
-        message.type = "DevicePlugin";
-        message.name = plugin->slots->resource[plugin->resource].name;
-        message.endpoint = (char *)(uintptr_t)plugin->endpoint;
-        message.supported_versions = versions;
-        message.n_supported_versions = 1;
-        reply(call, &message.base);
+        plugin->notified(plugin, is_registered, error);
 }
 
-static void take_status(struct plugin *plugin, struct rpc_call *call, const uint8_t *data, size_t size)
+// Whether it was the watcher's word.
+static int for_watcher(struct plugin *plugin, struct rpc_call *call, const char *method, const uint8_t *data,
+                       size_t size)
 {
-        Pluginregistration__RegistrationStatus *status =
-                pluginregistration__registration_status__unpack(NULL, size, data);
-        V1beta1__Empty message = V1BETA1__EMPTY__INIT;
+        static const char *const versions[] = {"v1beta1"};
+        const struct answer_info info = {
+                "DevicePlugin", plugin->slots->resource[plugin->resource].name, plugin->endpoint, versions, 1,
+                notified};
 
-        if (!status) {
-                bad_request(call);
-                return;
-        }
-        reply(call, &message.base);
-        plugin->notified(plugin, status->plugin_registered, status->error);
-        pluginregistration__registration_status__free_unpacked(status, NULL);
+        return plugin->notified && answer_watcher(&info, plugin, call, method, data, size);
 }
 
 static void request(void *context, struct rpc_call *call, const char *method, const uint8_t *data,
@@ -323,11 +319,8 @@ static void request(void *context, struct rpc_call *call, const char *method, co
         struct plugin *plugin = context;
         const char *name = strncmp(method, prefix, sizeof prefix - 1) ? "" : method + sizeof prefix - 1;
 
-        if (plugin->notified && !strcmp(method, "/pluginregistration.Registration/GetInfo")) {
-                tell_info(plugin, call);
-        } else if (plugin->notified &&
-                   !strcmp(method, "/pluginregistration.Registration/NotifyRegistrationStatus")) {
-                take_status(plugin, call, data, size);
+        if (for_watcher(plugin, call, method, data, size)) {
+                return;
         } else if (!strcmp(name, "GetDevicePluginOptions")) {
                 options(call);
         } else if (!strcmp(name, "ListAndWatch")) {

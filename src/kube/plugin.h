@@ -1,11 +1,13 @@
 // The device plugin's methods, as one resource's socket answers them: messages in, messages out.
 #pragma once
 #include "kube/recipe.h"
+#include "kube/wishes.h"
 
 struct plugin {
         struct slots *slots;
         const struct injection *injection;
         uint32_t resource;
+        struct wishes *wishes;     // NULL: pods have none of their own
         struct rpc_call *watching; // the ListAndWatch of the kubelet, if any
         uint8_t stale;             // it has not had the newest list
         uint8_t ended;             // it had a stream, and the stream ended

@@ -26,6 +26,8 @@ static void mark(struct slots *slots, const V1__PodResources *pod, const V1__Con
                 if (!slot)
                         continue;
                 slot->listed = slot->seen = 1;
+                snprintf(slot->namespace, sizeof slot->namespace, "%s", pod->namespace_);
+                snprintf(slot->name, sizeof slot->name, "%s", pod->name);
                 if (slot->tenant >= 0)
                         slots->host->services->rename(slots->host->node, (uint32_t)slot->tenant, name);
         }

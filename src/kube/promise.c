@@ -63,17 +63,76 @@ static int set(void *at, enum kind kind, const char *value)
         }
 }
 
-int promise_set(struct core_contract *contract, const char *key, const char *value, char *why, size_t size)
+static const struct key *find(const char *name)
 {
         for (const struct key *k = keys; k < keys + sizeof keys / sizeof *keys; k++)
-                if (!strcmp(key, k->name)) {
-                        if (set((char *)contract + k->at, k->kind, value) == 0)
-                                return 0;
-                        snprintf(why, size, "%s: \"%.40s\" is no value for it (%s)", key, value, k->example);
-                        return -EINVAL;
+                if (!strcmp(name, k->name))
+                        return k;
+        return NULL;
+}
+
+int promise_set(struct core_contract *contract, const char *key, const char *value, char *why, size_t size)
+{
+        const struct key *k = find(key);
+
+        if (!k)
+                return snprintf(why, size, "unknown key \"%.40s\"", key), -ENOENT;
+        if (set((char *)contract + k->at, k->kind, value) == 0)
+                return 0;
+        return snprintf(why, size, "%s: \"%.40s\" is no value for it (%s)", key, value, k->example), -EINVAL;
+}
+
+int promise_say(struct promise_words *words, const char *key, const char *value, char *why, size_t size)
+{
+        int error = promise_set(&words->said, key, value, why, size);
+
+        if (!error)
+                words->keys |= UINT32_C(1) << (find(key) - keys);
+        return error;
+}
+
+static size_t size_of(enum kind kind)
+{
+        return kind == DURATION || kind == SIZE ? sizeof(uint64_t) : sizeof(uint32_t);
+}
+
+int promise_lay(const struct promise_words *words, struct core_contract *contract)
+{
+        int has_class = 0;
+
+        for (const struct key *k = keys; k < keys + sizeof keys / sizeof *keys; k++)
+                if (words->keys >> (k - keys) & 1) {
+                        memcpy((char *)contract + k->at, (const char *)&words->said + k->at,
+                               size_of(k->kind));
+                        has_class |= k->kind == CLASS;
                 }
-        snprintf(why, size, "unknown key \"%.40s\"", key);
-        return -ENOENT;
+        return has_class;
+}
+
+int promise_has_objective(const struct promise_words *words)
+{
+        return words->said.ttft_ns || words->said.itl_ns || words->said.slo_ns;
+}
+
+void promise_text(const struct core_contract *c, char *text, size_t size)
+{
+        static const char *const classes[] = {"deadline", "fair", "idle"};
+        int n = snprintf(text, size, "class %s", classes[c->class]);
+
+        for (const struct key *k = keys; k < keys + sizeof keys / sizeof *keys && n < (int)size; k++) {
+                const void *at = (const char *)c + k->at;
+                double big = k->kind == DURATION || k->kind == SIZE ? (double)*(const uint64_t *)at : 0;
+
+                if (k->kind == DURATION && big > 0)
+                        n += snprintf(text + n, size - (size_t)n, ", %s %g ms", k->name, big / 1e6);
+                else if (k->kind == SIZE && big > 0)
+                        n += snprintf(text + n, size - (size_t)n, ", %s %.4g GiB", k->name, big / (1 << 30));
+                else if (k->kind == PERCENT && *(const uint32_t *)at)
+                        n += snprintf(text + n, size - (size_t)n, ", %s %g %%", k->name,
+                                      *(const uint32_t *)at / 1e4);
+                else if (k->kind == NUMBER && *(const uint32_t *)at)
+                        n += snprintf(text + n, size - (size_t)n, ", %s %u", k->name, *(const uint32_t *)at);
+        }
 }
 
 int promise_check(struct core_contract *c, int has_class, uint64_t memory_bytes, char *why, size_t size)

@@ -24,17 +24,14 @@ static void shims(struct recipe *recipe, const struct injection *how)
 }
 
 // Folders, never files: what lies in them may be made anew while the container runs.
-void recipe_make(struct recipe *ret, const struct slots *slots, uint32_t index, uint32_t n,
+void recipe_make(struct recipe *ret, const char *dir, const char *gpu, uint64_t quota,
                  const struct injection *how)
 {
-        const struct slot *slot = &slots->slot[index];
-        uint64_t quota = slots->resource[slot->resource].contract.memory_bytes * n;
-
         *ret = (struct recipe){0};
-        mount(ret, slot->dir, RECIPE_RUN_DIR);
+        mount(ret, dir, RECIPE_RUN_DIR);
         env(ret, "TAKT_SOCKET", RECIPE_RUN_DIR "/join");
         env(ret, "TAKT_REQUESTS", RECIPE_RUN_DIR "/requests");
-        env(ret, "NVIDIA_VISIBLE_DEVICES", slots->device[slot->device].uuid);
+        env(ret, "NVIDIA_VISIBLE_DEVICES", gpu);
         if (quota) {
                 snprintf(ret->quota, sizeof ret->quota, "%lu", quota);
                 env(ret, "TAKT_MEMORY_QUOTA", ret->quota);
@@ -43,4 +40,12 @@ void recipe_make(struct recipe *ret, const struct slots *slots, uint32_t index, 
                 mount(ret, how->driver, RECIPE_DRIVER_DIR);
         if (how->lib[0])
                 shims(ret, how);
+}
+
+void recipe_make_slot(struct recipe *ret, const struct slots *slots, uint32_t index, uint32_t n,
+                      const struct injection *how)
+{
+        const struct slot *slot = &slots->slot[index];
+
+        recipe_make(ret, slot->dir, slots->device[slot->device].uuid, slot->contract.memory_bytes * n, how);
 }

@@ -5,7 +5,7 @@
 
 // How a container comes to its slot.
 struct injection {
-        char lib[96];    // the host's folder of the shims; "": the image brings them
+        char lib[96];    // the host's folder of the shims; "": none, the image brings them
         char driver[96]; // the host's folder that is mounted as the driver's; "": the container has its own
         uint8_t preload;
         char library_path[128]; // what follows the shims' folder in LD_LIBRARY_PATH
@@ -17,7 +17,7 @@ struct injection {
 #define RECIPE_LIB_DIR "/opt/takt/lib"
 #define RECIPE_DRIVER_DIR "/opt/takt/driver"
 
-// Points into the slots, the injection and itself. All mounts are read-only.
+// Points into what it was made of and itself. All mounts are read-only.
 struct recipe {
         uint32_t n_envs, n_mounts;
         struct recipe_env {
@@ -29,6 +29,9 @@ struct recipe {
         char library_path[320], quota[24];
 };
 
-// n: slots that the container has.
-void recipe_make(struct recipe *ret, const struct slots *slots, uint32_t slot, uint32_t n,
+// dir: the tenant's folder; quota: bytes of memory, 0: none.
+void recipe_make(struct recipe *ret, const char *dir, const char *gpu, uint64_t quota,
                  const struct injection *injection);
+// The same of a container that has n slots.
+void recipe_make_slot(struct recipe *ret, const struct slots *slots, uint32_t slot, uint32_t n,
+                      const struct injection *injection);

@@ -1,10 +1,10 @@
 #include "kube/slots.h"
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "kube/file.h"
 
 // A folder's name must be short (a socket's path has 108 bytes, of which DIR may take 79), and the same for
 // the same slot of the same resource: FNV-1a.
@@ -39,18 +39,27 @@ static int is_taken(const struct slot *slot)
         return slot->tenant >= 0 || slot->with >= 0;
 }
 
-static int admit(struct slots *slots, uint32_t index, uint32_t n, char *why, size_t size)
+// Of n slots together.
+static struct core_contract times(const struct core_contract *one, uint32_t n)
 {
-        struct slot *slot = &slots->slot[index];
-        const struct resource *resource = &slots->resource[slot->resource];
-        struct core_contract contract = resource->contract;
-        char name[64];
-        int tenant;
+        struct core_contract contract = *one;
 
         contract.share_ppm *= n;
         contract.peak_ppm *= n;
         contract.memory_bytes *= n;
         contract.weight = (contract.weight ? contract.weight : 100) * n;
+        return contract;
+}
+
+static int admit(struct slots *slots, uint32_t index, uint32_t n, const struct core_contract *one, char *why,
+                 size_t size)
+{
+        struct slot *slot = &slots->slot[index];
+        const struct resource *resource = &slots->resource[slot->resource];
+        struct core_contract contract = times(one ? one : &resource->contract, n);
+        char name[64];
+        int tenant;
+
         snprintf(name, sizeof name, "slot %.50s", slot->id);
         tenant = slots->host->services->admit(slots->host->node,
                                               &(struct door_tenant){name, slot->dir, &contract, slot->device},
@@ -58,19 +67,24 @@ static int admit(struct slots *slots, uint32_t index, uint32_t n, char *why, siz
         if (tenant < 0)
                 return tenant;
         slot->tenant = tenant;
+        slot->contract = one ? *one : resource->contract;
         return 0;
 }
 
-static void remove_folder(const char *dir)
+int slots_amend(struct slots *slots, uint32_t index, const struct core_contract *one, char *why, size_t size)
 {
-        DIR *folder = opendir(dir);
-        const struct dirent *entry;
+        struct slot *slot = &slots->slot[index];
+        struct core_contract contract;
+        uint32_t n = 1;
+        int error;
 
-        while (folder && (entry = readdir(folder)))
-                unlinkat(dirfd(folder), entry->d_name, 0);
-        if (folder)
-                closedir(folder);
-        rmdir(dir);
+        for (uint32_t i = 0; i < slots->n_slots; i++)
+                n += slots->slot[i].with == (int32_t)index;
+        contract = times(one, n);
+        error = slots->host->services->amend(slots->host->node, (uint32_t)slot->tenant, &contract, why, size);
+        if (!error)
+                slot->contract = *one;
+        return error;
 }
 
 void slots_free(struct slots *slots, uint32_t index)
@@ -83,10 +97,12 @@ void slots_free(struct slots *slots, uint32_t index)
                 if (slots->slot[i].with == (int32_t)index)
                         slots->slot[i].with = -1;
         slot->tenant = slot->with = -1;
-        slot->pod[0] = 0;
+        slot->pod[0] = slot->name[0] = 0;
+        slot->judged = slot->overruns = 0;
+        slot->is_lowered = 0;
         slot->listed = slot->seen = 0;
         slot->n_missed = 0;
-        remove_folder(slot->dir);
+        file_remove_folder(slot->dir);
 }
 
 int slots_find(const struct slots *slots, uint32_t resource, const char *id)
@@ -97,7 +113,8 @@ int slots_find(const struct slots *slots, uint32_t resource, const char *id)
         return -ENOENT;
 }
 
-int slots_take(struct slots *slots, const uint32_t *which, uint32_t n, uint32_t *ret, char *why, size_t size)
+int slots_take(struct slots *slots, const uint32_t *which, uint32_t n, const struct core_contract *contract,
+               uint32_t *ret, char *why, size_t size)
 {
         const struct slot *first = &slots->slot[which[0]];
         int error;
@@ -116,7 +133,7 @@ int slots_take(struct slots *slots, const uint32_t *which, uint32_t n, uint32_t 
                                -EINVAL;
         for (uint32_t i = 0; i < n; i++)
                 slots_free(slots, which[i]);
-        error = admit(slots, which[0], n, why, size);
+        error = admit(slots, which[0], n, contract, why, size);
         if (error)
                 return error;
         for (uint32_t i = 1; i < n; i++)
@@ -127,7 +144,7 @@ int slots_take(struct slots *slots, const uint32_t *which, uint32_t n, uint32_t 
 
 int slots_hold(struct slots *slots, uint32_t index, char *why, size_t size)
 {
-        return is_taken(&slots->slot[index]) ? 0 : admit(slots, index, 1, why, size);
+        return is_taken(&slots->slot[index]) ? 0 : admit(slots, index, 1, NULL, why, size);
 }
 
 static uint32_t n_taken_on(const struct slots *slots, uint32_t device)

@@ -13,6 +13,7 @@ struct resource {
         uint32_t replicas;             // slots on each GPU
         uint32_t devices;              // bits of GPUs
         uint8_t single;                // a container may ask for one slot only
+        uint8_t own;                   // its promise was made by the configuration, not by default
 };
 
 struct slot {
@@ -21,16 +22,22 @@ struct slot {
         int32_t tenant; // -1: it holds none itself
         int32_t with;   // the slot whose tenant this one strengthens; -1: none
         uint8_t ill;
-        uint8_t listed, seen; // the kubelet named its pod when it was asked last; or ever
-        uint32_t n_missed;    // looks since, in which it did not
-        char pod[37];         // UID of the pod whose process came first; "": none yet
+        uint8_t listed, seen;          // the kubelet named its pod when it was asked last; or ever
+        uint32_t n_missed;             // looks since, in which it did not
+        char pod[37];                  // UID of the pod whose process came first; "": none yet
+        char namespace[64], name[254]; // of its pod, as the kubelet says; "": it did not yet
+        struct core_contract contract; // what is promised to it, and to each slot that strengthens it
+        uint8_t is_lowered;            // of its class, when it was looked at last
+        uint64_t overruns;             // of its tenant, likewise
+        uint64_t judged;               // the pod's print whose promise was judged for it; 0: none was
 };
 
 struct slots {
         const struct host *host;
         char dir[80];
         uint32_t n_devices, n_resources, n_slots;
-        uint8_t packed; // prefer the fullest GPU, not the emptiest
+        uint32_t claimed; // bits of GPUs that go by claims, and have no slots
+        uint8_t packed;   // prefer the fullest GPU, not the emptiest
         struct door_device device[KUBE_DEVICES_MAX];
         struct resource resource[KUBE_RESOURCES_MAX];
         struct slot slot[KUBE_SLOTS_MAX];
@@ -42,9 +49,15 @@ int slots_open(struct slots *slots, const struct host *host, const char *dir);
 // The slot of a resource by id; -ENOENT.
 int slots_find(const struct slots *slots, uint32_t resource, const char *id);
 // Gives the slots (of one resource, on one GPU) to a new holder, together one tenant: whatever held them
-// before is gone, as the kubelet gives away only what it holds free. ret: the slot whose folder it is.
-// Returns 0, or a negative errno with the reason in `why`.
-int slots_take(struct slots *slots, const uint32_t *which, uint32_t n, uint32_t *ret, char *why, size_t size);
+// before is gone, as the kubelet gives away only what it holds free. contract: what is promised to each;
+// NULL: what their resource promises. ret: the slot whose folder it is. Returns 0, or a negative errno with
+// the reason in `why`.
+int slots_take(struct slots *slots, const uint32_t *which, uint32_t n, const struct core_contract *contract,
+               uint32_t *ret, char *why, size_t size);
+// Promises something else to a slot that has a tenant. Returns 0, or a negative errno with the reason: it
+// keeps what it had.
+int slots_amend(struct slots *slots, uint32_t slot, const struct core_contract *contract, char *why,
+                size_t size);
 // Makes sure that the slot is held, as after a restart without its record.
 int slots_hold(struct slots *slots, uint32_t slot, char *why, size_t size);
 void slots_free(struct slots *slots, uint32_t slot);

@@ -36,14 +36,34 @@ static int admit(struct node *node, const struct door_tenant *wish, char *why, s
                                      .reclaim = -1,
                                      .control = -1,
                                      .dir = wish->dir};
-        int index = core_contract_complete(&contract) < 0 ? -EDQUOT : tenant_register(node, &order, &refusal);
+        int index = core_contract_complete(&contract) < 0 ? -EDOM : tenant_register(node, &order, &refusal);
 
-        if (index == -EDQUOT)
+        if (index == -EDQUOT || index == -EDOM)
                 refusal_explain(node, &refusal, why, size);
         else if (index < 0)
                 snprintf(why, size, "%s",
                          index == -ENOSPC ? "no seat is left on this node" : strerror(-index));
         return index;
+}
+
+static int amend(struct node *node, uint32_t tenant, const struct core_contract *wish, char *why, size_t size)
+{
+        struct core_contract contract = *wish;
+        struct core_refusal refusal = {.reason = CORE_REFUSAL_INVALID, .seat = tenant};
+        int error = core_contract_complete(&contract) < 0 ? -EDOM
+                                                          : tenant_amend(node, tenant, &contract, &refusal);
+
+        if (error)
+                refusal_explain(node, &refusal, why, size);
+        return error;
+}
+
+static void account(const struct node *node, uint32_t tenant, struct door_account *ret)
+{
+        struct core_account a = {0};
+
+        core_account(node->core, tenant, &a);
+        *ret = (struct door_account){node->tenant[tenant].contract.class, a.class, a.overruns};
 }
 
 static uint32_t n_processes(const struct node *node, uint32_t tenant)
@@ -56,9 +76,9 @@ static void rename_tenant(struct node *node, uint32_t tenant, const char *name)
         snprintf(node->tenant[tenant].name, sizeof node->tenant[tenant].name, "%s", name);
 }
 
-static const struct door_services services = {watch_add,   watch_change, watch_remove, listen_at,
-                                              accept_at,   devices,      admit,        tenant_drop,
-                                              n_processes, rename_tenant};
+static const struct door_services services = {watch_add, watch_change, watch_remove, listen_at,
+                                              accept_at, devices,      admit,        amend,
+                                              account,   tenant_drop,  n_processes,  rename_tenant};
 
 // Beside this program as it was built, or as it was installed.
 static void *load(const char *name)

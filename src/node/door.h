@@ -29,6 +29,11 @@ struct door_tenant {
         uint32_t device;
 };
 
+struct door_account {
+        enum core_class promised, served; // not the same: it has overrun too often for its class
+        uint64_t overruns;
+};
+
 // What the daemon does for a door.
 struct door_services {
         int (*watch)(struct node *node, struct watch *watch, int fd, uint32_t index,
@@ -40,8 +45,14 @@ struct door_services {
         // ret_devices has room for CORE_DEVICES_MAX (16).
         uint32_t (*devices)(const struct node *node, struct door_device *ret_devices);
         // Admits a tenant that lives until it is dropped. Returns its number; -EDQUOT: its promise or
-        // another's would break, and `why` says which; or another negative errno.
+        // another's would break, and `why` says which; -EDOM: its contract contradicts itself; or another
+        // negative errno.
         int (*admit)(struct node *node, const struct door_tenant *tenant, char *why, size_t size);
+        // Another contract in the place of the tenant's, which lives on with what it had if it is refused.
+        // Returns 0; or -EDQUOT or -EDOM with the reason, as for admit.
+        int (*amend)(struct node *node, uint32_t tenant, const struct core_contract *contract, char *why,
+                     size_t size);
+        void (*account)(const struct node *node, uint32_t tenant, struct door_account *ret_account);
         void (*drop)(struct node *node, uint32_t tenant);
         uint32_t (*n_processes)(const struct node *node, uint32_t tenant);
         void (*rename)(struct node *node, uint32_t tenant, const char *name);

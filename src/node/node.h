@@ -125,6 +125,9 @@ struct tenant_order {
         const char *dir; // of a tenant by the door; NULL: of its number
 };
 int tenant_register(struct node *node, const struct tenant_order *order, struct core_refusal *ret_refusal);
+// Another contract (complete) in the place of its own, which it keeps if it is refused: -EDQUOT.
+int tenant_amend(struct node *node, uint32_t tenant, const struct core_contract *contract,
+                 struct core_refusal *ret_refusal);
 void tenant_unused(struct node *node, uint32_t tenant);
 void tenant_drop(struct node *node, uint32_t tenant);
 void node_rest(struct node *node);

@@ -163,6 +163,23 @@ int tenant_register(struct node *node, const struct tenant_order *order, struct 
         return index;
 }
 
+int tenant_amend(struct node *node, uint32_t index, const struct core_contract *contract,
+                 struct core_refusal *ret_refusal)
+{
+        struct tenant *t = &node->tenant[index];
+        struct core_event event = {.kind = CORE_EVENT_AMEND, .seat = index, .contract = contract};
+
+        *ret_refusal = (struct core_refusal){0};
+        grant_tell(node, event, ret_refusal);
+        if (ret_refusal->reason)
+                return -EDQUOT;
+        t->contract = *contract;
+        for (struct session *s = node->session; s < node->session + NODE_SESSIONS_MAX; s++)
+                if (s->used && s->daemon && s->tenant == index)
+                        s->daemon->lane[t->device].memory_quota = contract->memory_bytes;
+        return 0;
+}
+
 void tenant_drop(struct node *node, uint32_t index)
 {
         struct tenant *t = &node->tenant[index];

@@ -121,7 +121,8 @@ static struct core_event event_of(const char *line, struct core_contract *contra
                      {"want", CORE_EVENT_WANT},         {"unwant", CORE_EVENT_UNWANT},
                      {"busy", CORE_EVENT_BUSY},         {"idle", CORE_EVENT_IDLE},
                      {"arrived", CORE_EVENT_ARRIVED},   {"token", CORE_EVENT_FIRST_TOKEN},
-                     {"finished", CORE_EVENT_FINISHED}, {"timer", CORE_EVENT_TIMER}};
+                     {"finished", CORE_EVENT_FINISHED}, {"timer", CORE_EVENT_TIMER},
+                     {"amend", CORE_EVENT_AMEND}};
         struct core_event event = {0};
         char when[32], kind[32];
         unsigned seat = 0;
@@ -136,7 +137,7 @@ static struct core_event event_of(const char *line, struct core_contract *contra
         event.seat = seat;
         event.now_ns = ms(when);
         event.device = (uint32_t)value(line, "device", 0);
-        if (event.kind == CORE_EVENT_JOIN) {
+        if (event.kind == CORE_EVENT_JOIN || event.kind == CORE_EVENT_AMEND) {
                 *contract = contract_of(line);
                 event.contract = contract;
         } else if (event.kind == CORE_EVENT_BUSY || event.kind == CORE_EVENT_IDLE) {

@@ -15,7 +15,7 @@ static void check(const struct config *c)
 
                 MUST(strnlen(r->name, sizeof r->name) < sizeof r->name && strchr(r->name, '/'));
                 MUST(r->replicas >= 1 && r->replicas <= KUBE_REPLICAS_MAX);
-                MUST(r->n_devices <= KUBE_DEVICES_MAX);
+                MUST(r->devices.n_listed <= KUBE_DEVICES_MAX);
                 MUST(r->contract.share_ppm <= CORE_PPM && r->contract.class <= CORE_CLASS_IDLE);
                 MUST(r->contract.class != CORE_CLASS_DEADLINE || r->contract.share_ppm);
         }

@@ -26,7 +26,8 @@ static void see(struct world *w, const struct core_event *event, const struct co
                 w->device_of[effect->seat] = effect->device;
                 break;
         case CORE_EFFECT_REFUSE:
-                MUST(event->kind == CORE_EVENT_JOIN && effect->refusal.reason != CORE_REFUSAL_NONE);
+                MUST((event->kind == CORE_EVENT_JOIN || event->kind == CORE_EVENT_AMEND) &&
+                     effect->refusal.reason != CORE_REFUSAL_NONE);
                 break;
         case CORE_EFFECT_OPEN:
                 MUST(w->joined[effect->seat] && w->device_of[effect->seat] == effect->device);
@@ -84,12 +85,13 @@ static struct core_contract take_contract(struct bytes *b)
 
 static void take_event(struct world *w, struct bytes *b)
 {
-        struct core_event event = {.kind = bytes_take(b) % CORE_EVENT_TIMER + 1,
+        struct core_event event = {.kind = bytes_take(b) % CORE_EVENT_AMEND + 1,
                                    .seat = bytes_take(b) % SEATS};
         struct core_contract contract;
 
         w->now_ns += bytes_take_scaled(b) % (100 * TAKT_S);
         switch (event.kind) {
+        case CORE_EVENT_AMEND:
         case CORE_EVENT_JOIN:
                 event.device = bytes_take(b) % w->n_devices;
                 contract = take_contract(b);

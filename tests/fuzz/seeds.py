@@ -55,6 +55,17 @@ sharing:
 takt: {kubelet: /k, shims: /s, driver: /d, libraryPath: /l, preload: true}
 """
 
+def step(what, data):
+    return bytes([what]) + len(data).to_bytes(2, "big") + data
+
+
+UID = b"fc4b7b33-2b0c-42d5-9244-93a11eca7e0c"
+CLAIMED = message(1, message(1, b"default") + message(2, UID) + message(3, b"a"))
+CLAIM = (b'{"metadata":{"namespace":"default","name":"a","uid":"' + UID + b'"},"status":{"allocation":{"devices":{"results":[{"driver":"gpu.takt.dev",'
+         b'"request":"gpu","pool":"n1","device":"gpu-aa","shareID":"s","consumedCapacity":{"takt.dev/share":"40","memory":"8Gi"}}],"config":[{"source":'
+         b'"FromClaim","requests":["gpu"],"opaque":{"driver":"gpu.takt.dev","parameters":{"apiVersion":"gpu.takt.dev/v1","kind":"Promise","ttft":"2s",'
+         b'"itl":"200ms"}}}]}},"reservedFor":[{"resource":"pods","name":"p","uid":"' + UID + b'"}]}}')
+
 SEEDS = {
     "grpc": [grpc(b"abc") + grpc(b"") + grpc(b"x"), grpc(b"x", 1), b"\0\xff\xff\xff\xff", b"200m", b"30 %25 f%C3%BCr"],
     "rpc": [b"\xff" + HELLO + call(1, "/e", b"hello") + http2(6, 0, 0, b"12345678") + call(3, "/f", b"") + http2(7, 0, 0, bytes(8)),
@@ -65,6 +76,9 @@ SEEDS = {
     "plugin": [asked(0, message(1, ids(1, b"G0-0"))) + asked(1, ids(1, b"G0-0", b"G0-1")) + asked(0, message(1, ids(1, b"G0-0", b"G0-1"))),
                asked(2, message(1, ids(1, b"G0-0", b"G1-1") + ids(2, b"G1-1") + b"\x18\x02")) + asked(3, b"") + asked(4, b""),
                asked(0, message(1, ids(1, b"G1-2"))) + asked(204, ids(1, ids(1, b"p") + ids(2, b"n") + ids(3, ids(1, b"c") + ids(2, ids(1, b"a/b") + ids(2, b"G1-2")))))],
+    "dra": [step(3, b"") + step(2, b"\x08\x01") + step(0, CLAIMED) + step(4, CLAIM) + step(0, CLAIMED) + step(4, CLAIM.replace(b"40", b"30")),
+            step(0, CLAIMED) + step(4, CLAIM) + step(5, b"8Gi") + step(5, UID) + step(4, CLAIM) + step(1, CLAIMED),
+            step(0, CLAIMED) + step(1, CLAIMED) + step(4, b"x"), step(0, CLAIMED) + step(4, CLAIM) + step(0, CLAIMED) + step(4, b"")],
     "frame": [frame(1, 280, struct.pack("<II", 1, 0) + bytes(range(16))), frame(2, 40, struct.pack("<Q", 3) + b"\xff" * 16),
               frame(3, 24, struct.pack("<II", 2, 0)), frame(1, 300, struct.pack("<II", 16, 0))],
     "page": [struct.pack("<BBB", 1, 40, 0) + struct.pack("<QQQQQII", 1 << 39 | 1, 5, 6, 7, 8, 9, 1),

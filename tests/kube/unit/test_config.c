@@ -42,7 +42,7 @@ static void nvidias_file_is_taken_as_it_is(void **state)
         assert_int_equal(config.n_resources, 1);
         assert_string_equal(config.resource[0].name, "nvidia.com/gpu.shared");
         assert_int_equal(config.resource[0].replicas, 10);
-        assert_int_equal(config.resource[0].n_first, UINT32_MAX);
+        assert_int_equal(config.resource[0].devices.n_first, UINT32_MAX);
         assert_true(config.resource[0].single);
         assert_false(config.packed);
         assert_int_equal(config.resource[0].contract.class, CORE_CLASS_FAIR);
@@ -69,7 +69,7 @@ static const char ours[] =
         "  {name: nvidia.com/gpu, rename: takt.dev/chat, replicas: 3, devices: [\"0\", GPU-b],\n"
         "   takt: {ttft: 2s, itl: 200ms, share: 30%, memory: 12Gi}},\n"
         "  {name: takt.dev/batch, replicas: 2, devices: 1, takt: {class: idle, weight: 7}}]}}\n"
-        "takt: {kubelet: /k, shims: /s, driver: /d, libraryPath: /l, preload: true}\n";
+        "takt: {kubelet: /k, shims: /s, lib: /i, driver: /d, libraryPath: /l, preload: true}\n";
 
 static void promises_and_devices_are_the_resources_own(void **state)
 {
@@ -94,7 +94,7 @@ static void promises_and_devices_are_the_resources_own(void **state)
         assert_int_equal(slots.resource[1].devices, 1);
         slots.n_devices = 1;
         assert_int_equal(config_apply(&config, &slots, why, sizeof why), -EINVAL);
-        assert_string_equal(why, "takt.dev/chat: devices: there is no GPU GPU-b");
+        assert_string_equal(why, "takt.dev/chat: there is no GPU GPU-b");
         slots.n_devices = 3;
         slots.device[1].memory_bytes = UINT64_C(8) << 30;
         assert_int_equal(config_apply(&config, &slots, why, sizeof why), -EINVAL);
@@ -112,13 +112,49 @@ static void one_of_nvidias_flags_is_used(void **state)
         assert_string_equal(why, "line 1: sharedDevicesAllocationPolicy: is neither distributed nor packed");
 }
 
+// A GPU is given away by one door only.
+static void a_gpu_goes_by_claims_or_by_resources(void **state)
+{
+        (void)state;
+        memset(&slots, 0, sizeof slots);
+        slots.n_devices = 3;
+        strcpy(slots.device[1].uuid, "GPU-b");
+        assert_int_equal(parse("takt: {door: dra}\n"), 0);
+        assert_int_equal(config_apply(&config, &slots, why, sizeof why), 0);
+        assert_int_equal(slots.claimed, 7);
+        assert_int_equal(slots.n_resources, 0);
+        assert_int_equal(
+                parse("sharing: {timeSlicing: {resources: [{name: a/b, replicas: 2, devices: [0]}]}}\n"
+                      "takt: {door: {dra: [GPU-b, 2]}}\n"),
+                0);
+        assert_int_equal(config_apply(&config, &slots, why, sizeof why), 0);
+        assert_int_equal(slots.claimed, 6);
+        assert_int_equal(slots.resource[0].devices, 1);
+        assert_int_equal(parse("sharing: {timeSlicing: {resources: [{name: a/b, replicas: 2}]}}\n"
+                               "takt: {door: {dra: [1]}}\n"),
+                         0);
+        assert_int_equal(config_apply(&config, &slots, why, sizeof why), -EINVAL);
+        assert_string_equal(why, "a/b: devices: GPU-b goes by claims already (takt.door): name only others");
+        assert_int_equal(parse("takt: {door: {dra: [GPU-x]}}\n"), 0);
+        assert_int_equal(config_apply(&config, &slots, why, sizeof why), -EINVAL);
+        assert_string_equal(why, "takt.door: there is no GPU GPU-x");
+        assert_int_equal(parse("sharing: {timeSlicing: {resources: [{name: a/b, replicas: 2}]}}\n"
+                               "takt: {door: plugin}\n"),
+                         0);
+        assert_int_equal(config_apply(&config, &slots, why, sizeof why), 0);
+        assert_int_equal(slots.claimed, 0);
+}
+
 static void what_is_wrong_is_named_with_its_line(void **state)
 {
         static const struct {
                 const char *text, *why;
         } wrong[] = {
                 {"", "it is empty"},
-                {"version: v1\n", "sharing.timeSlicing.resources: names no resource"},
+                {"version: v1\n", "sharing.timeSlicing.resources: names no resource, and takt.door no GPU"},
+                {"takt: {door: window}\n", "line 1: door: is neither plugin, dra nor a mapping {dra: GPUs}"},
+                {"takt: {door: {dar: all}}\n", "line 1: unknown key \"dar\" in door"},
+                {"takt: {door: {dra: none}}\n", "line 1: dra: is no number from 1 to 16"},
                 {"version: v2\n", "line 1: version: is not v1"},
                 {"version: v1\nshraing: {}\n", "line 2: unknown key \"shraing\" in the file"},
                 {"version: v1\nversion: v1\n", "line 2: version: is there twice"},
@@ -198,6 +234,7 @@ int main(void)
                 cmocka_unit_test(keys_come_in_any_order),
                 cmocka_unit_test(promises_and_devices_are_the_resources_own),
                 cmocka_unit_test(one_of_nvidias_flags_is_used),
+                cmocka_unit_test(a_gpu_goes_by_claims_or_by_resources),
                 cmocka_unit_test(what_is_wrong_is_named_with_its_line),
                 cmocka_unit_test(a_promise_takes_no_nothing),
         };

@@ -126,7 +126,7 @@ static int take(uint32_t which)
 {
         uint32_t slot;
 
-        return slots_take(&slots, &which, 1, &slot, why, sizeof why);
+        return slots_take(&slots, &which, 1, NULL, &slot, why, sizeof why);
 }
 
 static void ids_and_folders_are_the_same_in_the_next_life(void **state)
@@ -202,7 +202,7 @@ static void slots_of_one_container_are_one_tenant(void **state)
         uint32_t slot;
 
         (void)state;
-        assert_int_equal(slots_take(&slots, two, 2, &slot, why, sizeof why), 0);
+        assert_int_equal(slots_take(&slots, two, 2, NULL, &slot, why, sizeof why), 0);
         assert_int_equal(slot, 1);
         assert_int_equal(n_tenants(), 1);
         assert_int_equal(fake.tenant[slots.slot[1].tenant].share, 600000);
@@ -210,10 +210,10 @@ static void slots_of_one_container_are_one_tenant(void **state)
         assert_int_equal(fake.tenant[slots.slot[1].tenant].weight, 200);
         assert_int_equal(slots.slot[2].with, 1);
         assert_int_equal(slots_of_tenant(&slots, (uint32_t)slots.slot[1].tenant), 1);
-        assert_int_equal(slots_take(&slots, apart, 2, &slot, why, sizeof why), -EINVAL);
+        assert_int_equal(slots_take(&slots, apart, 2, NULL, &slot, why, sizeof why), -EINVAL);
         assert_int_equal(n_tenants(), 1);
         slots.resource[0].single = 1;
-        assert_int_equal(slots_take(&slots, two, 2, &slot, why, sizeof why), -EINVAL);
+        assert_int_equal(slots_take(&slots, two, 2, NULL, &slot, why, sizeof why), -EINVAL);
         assert_string_equal(why,
                             "a container may ask for one takt.dev/gpu, not 2 (failRequestsGreaterThanOne)");
         slots_free(&slots, 1);

@@ -1,0 +1,59 @@
+#include "kube/file.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+int file_write_whole(const char *folder, const char *name, const char *text)
+{
+        char path[PATH_MAX], new[PATH_MAX];
+        size_t size = strlen(text);
+        int fd, ok;
+
+        if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path ||
+            snprintf(new, sizeof new, "%s/.%s.new", folder, name) >= (int)sizeof new)
+                return -ENAMETOOLONG;
+        fd = open(new, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+        if (fd < 0)
+                return -errno;
+        ok = write(fd, text, size) == (ssize_t)size && fsync(fd) == 0;
+        ok &= close(fd) == 0;
+        if (ok && rename(new, path) == 0)
+                return 0;
+        unlink(new);
+        return -EIO;
+}
+
+int file_read_whole(const char *path, char *ret_text, size_t size)
+{
+        FILE *file = fopen(path, "re");
+        size_t n;
+        int failed;
+
+        if (!file)
+                return -errno;
+        n = fread(ret_text, 1, size, file);
+        failed = ferror(file);
+        fclose(file);
+        if (failed || n == size)
+                return failed ? -EIO : -EFBIG;
+        ret_text[n] = 0;
+        return (int)n;
+}
+
+void file_remove_folder(const char *dir)
+{
+        DIR *folder = opendir(dir);
+        const struct dirent *entry;
+
+        while (folder && (entry = readdir(folder)))
+                if (unlinkat(dirfd(folder), entry->d_name, 0) < 0 && errno == EISDIR &&
+                    entry->d_name[0] != '.')
+                        unlinkat(dirfd(folder), entry->d_name, AT_REMOVEDIR);
+        if (folder)
+                closedir(folder);
+        rmdir(dir);
+}

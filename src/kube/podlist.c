@@ -1,0 +1,218 @@
+#include "kube/podlist.h"
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define PREFIX "takt.dev/"
+
+struct pod *podlist_by_uid(struct podlist *list, const char *uid)
+{
+        for (struct pod *p = list->pod; p < list->pod + list->n_pods; p++)
+                if (p->uid[0] && !strcmp(p->uid, uid))
+                        return p;
+        return NULL;
+}
+
+struct pod *podlist_by_name(struct podlist *list, const char *namespace, const char *name)
+{
+        for (struct pod *p = list->pod; p < list->pod + list->n_pods; p++)
+                if (p->uid[0] && !strcmp(p->name, name) && !strcmp(p->namespace, namespace))
+                        return p;
+        return NULL;
+}
+
+static const char *text_at(const json_t *object, const char *key, const char *member)
+{
+        const char *text = json_string_value(json_object_get(json_object_get(object, key), member));
+
+        return text ? text : "";
+}
+
+static void count_wants(struct pod *pod, const struct slots *slots, const json_t *containers)
+{
+        const json_t *container;
+        size_t i;
+
+        json_array_foreach(containers, i, container)
+        {
+                const json_t *limits = json_object_get(json_object_get(container, "resources"), "limits");
+
+                for (uint32_t r = 0; r < slots->n_resources; r++)
+                        if (json_object_get(limits, slots->resource[r].name) && pod->wants[r] < UINT8_MAX)
+                                pod->wants[r]++;
+        }
+}
+
+// One wrong word spoils the promise, not the pod.
+static void read_annotations(struct pod *pod, json_t *annotations)
+{
+        const char *key;
+        json_t *value;
+        size_t n = 0;
+
+        json_object_foreach(annotations, key, value)
+        {
+                const char *text = json_string_value(value);
+                char why[160];
+                int error;
+
+                if (strncmp(key, PREFIX, sizeof PREFIX - 1) || !text)
+                        continue;
+                error = promise_say(&pod->words, key + sizeof PREFIX - 1, text, why, sizeof why);
+                if (error == -ENOENT)
+                        snprintf(why, sizeof why, "%.40s: no such key (its value is \"%.40s\")",
+                                 key + sizeof PREFIX - 1, text);
+                if (error && n < sizeof pod->wrong)
+                        n += (size_t)snprintf(pod->wrong + n, sizeof pod->wrong - n, "%s" PREFIX "%s",
+                                              n ? "; " : "", why);
+        }
+        if (pod->wrong[0])
+                pod->words = (struct promise_words){0};
+}
+
+static uint64_t print_of(const struct pod *pod)
+{
+        const unsigned char *at = (const unsigned char *)&pod->words;
+        uint64_t hash = UINT64_C(0xcbf29ce484222325);
+
+        for (size_t i = 0; i < sizeof pod->words; i++)
+                hash = (hash ^ at[i]) * UINT64_C(0x100000001b3);
+        for (const char *c = pod->wrong; *c; c++)
+                hash = (hash ^ (unsigned char)*c) * UINT64_C(0x100000001b3);
+        for (const char *c = pod->uid; *c; c++)
+                hash = (hash ^ (unsigned char)*c) * UINT64_C(0x100000001b3);
+        return hash | 1;
+}
+
+// The kubelet gives a pod all its devices before it says anything of it.
+static int is_started(const json_t *object)
+{
+        const char *phase = text_at(object, "status", "phase");
+
+        return text_at(object, "status", "startTime")[0] || (*phase && strcmp(phase, "Pending"));
+}
+
+static struct pod read_pod(const struct slots *slots, const json_t *object)
+{
+        const char *qos = text_at(object, "status", "qosClass"), *uid = text_at(object, "metadata", "uid"),
+                   *namespace = text_at(object, "metadata", "namespace"),
+                   *name = text_at(object, "metadata", "name");
+        const json_t *spec = json_object_get(object, "spec");
+        struct pod pod = {.started = is_started(object) != 0};
+
+        pod.qos = !strcmp(qos, "Guaranteed")  ? POD_GUARANTEED
+                  : !strcmp(qos, "Burstable") ? POD_BURSTABLE
+                                              : POD_BEST_EFFORT;
+        if (strlen(uid) >= sizeof pod.uid || strlen(namespace) >= sizeof pod.namespace ||
+            strlen(name) >= sizeof pod.name)
+                return (struct pod){0};
+        strcpy(pod.uid, uid);
+        strcpy(pod.namespace, namespace);
+        strcpy(pod.name, name);
+        count_wants(&pod, slots, json_object_get(spec, "initContainers"));
+        count_wants(&pod, slots, json_object_get(spec, "containers"));
+        read_annotations(&pod, json_object_get(json_object_get(object, "metadata"), "annotations"));
+        pod.print = print_of(&pod);
+        return pod;
+}
+
+static int is_over(const json_t *object)
+{
+        const char *phase = text_at(object, "status", "phase");
+
+        return !strcmp(phase, "Succeeded") || !strcmp(phase, "Failed");
+}
+
+static struct pod *free_place(struct podlist *list)
+{
+        for (struct pod *p = list->pod; p < list->pod + list->n_pods; p++)
+                if (!p->uid[0])
+                        return p;
+        return list->n_pods < KUBE_PODS_MAX ? &list->pod[list->n_pods++] : NULL;
+}
+
+static int wants_any(const struct pod *pod)
+{
+        for (uint32_t r = 0; r < KUBE_RESOURCES_MAX; r++)
+                if (pod->wants[r])
+                        return 1;
+        return 0;
+}
+
+void podlist_take(struct podlist *list, enum api_event event, const json_t *object)
+{
+        struct pod pod = read_pod(list->slots, object), *place = podlist_by_uid(list, pod.uid);
+
+        if (event == API_DELETED || is_over(object)) {
+                if (place)
+                        place->uid[0] = 0;
+                return;
+        }
+        if (!pod.uid[0] || !wants_any(&pod))
+                return;
+        if (!place)
+                place = free_place(list);
+        if (!place) {
+                if (!list->full)
+                        fprintf(stderr,
+                                "taktd: more than %d pods ask for slots; of the others the annotations are "
+                                "not read\n",
+                                KUBE_PODS_MAX);
+                list->full = 1;
+                return;
+        }
+        if (place->uid[0]) {
+                memcpy(pod.taken, place->taken, sizeof pod.taken);
+                pod.said_wrong = place->said_wrong && pod.print == place->print;
+        }
+        pod.is_there = 1;
+        *place = pod;
+}
+
+static void begin(void *context)
+{
+        struct podlist *list = context;
+
+        list->full = 0;
+        for (struct pod *p = list->pod; p < list->pod + list->n_pods; p++)
+                p->is_there = 0;
+}
+
+static void event(void *context, enum api_event kind, json_t *object)
+{
+        struct podlist *list = context;
+
+        podlist_take(list, kind, object);
+        if (kind != API_LISTED)
+                list->changed(list->context);
+}
+
+static void synced(void *context)
+{
+        struct podlist *list = context;
+
+        for (struct pod *p = list->pod; p < list->pod + list->n_pods; p++)
+                if (!p->is_there)
+                        p->uid[0] = 0;
+        list->synced = 1;
+        list->changed(list->context);
+}
+
+// What is known stays: it is more than nothing.
+static void lost(void *context, const char *why)
+{
+        (void)context, (void)why;
+}
+
+int podlist_open(struct podlist *list, struct api *api, const struct slots *slots, const char *node,
+                 void (*changed)(void *), void *context)
+{
+        static const struct api_watcher watcher = {begin, event, synced, lost};
+        char path[128];
+
+        *list = (struct podlist){.slots = slots, .changed = changed, .context = context};
+        if (!*node || strspn(node, "abcdefghijklmnopqrstuvwxyz0123456789-.") != strlen(node))
+                return -EINVAL;
+        snprintf(path, sizeof path, "/api/v1/pods?fieldSelector=spec.nodeName%%3D%s", node);
+        return api_watch_open(&list->watch, api, path, &watcher, list);
+}

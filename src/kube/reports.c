@@ -1,0 +1,84 @@
+#include "kube/reports.h"
+#include <stdio.h>
+#include <string.h>
+
+static void say(const struct reports *r, const struct slot *slot, int warning, const char *reason,
+                const char *text)
+{
+        const struct pod *pod = wishes_pod_of(r->wishes, slot);
+
+        if (!pod)
+                fprintf(stderr, "taktd: slot %s: %s: %s\n", slot->id, reason, text);
+        else
+                events_say(r->events, &(struct events_object){"Pod", pod->namespace, pod->name, pod->uid},
+                           warning, reason, "%s", text);
+}
+
+static void look_at(const struct reports *r, struct slot *slot)
+{
+        static const char *const classes[] = {"deadline", "fair", "idle"};
+        const struct host *host = r->wishes->slots->host;
+        struct door_account account;
+        char text[200];
+        int is_lowered;
+
+        host->services->account(host->node, (uint32_t)slot->tenant, &account);
+        is_lowered = account.served != account.promised;
+        if (account.overruns > slot->overruns && !is_lowered) {
+                snprintf(text, sizeof text,
+                         "its work ran past its turn on the GPU, beyond the longest piece that it declared "
+                         "(step)");
+                say(r, slot, 1, "Overrun", text);
+        }
+        if (is_lowered && !slot->is_lowered) {
+                snprintf(text, sizeof text,
+                         "after %lu overruns it is served as %s, not as %s, until it keeps to its turns",
+                         account.overruns, classes[account.served], classes[account.promised]);
+                say(r, slot, 1, "Demoted", text);
+        }
+        if (!is_lowered && slot->is_lowered) {
+                snprintf(text, sizeof text, "it is served as %s again", classes[account.served]);
+                say(r, slot, 0, "Restored", text);
+        }
+        slot->overruns = account.overruns;
+        slot->is_lowered = is_lowered != 0;
+}
+
+void reports_look(struct reports *r)
+{
+        for (struct slot *s = r->wishes->slots->slot; s < r->wishes->slots->slot + r->wishes->slots->n_slots;
+             s++)
+                if (s->tenant >= 0)
+                        look_at(r, s);
+}
+
+static void say_health(const struct reports *r, uint32_t device, int is_lost)
+{
+        const struct slots *slots = r->wishes->slots;
+        const struct events_object node = {"Node", NULL, r->node, r->node};
+        const char *reason = is_lost ? "GPULost" : "GPURecovered";
+        char text[200];
+
+        snprintf(text, sizeof text,
+                 is_lost ? "GPU %s is lost: its slots are unhealthy until it is back"
+                         : "GPU %s is well again",
+                 slots->device[device].uuid);
+        if (r->node[0])
+                events_say(r->events, &node, is_lost, reason, "%s", text);
+        for (const struct slot *s = slots->slot; s < slots->slot + slots->n_slots; s++)
+                if (s->device == device && s->tenant >= 0)
+                        say(r, s, is_lost, reason, text);
+}
+
+void reports_health(struct reports *r)
+{
+        const struct slots *slots = r->wishes->slots;
+        uint32_t lost = 0;
+
+        for (uint32_t i = 0; i < slots->n_slots; i++)
+                lost |= (uint32_t)slots->slot[i].ill << slots->slot[i].device;
+        for (uint32_t d = 0; d < slots->n_devices; d++)
+                if ((lost ^ r->lost) >> d & 1)
+                        say_health(r, d, lost >> d & 1);
+        r->lost = lost;
+}

@@ -1,0 +1,15 @@
+// What happens to pods while they run, as events: overruns, a class that was lowered, a GPU that is lost.
+#pragma once
+#include "kube/wishes.h"
+
+struct reports {
+        struct wishes *wishes;
+        struct events *events;
+        const char *node;
+        uint32_t lost; // bits of GPUs
+};
+
+// After each look at who has which slot: what the core has counted since the last one.
+void reports_look(struct reports *reports);
+// The slots' health has changed: of the node, and of each pod that has a slot there.
+void reports_health(struct reports *reports);

@@ -1,0 +1,34 @@
+// What pods promise themselves by their annotations: judged at Allocate where it can only be one promise, and
+// else, or again, once the pod that has a slot is known.
+#pragma once
+#include "kube/events.h"
+#include "kube/podlist.h"
+
+struct wishes {
+        struct slots *slots;
+        struct events *events;
+        uint8_t deaf; // annotations are of no account
+        struct podlist list;
+};
+
+// A promise that an Allocate can only mean.
+struct wish {
+        struct pod *pod; // NULL: none; of several who wish the same, one
+        struct core_contract contract;
+};
+
+// Begins to watch the node's pods. Returns 0 or a negative errno; then there are no wishes.
+int wishes_open(struct wishes *wishes, struct slots *slots, struct api *api, struct events *events,
+                const char *node);
+// The promise of whoever is given the slot now: of this node's pods that ask for its resource and have no
+// slot yet, if all wish the same. Returns 0, or -EAGAIN: they differ, and who has which slot should be asked
+// before one more try.
+int wishes_at_allocate(struct wishes *wishes, uint32_t slot, struct wish *ret_wish);
+// What came of it: error 0, or why the core refused. is_final: it is not tried again.
+void wishes_allocated(struct wishes *wishes, const struct wish *wish, uint32_t slot, int error,
+                      const char *why, int is_final);
+// Judges what was not judged yet, of pods that are known by now: after each look at who has which slot, and
+// each change of the pods.
+void wishes_settle(struct wishes *wishes);
+// The pod that has the slot; NULL: not known, or not for sure.
+struct pod *wishes_pod_of(struct wishes *wishes, const struct slot *slot);

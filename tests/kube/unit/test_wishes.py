@@ -1,0 +1,277 @@
+"""Pods' annotations as promises, and the events of what came of them: taktd --kube between a kubelet and an API server of the
+tests'."""
+import json
+import os
+import queue
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import unittest
+
+from apiserver import ApiServer, pod
+from test_interop import BUILD, CODE, GPUS, JOINER, WELCOME, Kubelet, field, grpc, pod_cgroup, strings
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../node"))
+from takt import Session  # noqa: E402
+
+PROMISE = "takt: {ttft: 2s, itl: 200ms, share: 40%, memory: 8Gi}"
+CONFIG = """
+version: v1
+sharing:
+  timeSlicing:
+    resources:
+    - {{name: nvidia.com/gpu, rename: takt.dev/chat, replicas: 4, {promise}}}
+takt: {{kubelet: {dir}/kubelet, node: n1, api: {api}{more}}}
+"""
+
+
+class Wishes(unittest.TestCase):
+    def setUp(self):
+        self.dir = tempfile.mkdtemp(prefix="takt-wishes-")
+        self.addCleanup(shutil.rmtree, self.dir, True)
+        os.makedirs(f"{self.dir}/kubelet/device-plugins")
+        self.kubelet, self.server, self.log = Kubelet(f"{self.dir}/kubelet/device-plugins"), ApiServer(self.dir), queue.Queue()
+        self.daemon = self.plugin = None
+
+    def tearDown(self):
+        if self.plugin:
+            self.plugin.channel.close()
+        self.kubelet.stop()
+        if self.daemon:
+            self.daemon.terminate()
+            self.assertEqual(self.daemon.wait(10), 0)
+            self.daemon.stderr.close()
+        self.server.stop()
+
+    def start(self, *pods, promise=PROMISE, more="", wait=True):
+        """A daemon that knows these pods."""
+        for p in pods:
+            self.server.change("ADDED", p)
+        with open(f"{self.dir}/config.yaml", "w") as file:
+            file.write(CONFIG.format(dir=self.dir, promise=promise or "devices: all", more=more,
+                                     api=f"{{server: '{self.server.url}', ca: {self.server.ca}, token: {self.server.token}}}"))
+        self.daemon = subprocess.Popen(
+            [f"{BUILD}/src/node/taktd", "--dir", f"{self.dir}/run", "--kube", f"{self.dir}/config.yaml",
+             *(a for uuid in GPUS for a in ("--device", f"{uuid}:{40 << 30}"))], stderr=subprocess.PIPE, text=True)
+        threading.Thread(target=lambda: [self.log.put(line) for line in self.daemon.stderr], daemon=True).start()
+        self.plugin = self.kubelet.plugin()
+        while wait and "watch=true" not in self.server.seen.get(timeout=20)[1]:
+            pass
+
+    def slot(self, number, gpu=0):
+        return f"GPU-{GPUS[gpu]}-{number}"
+
+    def refused(self, *ids):
+        with self.assertRaises(grpc.RpcError) as wrong:
+            self.plugin.allocate(*ids)
+        self.assertEqual(wrong.exception.code(), CODE.RESOURCE_EXHAUSTED)
+        return wrong.exception.details()
+
+    def event(self, reason, of):
+        """The next event, which has to be this one: its message."""
+        verb, path, body = self.server.events.get(timeout=20)
+        self.assertEqual((verb, body["reason"], body["involvedObject"]["name"]), ("POST", reason, of), body["message"])
+        self.assertEqual(path, f"/api/v1/namespaces/{body['metadata']['namespace']}/events")
+        self.assertEqual(body["type"], "Normal" if reason.startswith(("Promised", "PromiseC", "GPURec", "Rest")) else "Warning")
+        return body["message"]
+
+    def logged(self, words):
+        while words not in (line := self.log.get(timeout=20)):
+            pass
+        return line
+
+    def tenants(self):
+        out = subprocess.run([f"{BUILD}/src/cli/takt", "status", "--json"], env={**os.environ, "TAKT_DIR": f"{self.dir}/run"},
+                             capture_output=True, text=True, check=True).stdout
+        return json.loads(out)["tenants"]
+
+    def test_one_wish_is_judged_at_allocate(self):
+        self.start(pod("a", annotations={"takt.dev/share": "60%", "takt.dev/memory": "12Gi"}), pod("b", annotations={"takt.dev/share": "60%", "takt.dev/memory": "12Gi"}))
+        env, _ = self.plugin.allocate(self.slot(0))
+        self.assertEqual(env["TAKT_MEMORY_QUOTA"], str(12 << 30))
+        why = self.refused(self.slot(1))
+        self.assertIn("would break", why)
+        self.assertIn("share 60 %", self.event("PromiseRefused", "b"))
+        self.assertEqual(len(self.tenants()), 1)
+
+    def test_two_wishes_are_told_apart_once_the_kubelet_lists_them(self):
+        self.start(pod("a", annotations={"takt.dev/share": "50%"}), pod("b", annotations={"takt.dev/share": "10%", "takt.dev/memory": "1Gi"}))
+        env, _ = self.plugin.allocate(self.slot(0))
+        self.assertEqual(env["TAKT_MEMORY_QUOTA"], str(8 << 30), "whose it is is not known: the resource's")
+        self.kubelet.pods = {("default", "a", "c0"): [self.slot(0)]}
+        env, _ = self.plugin.allocate(self.slot(1))
+        self.assertEqual(env["TAKT_MEMORY_QUOTA"], str(1 << 30), "it can only be b's")
+        self.assertIn("share 50 %", self.event("Promised", "a"))
+
+    def test_the_process_says_whose_it_is(self):
+        uid = "fc4b7b33-2b0c-42d5-9244-93a11eca7e10"
+        group = pod_cgroup(uid)
+        if not group:
+            self.skipTest("no cgroup can be made here")
+        self.addCleanup(os.removedirs, group)
+        self.start(pod("a", annotations={"takt.dev/share": "50%"}), pod("b", uid, annotations={"takt.dev/class": "fair", "takt.dev/memory": "4Gi"}))
+        _, mounts = self.plugin.allocate(self.slot(0))
+        frame = struct.pack("<IHHHHI", 0x544B4154, 1, 280, 1, 0, 0) + struct.pack("<II", 1, 0) + bytes.fromhex(GPUS[0].replace("-", "")) + bytes(240)
+        said = subprocess.run([sys.executable, "-c", JOINER, group, mounts["/run/takt"] + "/join", frame.hex()], capture_output=True, text=True, timeout=10).stdout
+        self.assertEqual(said.strip(), WELCOME)
+        self.assertIn("class fair", self.event("Promised", "b"))
+        self.assertEqual([(t["class"], t["memory_quota"]) for t in self.tenants()], [("fair", 4 << 30)])
+
+    def test_absurd_annotations_are_named_and_the_pod_runs(self):
+        for key, value in (("share", "300%"), ("ttft", "-1"), ("memory", "50Gi"), ("shere", "1%"), ("class", "deadlin\nx")):
+            with self.subTest(key):
+                name = f"with-{key}"
+                self.start(pod(name, annotations={f"takt.dev/{key}": value}))
+                env, _ = self.plugin.allocate(self.slot(0))
+                self.assertEqual(env["TAKT_MEMORY_QUOTA"], str(8 << 30))
+                said = self.event("InvalidAnnotation", name)
+                self.assertIn(f"takt.dev/{key}", said)
+                self.assertIn("50.0 GiB" if key == "memory" else value.replace("\n", "?"), said)
+                self.assertIn(said, self.logged(f"default/{name}"))
+                self.server.change("DELETED", pod(name))
+                self.daemon.terminate()
+                self.daemon.wait(10)
+                self.daemon.stderr.close()
+                shutil.rmtree(f"{self.dir}/run")
+                self.plugin.channel.close()
+                self.assertTrue(self.server.events.empty())
+        self.daemon = None
+
+    def test_a_contradiction_is_no_refusal(self):
+        self.start(pod("a", annotations={"takt.dev/peak": "10%"}))
+        self.plugin.allocate(self.slot(0))
+        self.assertIn("contradicts itself", self.event("InvalidAnnotation", "a"))
+
+    def test_changed_while_it_runs(self):
+        a = pod("a", annotations={"takt.dev/share": "30%"})
+        self.start(a)
+        self.kubelet.pods = {("default", "a", "c0"): [self.slot(0)]}
+        self.plugin.allocate(self.slot(0))
+        self.plugin.allocate(self.slot(1))
+        self.refused(self.slot(2), self.slot(3))  # has the daemon look who has what
+        self.assertIn("share 30 %", self.event("Promised", "a"))
+        a["metadata"]["annotations"]["takt.dev/share"] = "50%"
+        self.server.change("MODIFIED", a)
+        said = self.event("PromiseChanged", "a")
+        self.assertIn("share 50 %", said)
+        self.assertIn("it was class deadline, ttft 2000 ms, itl 200 ms, share 30 %", said)
+        a["metadata"]["annotations"]["takt.dev/share"] = "99%"
+        self.server.change("MODIFIED", a)
+        said = self.event("PromiseRefused", "a")
+        self.assertIn("would break", said)
+        self.assertIn("it keeps class deadline, ttft 2000 ms, itl 200 ms, share 50 %", said)
+        a["metadata"]["annotations"] = {"takt.dev/class": "idle", "takt.dev/memory": "2Gi"}
+        self.server.change("MODIFIED", a)
+        self.event("PromiseChanged", "a")
+        self.assertIn(("default/a/c0", "idle", 2 << 30), [(t["name"], t["class"], t["memory_quota"]) for t in self.tenants()])
+
+    def test_the_class_is_the_qos_class_where_nobody_says_another(self):
+        for qos, promise, annotations, expected in (
+                ("BestEffort", "", {}, "idle"), ("Burstable", "", {}, "fair"), ("Guaranteed", "", {}, "fair"),
+                ("BestEffort", "takt: {weight: 5}", {}, "fair"), ("BestEffort", "", {"class": "fair"}, "fair"),
+                ("BestEffort", "", {"slo": "200ms", "share": "20%"}, "deadline"), ("Guaranteed", PROMISE, {}, "deadline"),
+                ("BestEffort", PROMISE, {"share": "20%"}, "deadline"), ("Guaranteed", PROMISE, {"class": "idle"}, "idle")):
+            with self.subTest((qos, promise, annotations)):
+                self.start(pod("a", qos=qos, annotations={f"takt.dev/{k}": v for k, v in annotations.items()}), promise=promise)
+                self.plugin.allocate(self.slot(0))
+                self.assertEqual([t["class"] for t in self.tenants()], [expected])
+                self.server.change("DELETED", pod("a"))
+                self.daemon.terminate()
+                self.daemon.wait(10)
+                self.daemon.stderr.close()
+                shutil.rmtree(f"{self.dir}/run")
+                self.plugin.channel.close()
+        self.daemon = None
+
+    def test_who_has_begun_or_has_ended_or_asks_for_nothing_is_not_meant(self):
+        wish = {"takt.dev/memory": "1Gi"}
+        self.start(pod("old", annotations=wish, startTime="2026-01-01T00:00:00Z"), pod("over", annotations=wish, phase="Failed"),
+                   pod("other", annotations=wish, resource="nvidia.com/gpu"), pod("a", annotations={"takt.dev/memory": "2Gi"}))
+        env, _ = self.plugin.allocate(self.slot(0))
+        self.assertEqual(env["TAKT_MEMORY_QUOTA"], str(2 << 30))
+        env, _ = self.plugin.allocate(self.slot(1))
+        self.assertEqual(env["TAKT_MEMORY_QUOTA"], str(8 << 30), "a has its slot")
+
+    def test_a_deaf_daemon(self):
+        self.start(pod("a", annotations={"takt.dev/memory": "1Gi", "takt.dev/share": "300%"}), more=", annotations: false")
+        env, _ = self.plugin.allocate(self.slot(0))
+        self.assertEqual(env["TAKT_MEMORY_QUOTA"], str(8 << 30))
+        self.assertTrue(self.server.events.empty())
+
+    def test_without_a_server_all_goes_on_and_it_is_said_once(self):
+        port = self.server.port
+        self.server.stop()
+        self.start(wait=False)
+        self.logged("Connection refused; until it answers")
+        self.plugin.allocate(self.slot(0))
+        self.kubelet.pods = {("default", "a", "c0"): [self.slot(0)]}
+        self.refused(self.slot(1), self.slot(2), self.slot(3))
+        self.server = ApiServer(self.dir, port)
+        self.server.change("ADDED", pod("a", annotations={"takt.dev/memory": "1Gi"}, phase="Running"))
+        self.assertIn("memory 1 GiB (it was", self.event("Promised", "a"))
+        said = []
+        while "answers again" not in (line := self.log.get(timeout=20)):
+            said.append(line)
+        self.assertEqual([line for line in said if "API server" in line], [])
+
+    def test_a_restarted_daemon_finds_the_promise_again(self):
+        self.start(pod("a", annotations={"takt.dev/memory": "1Gi"}))
+        self.plugin.allocate(self.slot(0))
+        self.kubelet.pods = {("default", "a", "c0"): [self.slot(0)]}
+        self.daemon.send_signal(signal.SIGKILL)
+        self.daemon.wait()
+        self.daemon.stderr.close()
+        self.plugin.channel.close()
+        self.start()
+        self.event("Promised", "a")
+        self.assertEqual([t["memory_quota"] for t in self.tenants()], [1 << 30])
+
+    def test_a_lost_gpu_is_an_event_of_the_node_and_of_its_pods(self):
+        self.start(pod("a"), pod("b"))
+        self.kubelet.pods = {("default", "a", "c0"): [self.slot(0)]}
+        self.plugin.allocate(self.slot(0))
+        self.refused(self.slot(1), self.slot(2), self.slot(3))
+        for make, reason in ((lambda path: open(path, "w").close(), "GPULost"), (os.unlink, "GPURecovered")):
+            make(f"{self.dir}/run/lost/GPU-{GPUS[0]}")
+            self.assertIn(GPUS[0], self.event(reason, "n1"))
+            self.assertIn(GPUS[0], self.event(reason, "a"))
+
+    def test_overruns(self):
+        self.start(pod("a"), promise="takt: {class: fair}")
+        _, mounts = self.plugin.allocate(self.slot(0))
+        _, other = self.plugin.allocate(self.slot(1))
+        self.kubelet.pods = {("default", "a", "c0"): [self.slot(0)]}
+        uuid = bytes.fromhex(GPUS[0].replace("-", ""))
+        a, b = Session(mounts["/run/takt"] + "/join", uuid), Session(other["/run/takt"] + "/join", uuid)
+        a.want()
+        a.await_gate("open")
+        a.busy()
+        b.want()
+        b.await_gate("open", 20)    # after a's hang
+        self.assertRaises(grpc.RpcError, self.plugin.allocate, self.slot(2), self.slot(2))
+        self.assertIn("past its turn", self.event("Overrun", "a"))
+        for session in a, b:
+            session.close()
+
+    def test_events_that_come_again_are_counted(self):
+        a = pod("a", annotations={"takt.dev/share": "300%"})
+        self.start(a)
+        self.plugin.allocate(self.slot(0))
+        self.event("InvalidAnnotation", "a")
+        self.kubelet.pods = {("default", "a", "c0"): [self.slot(0)]}
+        self.refused(self.slot(1), self.slot(2), self.slot(3))
+        for _ in range(3):
+            a["metadata"]["annotations"] = {}
+            self.server.change("MODIFIED", a)
+            a["metadata"]["annotations"] = {"takt.dev/share": "300%"}
+            self.server.change("MODIFIED", a)
+            self.logged("InvalidAnnotation")
+        self.assertTrue(self.server.events.empty(), "the same was written twice at once")
+
+
+if __name__ == "__main__":
+    unittest.main()
