@@ -1,7 +1,8 @@
-"""Agents as pods of a cluster's node; under Takt by its device plugin, a promise being what a pod's resource stands for."""
+"""Agents as pods of a cluster's node; under Takt, which is installed for that run, by its resource and their annotations."""
 import os
 
 from kube import node
+from kube.installed import Installed
 
 from .place import TAKT, Failed, Place, Refused, Server, command, cpu_of, profile
 
@@ -10,21 +11,20 @@ CPU = "250m"   # without a request, whatever else runs on the node comes first
 CUDA, DRIVER = "/opt/cuda", "/opt/driver"   # in a container
 
 
-def resource_of(agent):
-    return f"takt.dev/{agent.name}"
+GPU, SLOTS = "takt.dev/gpu", 4
 
 
-def promise_of(agent):
-    """The flags of `takt run` as the configuration has them."""
-    return ", ".join(f"{flag.lstrip('-')}: {value}" for flag, value in zip(agent.promise[::2], agent.promise[1::2]))
+def annotations_of(agent):
+    """The flags of `takt run` as a pod has them."""
+    return {f"takt.dev/{flag.lstrip('-')}": value for flag, value in zip(agent.promise[::2], agent.promise[1::2])}
 
 
 class Pods(Place):
     def __init__(self, setting):
         super().__init__(setting)
         self.agents = setting.agents
-        self.takt = node.Takt(setting.build, {resource_of(a): (1, promise_of(a)) for a in self.agents}, CUDA,
-                              SIMGPU_NAME=setting.devices[0], SIMGPU_PROFILE=profile(setting, self.agents[0]))
+        self.takt = Installed(os.path.join(os.path.dirname(setting.here), "deploy"), os.path.join(setting.build, "takt.tar"), setting.build,
+                              {GPU: (SLOTS, {})}, CUDA, SIMGPU_NAME=setting.devices[0], SIMGPU_PROFILE=profile(setting, self.agents[0]))
 
     def pod(self, agent, device, under_takt):
         # The engine, CUDA and the model are hundreds of megabytes: lent by the node, not part of the image.
@@ -35,14 +35,13 @@ class Pods(Place):
             lent[self.takt.driver] = DRIVER
             env["LD_LIBRARY_PATH"] = f"{DRIVER}:{CUDA}"
         return node.pod(agent.name, ["node", *command(self.s, "--host", "0.0.0.0", "--port", str(PORT))], env=env, mounts=lent, port=PORT,
-                        requests={"cpu": CPU}, limits={resource_of(agent): 1} if under_takt else {})
+                        requests={"cpu": CPU}, limits={GPU: 1} if under_takt else {},
+                        annotations=annotations_of(agent) if under_takt else {})
 
     def serve(self):
-        if self.takt.process:
-            return
-        self.takt.start()
-        for agent in self.agents:
-            node.until(f"{resource_of(agent)} is offered", lambda: node.allocatable(resource_of(agent)) == (1, 1))
+        if not self.takt.pid():
+            self.takt.start()
+            node.until(f"{GPU} is offered", lambda: node.allocatable(GPU) == (SLOTS, SLOTS))
 
     def start(self, agent, device, how):
         try:
@@ -70,7 +69,7 @@ class Pods(Place):
         self.takt.end()
 
     def granted(self):
-        return {name.split("/")[1]: t["granted_ns"] for name, t in self.takt.tenants().items()} if self.takt.process else {}
+        return {name.split("/")[1]: t["granted_ns"] for name, t in self.takt.tenants().items()} if self.takt.pid() else {}
 
     def takt_seconds(self):
-        return cpu_of(self.takt.process.pid) if self.takt.process else 0
+        return cpu_of(self.takt.pid() or 0)

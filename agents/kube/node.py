@@ -112,24 +112,24 @@ class Takt:
     """taktd on the node, with a simulated GPU whose driver lies in a folder that containers are given."""
 
     def __init__(self, build, resources, libraries="", **simgpu):
-        """resources: {a resource's name: (slots, promise)}; a promise as in the configuration, "" for none. libraries: folders where
-        containers look for more of them. simgpu: settings of the simulated GPU."""
+        """resources: {a resource's name: (slots, {a promise's key: its value})}. libraries: folders where containers look for more of
+        them. simgpu: settings of the simulated GPU."""
         self.build, self.process, self.simgpu = build, None, simgpu
         self.driver = path("driver")
         os.makedirs(self.driver, exist_ok=True)
         for name in ("libcuda.so.1", "libnvidia-ml.so.1"):
             shutil.copy(f"{build}/src/simgpu/{name}", self.driver)
-        lines = ["version: v1", "sharing:", "  timeSlicing:", "    resources:"]
-        for name, (slots, promise) in resources.items():
-            lines += ["    - name: nvidia.com/gpu", f"      rename: {name}", f"      replicas: {slots}"]
-            lines += [f"      takt: {{{promise}}}"] if promise else []
-        with open(path("takt.yaml"), "w") as file:
-            file.write("\n".join([*lines, "takt:", f"  driver: {self.driver}", f'  libraryPath: "{libraries}"']) + "\n")
+        offered = [{"name": "nvidia.com/gpu", "rename": name, "replicas": n, **({"takt": promise} if promise else {})}
+                   for name, (n, promise) in resources.items()]
+        self.config = {"version": "v1", "sharing": {"timeSlicing": {"resources": offered}},
+                       "takt": {"driver": self.driver, "libraryPath": libraries}}
 
     def environment(self):
         return dict(os.environ, LD_LIBRARY_PATH=self.driver, TAKT_DIR=TAKT_DIR, **self.simgpu)
 
     def start(self):
+        with open(path("takt.yaml"), "w") as file:
+            json.dump(self.config, file)
         ready, mark = os.pipe()
         with open(path("logs/taktd"), "a") as log:
             self.process = subprocess.Popen([f"{self.build}/src/node/taktd", "--dir", TAKT_DIR, "--kube", path("takt.yaml"), "--ready", str(mark)],
@@ -144,6 +144,10 @@ class Takt:
             self.process.send_signal(by)
             self.process.wait()
             self.process = None
+
+    def pid(self):
+        """Of the daemon; None: there is none."""
+        return self.process and self.process.pid
 
     def log(self):
         with open(path("logs/taktd")) as file:
