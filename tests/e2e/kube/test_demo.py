@@ -9,21 +9,22 @@ import tempfile
 import unittest
 
 
-def left():
-    """Folders and cgroups of clusters."""
-    return set(glob.glob("/var/tmp/takt-cluster-*") + glob.glob("/sys/fs/cgroup/**/takt-cluster-*", recursive=True))
+def cgroups(names):
+    return [found for name in names for found in glob.glob(f"/sys/fs/cgroup/{name}") + glob.glob(f"/sys/fs/cgroup/*/{name}")]
 
 
 class Demo(unittest.TestCase):
     def setUp(self):
         self.folder = tempfile.TemporaryDirectory()
         self.addCleanup(self.folder.cleanup)
-        before = left()
-        self.addCleanup(lambda: self.assertEqual(left() - before, set()))
+        self.clusters = f"{self.folder.name}/clusters"
+        os.mkdir(self.clusters)
+        self.addCleanup(lambda: self.assertEqual(os.listdir(self.clusters), []))
 
     def start(self, *words):
         process = subprocess.Popen(["script/demo", "--kubernetes", "--report", f"{self.folder.name}/report.html", *words], stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE, text=True, start_new_session=True)
+                                   stderr=subprocess.PIPE, text=True, start_new_session=True,
+                                   env=dict(os.environ, TAKT_CLUSTERS=self.clusters))
         self.addCleanup(process.wait)
         return process
 
@@ -58,9 +59,12 @@ class Demo(unittest.TestCase):
         for line in process.stderr:
             if "alone" in line:   # done: the next run begins
                 break
+        names = os.listdir(self.clusters)
+        self.assertTrue(cgroups(names))
         os.killpg(process.pid, signal.SIGINT)
         process.communicate(timeout=60)
         self.assertEqual(process.returncode, 130)
+        self.assertEqual(cgroups(names), [])
 
 
 if __name__ == "__main__":
