@@ -15,9 +15,12 @@ static int is_session_of(const struct session *s, uint32_t tenant)
         return s->used && s->client && s->tenant == tenant;
 }
 
+// Places are given from the first on, so that the search ends early with the last of the tenant's.
 #define FOR_EACH_SESSION(node, s, t)                                                                         \
-        for (struct session *s = (node)->session; s < (node)->session + NODE_SESSIONS_MAX; s++)              \
-                if (is_session_of(s, t))
+        for (uint32_t left = (node)->tenant[t].n_sessions; left; left = 0)                                   \
+                for (struct session *s = (node)->session; left && s < (node)->session + NODE_SESSIONS_MAX;   \
+                     s++)                                                                                    \
+                        if (is_session_of(s, t) && left--)
 
 // Writes what the tenant's gate is into one session's page, and wakes who waits there.
 static void show(struct node *node, struct session *s)
@@ -180,20 +183,6 @@ static void apply(struct node *node, const struct core_effect *effect, struct co
         }
 }
 
-static void arm(struct node *node, uint64_t when_ns)
-{
-        struct itimerspec spec = {0};
-
-        if (when_ns == node->timer_ns)
-                return;
-        node->timer_ns = when_ns;
-        if (when_ns != TAKT_NEVER) {
-                spec.it_value.tv_sec = (time_t)(when_ns / TAKT_S);
-                spec.it_value.tv_nsec = (long)(when_ns % TAKT_S) + 1;
-        }
-        timerfd_settime(node->timer.fd, TFD_TIMER_ABSTIME, &spec, NULL);
-}
-
 // What a closed gate's pages say is told once all effects of the step are done. Telling may close another
 // gate: that one's turn comes in the same loop, not inside it.
 static void answer(struct node *node)
@@ -216,8 +205,7 @@ static void tell_one(struct node *node, struct core_event event, struct core_ref
 
         node->n_events++;
         core_step(node->core, &event, &effects);
-        node->timer_ns = effects.timer_ns == node->timer_ns ? node->timer_ns : 0;
-        arm(node, effects.timer_ns);
+        node->due_ns = effects.timer_ns;
         for (uint32_t i = 0; i < effects.n; i++)
                 apply(node, &effects.effect[i], ret_refusal);
         answer(node);
@@ -260,4 +248,18 @@ void grant_timer(struct node *node, struct watch *watch, uint32_t events)
                 return;
         node->timer_ns = TAKT_NEVER;
         grant_tell(node, (struct core_event){.kind = CORE_EVENT_TIMER}, NULL);
+}
+
+void grant_arm(struct node *node)
+{
+        struct itimerspec spec = {0};
+
+        if (node->due_ns == node->timer_ns)
+                return;
+        node->timer_ns = node->due_ns;
+        if (node->due_ns != TAKT_NEVER) {
+                spec.it_value.tv_sec = (time_t)(node->due_ns / TAKT_S);
+                spec.it_value.tv_nsec = (long)(node->due_ns % TAKT_S) + 1;
+        }
+        timerfd_settime(node->timer.fd, TFD_TIMER_ABSTIME, &spec, NULL);
 }

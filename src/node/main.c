@@ -85,7 +85,7 @@ static int start(void)
                 config[d] = (struct core_device_config){node.device[d].memory_bytes, NODE_SWITCH_NS,
                                                         NODE_BOUND_NS, NODE_WATCHDOG_NS, NODE_SLICE_NS};
         node.started_ns = takt_clock_now();
-        node.timer_ns = TAKT_NEVER;
+        node.timer_ns = node.due_ns = TAKT_NEVER;
         if (node.n_devices)
                 node.core = core_init(aligned_alloc(64, (core_size() + 63) / 64 * 64), node.n_devices, config,
                                       node.started_ns);
@@ -115,8 +115,10 @@ static void loop(void)
         struct epoll_event events[32];
 
         while (!node.quit) {
-                int n = epoll_wait(node.epoll, events, 32, -1);
+                int n;
 
+                grant_arm(&node);
+                n = epoll_wait(node.epoll, events, 32, -1);
                 for (int i = 0; i < n; i++) {
                         struct watch *watch = events[i].data.ptr;
 

@@ -67,7 +67,7 @@ struct stream {
 struct node {
         int epoll, spare;
         struct watch timer, control, stop, sample;
-        uint64_t started_ns, timer_ns;
+        uint64_t started_ns, due_ns, timer_ns; // when the core wants to be asked; what the timer is set to
         char dir[80];
         uint8_t user_mode, quit, sampling, answering;
         struct core *core;
@@ -107,6 +107,7 @@ void grant_tell(struct node *node, struct core_event event, struct core_refusal 
 void grant_read(struct node *node, uint32_t session);
 void grant_look(struct node *node); // at all pages: what nobody was told yet
 void grant_timer(struct node *node, struct watch *watch, uint32_t events);
+void grant_arm(struct node *node); // sets the timer to what the core wants: once a turn, after its gates
 void grant_show(struct node *node, uint32_t session);
 
 // sample.c: what sessions used, for their tenants' accounts. `wake`: a session has begun.

@@ -270,7 +270,9 @@ int lease_wait(unsigned lane)
         atomic_fetch_add(want, 1);
         lease_kick();
         while (TAKT_GATE_STATE(word = atomic_load(&page->lane[lane].gate)) == TAKT_GATE_CLOSED) {
-                syscall(SYS_futex, &page->lane[lane].gate, FUTEX_WAIT, word, &patience, NULL, 0);
+                if (syscall(SYS_futex, &page->lane[lane].gate, FUTEX_WAIT, word, &patience, NULL, 0) == 0 ||
+                    errno != ETIMEDOUT)
+                        continue;
                 lease_look();
                 if ((gone = atomic_load(&lease.daemon) != page))
                         break;
