@@ -12,7 +12,7 @@ import tempfile
 import time
 
 from gpu.device import Device
-from . import loads, report
+from . import leases, loads, report
 
 TICK = os.sysconf("SC_CLK_TCK")
 REFUSED = 75   # takt run: the promise cannot be kept
@@ -156,6 +156,7 @@ class Demo:
             result["agents"][agent.name]["cpu"] = tree_cpu(process.pid) - cpu[process.pid]
             pids.update({pid: agent.name for pid in tree(process.pid)})
         result["log"] = self.device_log(devices, pids, begin, end)
+        result["waited"] = leases.waited(os.path.join(folder, "leases"), begin, end)
         return result
 
     def watch(self, name, drivers, begin):

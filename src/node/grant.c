@@ -121,14 +121,18 @@ static void tell_pages(struct node *node, uint32_t i, int answer)
                         t->want_since_ns = now;
                 event = (struct core_event){
                         .kind = sum.want ? CORE_EVENT_WANT : CORE_EVENT_UNWANT, .seat = i, .now_ns = now};
+                record_add(node->record, sum.want ? RECORD_WANT : RECORD_UNWANT, i, t->device, now);
                 tell_one(node, event, NULL);
         }
 }
 
 static void close_gate(struct node *node, uint32_t tenant)
 {
-        node->tenant[tenant].holds = node->tenant[tenant].watched = 0;
+        struct tenant *t = &node->tenant[tenant];
+
+        t->holds = t->watched = 0;
         show_all(node, tenant);
+        record_add(node->record, RECORD_CLOSE, tenant, t->device, takt_clock_now());
         // Orders our store before our look at the pages, in every thread that runs now: the launch path has
         // no fence.
         syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0);
@@ -150,11 +154,14 @@ static void nudge(struct node *node, uint32_t tenant)
 static void apply(struct node *node, const struct core_effect *effect, struct core_refusal *ret_refusal)
 {
         struct tenant *t = &node->tenant[effect->seat];
+        uint64_t now;
 
         switch (effect->kind) {
         case CORE_EFFECT_OPEN:
+                now = takt_clock_now();
+                record_add(node->record, RECORD_OPEN, effect->seat, t->device, now);
                 if (t->wants)
-                        takt_histogram_add(&t->waits, takt_time_since(takt_clock_now(), t->want_since_ns));
+                        takt_histogram_add(&t->waits, takt_time_since(now, t->want_since_ns));
                 t->holds = 1;
                 t->wants = 0;
                 t->free_mode = effect->free;

@@ -101,6 +101,7 @@ static int start(void)
         watch_add(&node, &node.timer, timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), 0,
                   grant_timer);
         sample_start(&node);
+        node.record = record_open(node.dir);
         snprintf(path, sizeof path, "%s/control", node.dir);
         fd = listen_at(path, SOCK_STREAM, getuid());
         if (fd < 0)
@@ -140,6 +141,7 @@ static void end(void)
                 tenant_drop(&node, i);
         snprintf(path, sizeof path, "%s/control", node.dir);
         unlink(path);
+        record_close(node.dir);
         free(node.core);
 }
 

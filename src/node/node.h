@@ -7,6 +7,7 @@
 #include "core/core.h"
 #include "node/door.h"
 #include "node/limits.h"
+#include "node/record.h"
 #include "node/usage.h"
 #include "wire/page.h"
 
@@ -79,6 +80,7 @@ struct node {
         uint64_t owing; // bits of tenants whose gates closed: the core waits to hear what their pages say
         uint64_t n_events, n_bypasses;
         const struct door *door; // NULL: none
+        struct record_file *record;
 };
 
 // watch.c
