@@ -19,7 +19,8 @@ struct record {
 };
 
 struct record_file {
-        uint64_t magic, n; // n: records ever written; the last RECORD_ROOM of them are there, each at its number's remainder
+        uint64_t magic, n; // n: records ever written; the last RECORD_ROOM of them are there, each at its
+                           // number's remainder
         struct record record[RECORD_ROOM];
 };
 
