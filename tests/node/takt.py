@@ -19,14 +19,14 @@ LANE = 256
 
 
 class Daemon:
-    def __init__(self, folder=None, user=False, env=None, devices=(f"{UUID.hex()}:{40 << 30}",)):
-        """env: the daemon's own environment, in which it finds a GPU by itself; else it is given some."""
+    def __init__(self, folder=None, user=False, env=None, devices=(f"{UUID.hex()}:{40 << 30}",), prefix=()):
+        """env: the daemon's own environment, in which it finds a GPU by itself; else it is given some. prefix: before its command."""
         self.dir = folder or tempfile.mkdtemp(prefix="takt-test-")
         self.env = env
         given = [] if env else [word for device in devices for word in ("--device", device)]
         ready_read, ready_write = os.pipe()
         self.process = subprocess.Popen(
-            [f"{BUILD}/src/node/taktd", "--dir", self.dir, *given, "--ready", str(ready_write),
+            [*prefix, f"{BUILD}/src/node/taktd", "--dir", self.dir, *given, "--ready", str(ready_write),
              *(["--user"] if user else [])], pass_fds=[ready_write], env=env)
         os.close(ready_write)
         self.tenants = []   # a tenant lives as long as its connection
