@@ -26,8 +26,8 @@ int shim_dir_find(const char *name, char *path, size_t size)
         return folder ? 0 : -ENOENT;
 }
 
-// What is at `path` becomes what is at `fresh`, in one go: a program that starts meanwhile finds the old one or
-// the new one, and one that runs keeps what it has mapped.
+// What is at `path` becomes what is at `fresh`, in one go: a program that starts meanwhile finds the old one
+// or the new one, and one that runs keeps what it has mapped.
 static int put(const char *fresh, const char *path, int error)
 {
         if (!error && rename(fresh, path) < 0)

@@ -179,8 +179,8 @@ static int session_make(struct node *node, struct session *s, int fds[TAKT_N_FDS
         return -EMFILE;
 }
 
-// The kernel's own name of the peer holds in every pid namespace (one outside ours has no number here), and for
-// no later process that gets the same number.
+// The kernel's own name of the peer holds in every pid namespace (one outside ours has no number here), and
+// for no later process that gets the same number.
 static int peer_process(int fd, pid_t pid)
 {
         int process;

@@ -1,5 +1,5 @@
-// A tenant that meets one fault each, on the driver as programs find it: tenant FAULT [ARGUMENT]. It says what
-// it did, a line each, and waits for a line before it goes on. Exit 0: all went as it should.
+// A tenant that meets one fault each, on the driver as programs find it: tenant FAULT [ARGUMENT]. It says
+// what it did, a line each, and waits for a line before it goes on. Exit 0: all went as it should.
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -252,10 +252,14 @@ int main(int argc, char **argv)
                 const char *name;
                 void (*run)(void);
                 int begins; // by itself
-        } faults[] = {{"crowd", is_a_crowd, 0},       {"crashes", crashes, 0},
-                      {"hangs", hangs, 0},            {"silent", is_silent, 0},
-                      {"forks-before", forks_before, 1}, {"forks-after", forks_after, 0},
-                      {"execs", execs, 0},            {"spawns", spawns, 0},
+        } faults[] = {{"crowd", is_a_crowd, 0},
+                      {"crashes", crashes, 0},
+                      {"hangs", hangs, 0},
+                      {"silent", is_silent, 0},
+                      {"forks-before", forks_before, 1},
+                      {"forks-after", forks_after, 0},
+                      {"execs", execs, 0},
+                      {"spawns", spawns, 0},
                       {"once", launches_once, 0}};
 
         argument = argc > 2 ? argv[2] : "";

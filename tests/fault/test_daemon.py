@@ -115,7 +115,7 @@ class TwoDaemons(Case):
     def start(self, n):
         """So many at once: the one that is ready, and what the others said."""
         ready, wrote = os.pipe()
-        started = [subprocess.Popen([f"{takt.BUILD}/src/node/taktd", "--dir", self.daemon.dir, "--device", f"{takt.UUID.hex()}:{40 << 30}",
+        started = [subprocess.Popen([f"{takt.BUILD}/src/node/taktd", "--dir", self.daemon.dir, "--device", takt.A_DEVICE,
                                      "--ready", str(wrote)], pass_fds=[wrote], stderr=subprocess.PIPE, text=True) for _ in range(n)]
         os.close(wrote)
         for process in started:

@@ -41,6 +41,8 @@ class Host:
 
 
 class Behind(unittest.TestCase):
+    before_daemon = {}   # more of its environment
+
     def setUp(self):
         self.door = tempfile.mkdtemp(prefix="takt-door-")
         self.addCleanup(shutil.rmtree, self.door)
@@ -49,7 +51,7 @@ class Behind(unittest.TestCase):
         for name in ("libcuda", "libnvidia-ml"):
             shutil.copy(f"{os.path.dirname(SHIM)}/{name}.so.1", f"{self.door}/{name}.so.1")
             os.symlink(f"{os.path.dirname(SIMGPU)}/{name}.so.1", f"{self.door}/{name}-driver.so.1")
-        self.daemon = takt.Daemon(env=dict(os.environ, LD_LIBRARY_PATH=os.path.dirname(SIMGPU), SIMGPU_NAME=self.device))
+        self.daemon = takt.Daemon(env=dict(os.environ, LD_LIBRARY_PATH=os.path.dirname(SIMGPU), SIMGPU_NAME=self.device, **self.before_daemon))
         self.addCleanup(self.daemon.stop)
         self.tenant = self.daemon.tenant("host", **{"class": "fair"}, memory_bytes=QUOTA)
         self.other = self.daemon.tenant("other", **{"class": "fair"})
