@@ -1,5 +1,5 @@
-// Put before a program's libraries: its SCARCE_AT'th allocation fails, and only that. Then the file SCARCE_LOG is
-// there. Without SCARCE_AT none does.
+// Put before a program's libraries: its SCARCE_AT'th allocation fails, and only that. Then the file
+// SCARCE_LOG is there. Without SCARCE_AT none does.
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>

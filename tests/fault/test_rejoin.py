@@ -1,4 +1,6 @@
 """The daemon dies under tenants of many threads at full rate: all rejoin the next one, and the device is shared as before."""
+import os
+import signal
 import unittest
 
 from agent import until
@@ -69,6 +71,19 @@ class Rejoin(Behind):
             self.assertEqual(self.overlaps(begin, end), 0)
             self.assertEqual(len({pid for _, _, pid, _ in self.intervals(begin, end)}), 3)
         self.ends_with_nothing_lost(begin)
+
+    def test_stopped_daemon_is_waited_for_until_it_ends(self):
+        """Whose gate is closed waits: nobody can tell it from one that is slow. Its death frees all."""
+        for crowd in self.crowds:
+            crowd.says("rounds")
+        for end in (signal.SIGCONT, signal.SIGKILL):
+            self.daemon.process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, self.daemon.process.pid, os.WSTOPPED | os.WNOWAIT)
+            for crowd in self.crowds:
+                crowd.goes_on()
+            self.daemon.process.send_signal(end)
+            for crowd in self.crowds:
+                crowd.says("rounds")
 
     def ends_with_nothing_lost(self, begin):
         counts = []
