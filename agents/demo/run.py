@@ -1,5 +1,7 @@
 """Runs the demo: the same arrivals on each agent alone, on all sharing the stock way, and on all under Takt."""
 import argparse
+import ctypes
+import functools
 import json
 import os
 import re
@@ -14,12 +16,20 @@ import time
 from gpu.device import Device
 from . import leases, loads, report
 
+LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
 TICK = os.sysconf("SC_CLK_TCK")
 REFUSED = 75   # takt run: the promise cannot be kept
 
 
 class Failed(Exception):
     """The demo cannot go on; says why."""
+
+
+def end_with(parent):
+    """In a process to be: it is told to end when the demo does, however that ends."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:   # it was faster
+        os._exit(1)
 
 
 class Demo:
@@ -33,6 +43,7 @@ class Demo:
         self.work = tempfile.mkdtemp(prefix="takt-demo-")
         self.devices = [f"takt-demo-{os.getpid()}-{i}" for i in range(len(self.agents))]
         self.running = []
+        self.end_with_us = functools.partial(end_with, os.getpid())
 
     def path(self, *parts):
         return os.path.join(self.build, "src", *parts)
@@ -54,7 +65,7 @@ class Demo:
         with open(said, "w") as err:   # a file: nobody would read a pipe while it runs
             try:
                 process = subprocess.Popen(command, env=self.environment(agent, device), stdout=subprocess.PIPE, stderr=err, text=True,
-                                           start_new_session=True)
+                                           start_new_session=True, preexec_fn=self.end_with_us)
             except OSError as error:
                 raise Failed(f"{command[0]}: {error.strerror}") from error
         self.running.append(process)
@@ -84,7 +95,7 @@ class Demo:
         return subprocess.Popen(
             [self.path("cli", "takt"), "load", "--url", f"http://127.0.0.1:{port}", "--rate", str(agent.rate), "--duration",
              f"{seconds}s", "--seed", str(seed), "--prompt", agent.prompt, "--output", agent.output, "--json", "--out", out],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=self.end_with_us)
 
     def tool(self, device, *arguments):
         return subprocess.run([self.path("simgpu", "simgpu"), *arguments], env=dict(os.environ, SIMGPU_NAME=device), capture_output=True,

@@ -95,13 +95,16 @@ static void tell_pages(struct node *node, uint32_t i, int answer)
         if (sum.busy && t->busy && !sum.steps && !sum.busy_ns)
                 sum.busy_since_ns = t->busy_since_ns;
         t->untold_ns += sum.busy_ns;
-        if (sum.steps || (t->busy && !sum.busy) || (answer && !sum.busy)) {
+        t->untold_steps += sum.steps;
+        // Behind a closed gate, idle means that the device is free: not while another process is still busy.
+        if ((t->untold_steps && (t->holds || !sum.busy)) || (t->busy && !sum.busy) || (answer && !sum.busy)) {
                 event.kind = CORE_EVENT_IDLE;
                 event.at_ns = sum.busy ? sum.busy_since_ns : sum.idle_since_ns;
                 event.busy_ns = t->untold_ns;
-                event.steps = sum.steps;
+                event.steps = t->untold_steps;
                 t->busy = 0;
                 t->untold_ns = 0;
+                t->untold_steps = 0;
                 tell_one(node, event, NULL);
         }
         if (sum.busy && (!t->busy || answer || sum.busy_since_ns != t->busy_since_ns)) {

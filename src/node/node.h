@@ -48,6 +48,7 @@ struct tenant {
         uint8_t busy, wants;
         uint64_t busy_since_ns;
         uint64_t untold_ns; // GPU time of finished bursts that the core has not heard of
+        uint32_t untold_steps;
         uint64_t want_since_ns;
         struct takt_histogram waits;
         struct usage usage;
