@@ -38,7 +38,7 @@ class Rejoin(Behind):
         self.daemon.__init__(folder=self.daemon.dir, env=self.daemon.env)
         for i, name in enumerate(NAMES):
             self.daemon.tenant(name, **{"class": "fair"}, reclaim=i)
-        until(self, self.processes, [1, 1, 1])
+        until(self, self.processes, [1, 1, 1], never_s=60)   # a try that took long, for want of a core, makes the next one late
         self.all_go_on()   # what was submitted to nobody is done
         return gone
 
