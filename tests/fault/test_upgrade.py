@@ -59,7 +59,7 @@ class Upgrade(unittest.TestCase):
         self.assertEqual(self.daemon.process.wait(20), 0)
         self.start_daemon()
         new = self.run_crowd()   # of the same seat, and so of the same folder
-        until(self, lambda: [(t["tenant"], t["processes"]) for t in self.daemon.status()["tenants"]], [(0, 2)])
+        until(self, lambda: [(t["tenant"], t["processes"]) for t in self.daemon.status()["tenants"]], [(0, 2)], never_s=60)
         for _ in range(3):
             self.goes_on(old)
             self.goes_on(new)
