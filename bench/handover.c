@@ -1,7 +1,9 @@
 // From wanting the device to having it, through the daemon, while its holder is idle; against the two
 // wake-ups that it cannot do without (eventfd to a process in epoll, futex back), taken in turns in the same
-// run.
+// run. Where there are two CPUs, who asks is on one and who answers on the other, in both: else the ratio
+// says which of the servers the kernel put nearer.
 #include <linux/futex.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -25,6 +27,16 @@ static struct shared {
 
 static int request; // eventfd to the bare server
 static int turn[2][2];
+
+static void keep_on(pid_t pid, int cpu)
+{
+        cpu_set_t set;
+
+        CPU_ZERO(&set);
+        CPU_SET((size_t)cpu, &set);
+        if (sysconf(_SC_NPROCESSORS_ONLN) > 1)
+                sched_setaffinity(pid, sizeof set, &set);
+}
 
 // What a daemon that did nothing at all would do.
 static void serve(void)
@@ -117,11 +129,16 @@ int main(int argc, char **argv)
         request = eventfd(0, 0);
         if (shared == MAP_FAILED || pipe(turn[0]) < 0 || pipe(turn[1]) < 0 || (daemon = agent_daemon()) < 0)
                 return fprintf(stderr, "bench handover: no daemon\n"), 69;
-        if ((server = fork()) == 0)
+        keep_on(daemon, 1);
+        if ((server = fork()) == 0) {
+                keep_on(0, 1);
                 serve();
+        }
         for (int i = 0; i < 2; i++)
-                if ((agents[i] = fork()) == 0)
+                if ((agents[i] = fork()) == 0) {
+                        keep_on(0, 0);
                         agent(i);
+                }
         if (write(turn[0][1], &byte, 1) != 1)
                 return 1;
         while (!shared->bare[2 * ROUNDS - 1])

@@ -1,6 +1,9 @@
 """What the demo asks of whatever its agents run in, and what the processes there used."""
+import ctypes
 import os
+import signal
 
+LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
 TICK = os.sysconf("SC_CLK_TCK")
 TAKT = "takt"   # how an agent is started: under Takt; else after a prefix of words, which may be none
 
@@ -14,7 +17,7 @@ class Refused(Exception):
 
 
 class Place:
-    """Where agents run."""
+    """Where agents run. takt_dir: the folder of its daemon."""
 
     def __init__(self, setting):
         self.s = setting
@@ -39,6 +42,17 @@ class Server:
 
     def cpu(self):
         return sum(cpu_of(pid) for pid in self.pids())
+
+
+def ends_with_us():
+    """What a process to be does: it will be told to end when the demo does, however that ends."""
+    parent = os.getpid()
+
+    def end_with():
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:   # it was faster
+            os._exit(1)
+    return end_with
 
 
 def command(setting, *more):

@@ -20,6 +20,8 @@ def annotations_of(agent):
 
 
 class Pods(Place):
+    takt_dir = node.TAKT_DIR
+
     def __init__(self, setting):
         super().__init__(setting)
         self.agents = setting.agents

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 
-from .place import TAKT, Failed, Place, Refused, Server, command, cpu_of, profile, tree
+from .place import TAKT, Failed, Place, Refused, Server, command, cpu_of, ends_with_us, profile, tree
 
 REFUSED = 75   # takt run: the promise cannot be kept
 
@@ -32,7 +32,7 @@ class Processes(Place):
         with open(said, "w") as err:   # a file: nobody would read a pipe while it runs
             try:
                 process = subprocess.Popen(words, env=self.environment(agent, device), stdout=subprocess.PIPE, stderr=err, text=True,
-                                           start_new_session=True)
+                                           start_new_session=True, preexec_fn=ends_with_us())
             except OSError as error:
                 raise Failed(f"{words[0]}: {error.strerror}") from error
         self.running.append(process)

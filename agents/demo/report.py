@@ -37,8 +37,8 @@ def row(agent, run, alone):
             "breaks": sum(x > agent.objective_ms for x in v) + failed, "failed": failed}
 
 
-def spans_of_waiting(run):
-    """When requests of two agents or more were open: somebody waits whenever the device is not busy then."""
+def spans_of_two(run):
+    """When requests of two agents or more were open, whatever their hosts were doing."""
     marks = []
     for agent in run["agents"].values():
         own = []
@@ -85,18 +85,21 @@ def merged(intervals):
 
 
 def device(run, own_devices):
-    answer = {"run": run["name"], "busy": None, "busy_while_two_want": None, "switches_per_s": None,
+    answer = {"run": run["name"], "busy": None, "busy_while_two_want": None, "busy_while_one_waits": None, "switches_per_s": None,
               "agents_cpu_s": sum(a["cpu"] for a in run["agents"].values()), "takt_cpu_s": run["takt_cpu"]}
     if run["log"] is None:
         return answer
     span = run["end"] - run["begin"]
-    spans = spans_of_waiting(run)
+    spans = spans_of_two(run)
     waited = sum(b - a for a, b in spans)
     ran = [(a, b) for a, b, _, kind in run["log"] if kind == "run"]
     answer["busy"] = sum(b - a for a, b in (merged(ran) if own_devices == 1 else ran)) / span / own_devices
     answer["switches_per_s"] = sum(kind == "switch" for *_, kind in run["log"]) / (span / 1e9)
+    on_device = merged((a, b) for a, b, _, _ in run["log"])
     if waited and own_devices == 1:
-        answer["busy_while_two_want"] = overlap(spans, merged((a, b) for a, b, _, _ in run["log"])) / waited
+        answer["busy_while_two_want"] = overlap(spans, on_device) / waited
+    if run.get("waited"):   # at a gate: without one nobody knows
+        answer["busy_while_one_waits"] = overlap(run["waited"], on_device) / sum(b - a for a, b in run["waited"])
     return answer
 
 
@@ -112,7 +115,8 @@ AGENT_COLUMNS = (
     ("GPU", 7, lambda r: known(r["gpu_share"], ".1%")), ("SLA breaks", 13, lambda r: f"{r['breaks']} of {r['n']}"))
 DEVICE_COLUMNS = (
     ("run", -8, lambda d: d["run"]), ("device busy", 12, lambda d: known(d["busy"], ".1%")),
-    ("while two want", 16, lambda d: known(d["busy_while_two_want"], ".1%")), ("switches/s", 12, lambda d: known(d["switches_per_s"], ".1f")),
+    ("while two want", 16, lambda d: known(d["busy_while_two_want"], ".1%")),
+    ("while one waits", 17, lambda d: known(d["busy_while_one_waits"], ".1%")), ("switches/s", 12, lambda d: known(d["switches_per_s"], ".1f")),
     ("CPU s: agents", 15, lambda d: f"{d['agents_cpu_s']:.2f}"), ("Takt", 7, lambda d: f"{d['takt_cpu_s']:.2f}"))
 
 

@@ -11,8 +11,8 @@ import tempfile
 import time
 
 from gpu.device import Device
-from . import loads, report
-from .place import TAKT, Failed, Refused
+from . import leases, loads, report
+from .place import TAKT, Failed, Refused, ends_with_us
 from .pods import Pods
 from .processes import Processes
 
@@ -34,7 +34,7 @@ class Demo:
         return subprocess.Popen(
             [os.path.join(self.build, "src/cli/takt"), "load", "--url", server.url, "--rate", str(agent.rate), "--duration",
              f"{seconds}s", "--seed", str(seed), "--prompt", agent.prompt, "--output", agent.output, "--json", "--out", out],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=ends_with_us())
 
     def tool(self, device, *arguments):
         return subprocess.run([os.path.join(self.build, "src/simgpu/simgpu"), *arguments], env=dict(os.environ, SIMGPU_NAME=device),
@@ -98,6 +98,7 @@ class Demo:
             result["agents"][server.agent.name]["cpu"] = server.cpu() - cpu[server]
             pids.update({pid: server.agent.name for pid in server.pids()})
         result["log"] = self.device_log(devices, pids, begin, end)
+        result["waited"] = leases.waited(os.path.join(self.place.takt_dir, "leases"), begin, end)
         return result
 
     def watch(self, name, drivers, begin):
@@ -173,12 +174,12 @@ def arguments(words=None, gpu_of=Device):
     parser.add_argument("--cache", required=True, help=argparse.SUPPRESS)
     o = parser.parse_args(words)
     o.seconds = o.minutes * 60
+    if o.kubernetes and (o.real or o.also):
+        parser.error(f"--kubernetes and {'--real' if o.real else '--also'} do not go together")
     if o.real and (o.simulated or not o.model):
         parser.error("--real and --simulated are one or the other" if o.simulated else "--real needs --model FILE: which model to run")
     if o.model and not os.access(o.model, os.R_OK):
         parser.error(f"--model {o.model}: no such file")
-    if o.kubernetes and (o.real or o.also):
-        parser.error(f"--kubernetes and {'--real' if o.real else '--also'} do not go together")
     if len({name for name, _ in o.also}) < len(o.also):
         parser.error("--also: two runs of one name")
     try:

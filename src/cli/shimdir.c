@@ -26,35 +26,48 @@ int shim_dir_find(const char *name, char *path, size_t size)
         return folder ? 0 : -ENOENT;
 }
 
+// What is at `path` becomes what is at `fresh`, in one go: a program that starts meanwhile finds the old one
+// or the new one, and one that runs keeps what it has mapped.
+static int put(const char *fresh, const char *path, int error)
+{
+        if (!error && rename(fresh, path) < 0)
+                error = -errno;
+        if (error)
+                unlink(fresh);
+        return error;
+}
+
 static int link_at(const char *dir, const char *name, const char *to)
 {
-        char path[PATH_MAX], whole[PATH_MAX];
+        char path[PATH_MAX], fresh[PATH_MAX + 8], whole[PATH_MAX];
 
         if (!realpath(to, whole))
                 return -errno;
         snprintf(path, sizeof path, "%s/%s", dir, name);
-        unlink(path);
-        return symlink(whole, path) < 0 ? -errno : 0;
+        snprintf(fresh, sizeof fresh, "%s.new", path);
+        unlink(fresh);
+        return put(fresh, path, symlink(whole, fresh) < 0 ? -errno : 0);
 }
 
 // A copy, not a link: the loader knows a library by its inode, and the shim finds its driver by the folder it
 // lies in.
 static int copy_to(const char *dir, const char *name, const char *from)
 {
-        char path[PATH_MAX], bytes[65536];
+        char path[PATH_MAX], fresh[PATH_MAX + 8], bytes[65536];
         FILE *in = fopen(from, "rb"), *out;
         size_t n;
         int ok = in != NULL;
 
         snprintf(path, sizeof path, "%s/%s", dir, name);
-        unlink(path);
-        out = ok ? fopen(path, "wb") : NULL;
+        snprintf(fresh, sizeof fresh, "%s.new", path);
+        unlink(fresh);
+        out = ok ? fopen(fresh, "wb") : NULL;
         while (out && (n = fread(bytes, 1, sizeof bytes, in)) > 0)
                 ok &= fwrite(bytes, 1, n, out) == n;
         ok &= out && fclose(out) == 0;
         if (in)
                 fclose(in);
-        return ok ? 0 : -ENOENT;
+        return put(fresh, path, ok ? 0 : -ENOENT);
 }
 
 // One library of ours in the driver's place, and beside it a link to the driver's own.

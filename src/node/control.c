@@ -16,12 +16,11 @@ static void answer(const struct stream *stream, json_t *object)
         size_t size = text ? strlen(text) : 0;
 
         json_decref(object);
-        if (!text)
-                return;
-        text[size] = '\n'; // in place of the end: what is sent is counted
+        if (text)
+                text[size] = '\n'; // in place of the end: what is sent is counted
         // Nothing here waits: whose buffer an answer does not fit is cut off, as half of one is worse than
-        // none.
-        if (send(stream->watch.fd, text, size + 1, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)size + 1)
+        // none; so is who would wait for one that there is no memory for.
+        if (!text || send(stream->watch.fd, text, size + 1, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)size + 1)
                 shutdown(stream->watch.fd, SHUT_RDWR);
         free(text);
 }

@@ -15,9 +15,12 @@ static int is_session_of(const struct session *s, uint32_t tenant)
         return s->used && s->client && s->tenant == tenant;
 }
 
+// Places are given from the first on, so that the search ends early with the last of the tenant's.
 #define FOR_EACH_SESSION(node, s, t)                                                                         \
-        for (struct session *s = (node)->session; s < (node)->session + NODE_SESSIONS_MAX; s++)              \
-                if (is_session_of(s, t))
+        for (uint32_t left = (node)->tenant[t].n_sessions; left; left = 0)                                   \
+                for (struct session *s = (node)->session; left && s < (node)->session + NODE_SESSIONS_MAX;   \
+                     s++)                                                                                    \
+                        if (is_session_of(s, t) && left--)
 
 // Writes what the tenant's gate is into one session's page, and wakes who waits there.
 static void show(struct node *node, struct session *s)
@@ -92,13 +95,16 @@ static void tell_pages(struct node *node, uint32_t i, int answer)
         if (sum.busy && t->busy && !sum.steps && !sum.busy_ns)
                 sum.busy_since_ns = t->busy_since_ns;
         t->untold_ns += sum.busy_ns;
-        if (sum.steps || (t->busy && !sum.busy) || (answer && !sum.busy)) {
+        t->untold_steps += sum.steps;
+        // Behind a closed gate, idle means that the device is free: not while another process is still busy.
+        if ((t->untold_steps && (t->holds || !sum.busy)) || (t->busy && !sum.busy) || (answer && !sum.busy)) {
                 event.kind = CORE_EVENT_IDLE;
                 event.at_ns = sum.busy ? sum.busy_since_ns : sum.idle_since_ns;
                 event.busy_ns = t->untold_ns;
-                event.steps = sum.steps;
+                event.steps = t->untold_steps;
                 t->busy = 0;
                 t->untold_ns = 0;
+                t->untold_steps = 0;
                 tell_one(node, event, NULL);
         }
         if (sum.busy && (!t->busy || answer || sum.busy_since_ns != t->busy_since_ns)) {
@@ -118,14 +124,18 @@ static void tell_pages(struct node *node, uint32_t i, int answer)
                         t->want_since_ns = now;
                 event = (struct core_event){
                         .kind = sum.want ? CORE_EVENT_WANT : CORE_EVENT_UNWANT, .seat = i, .now_ns = now};
+                record_add(node->record, sum.want ? RECORD_WANT : RECORD_UNWANT, i, t->device, now);
                 tell_one(node, event, NULL);
         }
 }
 
 static void close_gate(struct node *node, uint32_t tenant)
 {
-        node->tenant[tenant].holds = node->tenant[tenant].watched = 0;
+        struct tenant *t = &node->tenant[tenant];
+
+        t->holds = t->watched = 0;
         show_all(node, tenant);
+        record_add(node->record, RECORD_CLOSE, tenant, t->device, takt_clock_now());
         // Orders our store before our look at the pages, in every thread that runs now: the launch path has
         // no fence.
         syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0);
@@ -147,11 +157,14 @@ static void nudge(struct node *node, uint32_t tenant)
 static void apply(struct node *node, const struct core_effect *effect, struct core_refusal *ret_refusal)
 {
         struct tenant *t = &node->tenant[effect->seat];
+        uint64_t now;
 
         switch (effect->kind) {
         case CORE_EFFECT_OPEN:
+                now = takt_clock_now();
+                record_add(node->record, RECORD_OPEN, effect->seat, t->device, now);
                 if (t->wants)
-                        takt_histogram_add(&t->waits, takt_time_since(takt_clock_now(), t->want_since_ns));
+                        takt_histogram_add(&t->waits, takt_time_since(now, t->want_since_ns));
                 t->holds = 1;
                 t->wants = 0;
                 t->free_mode = effect->free;
@@ -180,20 +193,6 @@ static void apply(struct node *node, const struct core_effect *effect, struct co
         }
 }
 
-static void arm(struct node *node, uint64_t when_ns)
-{
-        struct itimerspec spec = {0};
-
-        if (when_ns == node->timer_ns)
-                return;
-        node->timer_ns = when_ns;
-        if (when_ns != TAKT_NEVER) {
-                spec.it_value.tv_sec = (time_t)(when_ns / TAKT_S);
-                spec.it_value.tv_nsec = (long)(when_ns % TAKT_S) + 1;
-        }
-        timerfd_settime(node->timer.fd, TFD_TIMER_ABSTIME, &spec, NULL);
-}
-
 // What a closed gate's pages say is told once all effects of the step are done. Telling may close another
 // gate: that one's turn comes in the same loop, not inside it.
 static void answer(struct node *node)
@@ -216,8 +215,7 @@ static void tell_one(struct node *node, struct core_event event, struct core_ref
 
         node->n_events++;
         core_step(node->core, &event, &effects);
-        node->timer_ns = effects.timer_ns == node->timer_ns ? node->timer_ns : 0;
-        arm(node, effects.timer_ns);
+        node->due_ns = effects.timer_ns;
         for (uint32_t i = 0; i < effects.n; i++)
                 apply(node, &effects.effect[i], ret_refusal);
         answer(node);
@@ -260,4 +258,18 @@ void grant_timer(struct node *node, struct watch *watch, uint32_t events)
                 return;
         node->timer_ns = TAKT_NEVER;
         grant_tell(node, (struct core_event){.kind = CORE_EVENT_TIMER}, NULL);
+}
+
+void grant_arm(struct node *node)
+{
+        struct itimerspec spec = {0};
+
+        if (node->due_ns == node->timer_ns)
+                return;
+        node->timer_ns = node->due_ns;
+        if (node->due_ns != TAKT_NEVER) {
+                spec.it_value.tv_sec = (time_t)(node->due_ns / TAKT_S);
+                spec.it_value.tv_nsec = (long)(node->due_ns % TAKT_S) + 1;
+        }
+        timerfd_settime(node->timer.fd, TFD_TIMER_ABSTIME, &spec, NULL);
 }

@@ -74,21 +74,33 @@ static void all_descriptors(void)
         }
 }
 
-static int start(void)
+static int start_core(void)
 {
         struct core_device_config config[CORE_DEVICES_MAX];
-        char path[128];
-        sigset_t signals;
-        int fd;
+        void *storage;
 
         for (uint32_t d = 0; d < node.n_devices; d++)
                 config[d] = (struct core_device_config){node.device[d].memory_bytes, NODE_SWITCH_NS,
                                                         NODE_BOUND_NS, NODE_WATCHDOG_NS, NODE_SLICE_NS};
         node.started_ns = takt_clock_now();
-        node.timer_ns = TAKT_NEVER;
-        if (node.n_devices)
-                node.core = core_init(aligned_alloc(64, (core_size() + 63) / 64 * 64), node.n_devices, config,
-                                      node.started_ns);
+        node.timer_ns = node.due_ns = TAKT_NEVER;
+        if (!node.n_devices)
+                return 0;
+        storage = aligned_alloc(64, (core_size() + 63) / 64 * 64);
+        if (!storage)
+                return -ENOMEM;
+        node.core = core_init(storage, node.n_devices, config, node.started_ns);
+        return 0;
+}
+
+static int start(void)
+{
+        char path[128];
+        sigset_t signals;
+        int fd, error = start_core();
+
+        if (error < 0)
+                return error;
         node.epoll = epoll_create1(EPOLL_CLOEXEC);
         node.spare = open("/", O_PATH | O_CLOEXEC);
         all_descriptors();
@@ -101,6 +113,7 @@ static int start(void)
         watch_add(&node, &node.timer, timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), 0,
                   grant_timer);
         sample_start(&node);
+        node.record = record_open(node.dir);
         snprintf(path, sizeof path, "%s/control", node.dir);
         fd = listen_at(path, SOCK_STREAM, getuid());
         if (fd < 0)
@@ -115,8 +128,10 @@ static void loop(void)
         struct epoll_event events[32];
 
         while (!node.quit) {
-                int n = epoll_wait(node.epoll, events, 32, -1);
+                int n;
 
+                grant_arm(&node);
+                n = epoll_wait(node.epoll, events, 32, -1);
                 for (int i = 0; i < n; i++) {
                         struct watch *watch = events[i].data.ptr;
 
@@ -138,6 +153,7 @@ static void end(void)
                 tenant_drop(&node, i);
         snprintf(path, sizeof path, "%s/control", node.dir);
         unlink(path);
+        record_close(node.dir);
         free(node.core);
 }
 

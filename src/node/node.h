@@ -7,6 +7,7 @@
 #include "core/core.h"
 #include "node/door.h"
 #include "node/limits.h"
+#include "node/record.h"
 #include "node/usage.h"
 #include "wire/page.h"
 
@@ -47,6 +48,7 @@ struct tenant {
         uint8_t busy, wants;
         uint64_t busy_since_ns;
         uint64_t untold_ns; // GPU time of finished bursts that the core has not heard of
+        uint32_t untold_steps;
         uint64_t want_since_ns;
         struct takt_histogram waits;
         struct usage usage;
@@ -67,7 +69,7 @@ struct stream {
 struct node {
         int epoll, spare;
         struct watch timer, control, stop, sample;
-        uint64_t started_ns, timer_ns;
+        uint64_t started_ns, due_ns, timer_ns; // when the core wants to be asked; what the timer is set to
         char dir[80];
         uint8_t user_mode, quit, sampling, answering;
         struct core *core;
@@ -79,6 +81,7 @@ struct node {
         uint64_t owing; // bits of tenants whose gates closed: the core waits to hear what their pages say
         uint64_t n_events, n_bypasses;
         const struct door *door; // NULL: none
+        struct record_file *record;
 };
 
 // watch.c
@@ -107,6 +110,7 @@ void grant_tell(struct node *node, struct core_event event, struct core_refusal 
 void grant_read(struct node *node, uint32_t session);
 void grant_look(struct node *node); // at all pages: what nobody was told yet
 void grant_timer(struct node *node, struct watch *watch, uint32_t events);
+void grant_arm(struct node *node); // sets the timer to what the core wants: once a turn, after its gates
 void grant_show(struct node *node, uint32_t session);
 
 // sample.c: what sessions used, for their tenants' accounts. `wake`: a session has begun.

@@ -17,6 +17,9 @@
 #ifndef F_SEAL_FUTURE_WRITE
 #define F_SEAL_FUTURE_WRITE 0x0010
 #endif
+#ifndef SO_PEERPIDFD // Linux 6.5
+#define SO_PEERPIDFD 77
+#endif
 
 // A page in a file of its own. Sealed: nobody can shrink it under us, and a read-only one nobody can map for
 // writing after us.
@@ -176,6 +179,18 @@ static int session_make(struct node *node, struct session *s, int fds[TAKT_N_FDS
         return -EMFILE;
 }
 
+// The kernel's own name of the peer holds in every pid namespace (one outside ours has no number here), and
+// for no later process that gets the same number.
+static int peer_process(int fd, pid_t pid)
+{
+        int process;
+        socklen_t size = sizeof process;
+
+        if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &process, &size) == 0)
+                return process;
+        return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
 static int session_open(struct node *node, struct session *s, int fd, const struct takt_frame_join *join,
                         pid_t pid)
 {
@@ -192,7 +207,7 @@ static int session_open(struct node *node, struct session *s, int fd, const stru
         close(fds[TAKT_FD_CLIENT_PAGE]);
         close(fds[TAKT_FD_WAKE]);
         watch_add_news(node, &s->kick, fds[TAKT_FD_KICK], index, kicked);
-        process = (int)syscall(SYS_pidfd_open, pid, 0);
+        process = peer_process(fd, pid);
         if (process >= 0)
                 watch_add(node, &s->process, process, index, ended);
         return error;

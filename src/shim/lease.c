@@ -16,8 +16,9 @@
 #include "base/time.h"
 #include "wire/frame.h"
 
-#define AWAY_FD 512       // most programs have fewer of their own
-#define PATIENCE_RATIO 16 // a daemon that does not answer costs the host at most this part of its time
+#define AWAY_FD 512         // most programs have fewer of their own
+#define FRAME_SIZE_MAX 4096 // of a later minor version
+#define PATIENCE_RATIO 16   // a daemon that does not answer costs the host at most this part of its time
 
 struct lease lease = {.socket = -1, .kick = -1, .wake = -1};
 
@@ -25,14 +26,18 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static uint64_t next_try_ns;
 static struct stat kick_then, socket_then, wake_then; // what our descriptors were when we got them
 
+// What is asked of us while there is no daemon holds from the first submission, joined or not.
 int lease_wanted(void)
 {
         static _Atomic int wanted = -1;
-        int known = atomic_load_explicit(&wanted, memory_order_relaxed);
+        int known = atomic_load_explicit(&wanted, memory_order_acquire);
 
         if (known < 0) {
+                const char *on_loss = getenv("TAKT_ON_LOSS");
+
                 known = getenv("TAKT_SOCKET") != NULL;
-                atomic_store_explicit(&wanted, known, memory_order_relaxed);
+                atomic_store(&lease.refuse_on_loss, on_loss && !strcmp(on_loss, "refuse"));
+                atomic_store_explicit(&wanted, known, memory_order_release);
         }
         return known;
 }
@@ -57,25 +62,40 @@ static int connect_to(const char *path)
         return fd;
 }
 
-// Receives WELCOME and its descriptors. A refusal is -EACCES.
-static int receive(int fd, union takt_frame *frame, int fds[TAKT_N_FDS])
+// What came with the frame; returns how many, at most TAKT_N_FDS.
+static int take_fds(struct msghdr *message, int fds[TAKT_N_FDS])
 {
-        char control[CMSG_SPACE(TAKT_N_FDS * sizeof(int))];
-        union takt_frame raw;
-        struct iovec data = {&raw, sizeof raw};
-        struct msghdr message = {
-                .msg_iov = &data, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
-        ssize_t n = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
-        struct cmsghdr *head = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+        struct cmsghdr *head = CMSG_FIRSTHDR(message);
+        size_t size = head && head->cmsg_type == SCM_RIGHTS ? head->cmsg_len - CMSG_LEN(0) : 0;
 
-        if (n <= 0 || takt_frame_parse(&raw, (size_t)n, frame) < 0)
+        if (size)
+                memcpy(fds, CMSG_DATA(head), size);
+        return (int)(size / sizeof(int));
+}
+
+static int check(const void *raw, ssize_t n, union takt_frame *frame, int n_fds)
+{
+        if (n <= 0 || takt_frame_parse(raw, (size_t)n, frame) < 0)
                 return -EBADMSG;
         if (frame->head.type != TAKT_FRAME_WELCOME)
                 return -EACCES;
-        if (!head || head->cmsg_len != CMSG_LEN(TAKT_N_FDS * sizeof(int)))
-                return -EBADMSG;
-        memcpy(fds, CMSG_DATA(head), TAKT_N_FDS * sizeof(int));
-        return 0;
+        return n_fds == TAKT_N_FDS ? 0 : -EBADMSG;
+}
+
+// Receives WELCOME and its descriptors, or keeps none. A refusal is -EACCES.
+static int receive(int fd, union takt_frame *frame, int fds[TAKT_N_FDS])
+{
+        _Alignas(struct cmsghdr) char control[CMSG_SPACE(TAKT_N_FDS * sizeof(int))];
+        char raw[FRAME_SIZE_MAX];
+        struct iovec data = {raw, sizeof raw};
+        struct msghdr message = {
+                .msg_iov = &data, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+        ssize_t n = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+        int n_fds = n > 0 ? take_fds(&message, fds) : 0, error = check(raw, n, frame, n_fds);
+
+        while (error && n_fds > 0)
+                close(fds[--n_fds]);
+        return error;
 }
 
 static void *map(int fd, int protection)
@@ -118,7 +138,6 @@ static int take_session(int fd, const union takt_frame *frame, const int fds[TAK
         const struct takt_page_daemon *daemon = map(fds[TAKT_FD_DAEMON_PAGE], PROT_READ);
         struct takt_page_client *client = map(fds[TAKT_FD_CLIENT_PAGE], PROT_READ | PROT_WRITE);
         struct takt_page_tenant *tenant = map(fds[TAKT_FD_TENANT_PAGE], PROT_READ | PROT_WRITE);
-        const char *on_loss = getenv("TAKT_ON_LOSS");
 
         lease.kick = put_away(fds[TAKT_FD_KICK]);
         lease.wake = put_away(fds[TAKT_FD_WAKE]);
@@ -126,7 +145,6 @@ static int take_session(int fd, const union takt_frame *frame, const int fds[TAK
         fstat(lease.kick, &kick_then);
         fstat(lease.socket, &socket_then);
         fstat(lease.wake, &wake_then);
-        lease.refuse_on_loss = on_loss && !strcmp(on_loss, "refuse");
         memcpy(lease.lane_of, frame->welcome.lane, sizeof lease.lane_of);
         if (!daemon || !client || !tenant || daemon->magic != TAKT_PAGE_DAEMON_MAGIC) {
                 unmap(daemon), unmap(client), unmap(tenant);
@@ -270,7 +288,9 @@ int lease_wait(unsigned lane)
         atomic_fetch_add(want, 1);
         lease_kick();
         while (TAKT_GATE_STATE(word = atomic_load(&page->lane[lane].gate)) == TAKT_GATE_CLOSED) {
-                syscall(SYS_futex, &page->lane[lane].gate, FUTEX_WAIT, word, &patience, NULL, 0);
+                if (syscall(SYS_futex, &page->lane[lane].gate, FUTEX_WAIT, word, &patience, NULL, 0) == 0 ||
+                    errno != ETIMEDOUT)
+                        continue;
                 lease_look();
                 if ((gone = atomic_load(&lease.daemon) != page))
                         break;

@@ -10,8 +10,8 @@ struct lease {
         struct takt_page_tenant *tenant;
         _Atomic int socket, kick, wake;  // -1: none
         int8_t lane_of[TAKT_PAGE_LANES]; // CUDA ordinal to lane; -1: not Takt's
-        int refuse_on_loss;
-        _Atomic uint64_t checked_ns; // when the socket was last looked at
+        _Atomic int refuse_on_loss;      // TAKT_ON_LOSS
+        _Atomic uint64_t checked_ns;     // when the socket was last looked at
 };
 
 extern struct lease lease;

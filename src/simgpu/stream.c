@@ -145,18 +145,25 @@ int work_is_done(struct context *context, const uint64_t position_ns[SIM_LANES_M
 
 int context_wait(struct context *context)
 {
-        return work_wait(context, context->position_ns, 0);
+        uint64_t position[SIM_LANES_MAX];
+
+        sim_segment_lock(sim); // other threads submit meanwhile
+        memcpy(position, context->position_ns, sizeof position);
+        sim_segment_unlock(sim);
+        return work_wait(context, position, 0);
 }
 
 // The legacy stream waits for all blocking streams; here, for everything.
 void stream_positions(const struct stream *stream, uint64_t ret_position_ns[SIM_LANES_MAX])
 {
+        sim_segment_lock(sim);
         if (stream == &stream->context->legacy) {
                 memcpy(ret_position_ns, stream->context->position_ns, sizeof stream->context->position_ns);
-                return;
+        } else {
+                memset(ret_position_ns, 0, SIM_LANES_MAX * sizeof *ret_position_ns);
+                ret_position_ns[stream->lane] = stream->position_ns;
         }
-        memset(ret_position_ns, 0, SIM_LANES_MAX * sizeof *ret_position_ns);
-        ret_position_ns[stream->lane] = stream->position_ns;
+        sim_segment_unlock(sim);
 }
 
 int stream_wait(struct stream *stream)

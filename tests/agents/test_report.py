@@ -7,7 +7,7 @@ import tempfile
 import types
 import unittest
 
-from demo import loads, report
+from demo import loads, place, pods, processes, report
 from demo import run as runner
 
 MS = 1_000_000
@@ -51,7 +51,7 @@ class Figures(unittest.TestCase):
     def test_where_nobody_knows_nothing_is_said(self):
         run = measured("stock", [answer(0, 1, 2)], [], log=None)
         self.assertIsNone(report.row(A, run, run)["gpu_share"])
-        self.assertEqual(report.device(run, 1), {"run": "stock", "busy": None, "busy_while_two_want": None, "switches_per_s": None,
+        self.assertEqual(report.device(run, 1), {"run": "stock", "busy": None, "busy_while_two_want": None, "busy_while_one_waits": None, "switches_per_s": None,
                                                  "agents_cpu_s": 1.75, "takt_cpu_s": .1})
         takt = measured("takt", [answer(0, 1, 2)], [], log=None, held={"router": .4})
         self.assertEqual((report.row(A, takt, run)["gpu_share"], report.row(B, takt, run)["gpu_share"]), (.4, None))
@@ -60,9 +60,12 @@ class Figures(unittest.TestCase):
         # Both wait from 100 to 300 and from 500 to 600: 300 ms, in which the device does 150 + 100.
         run = measured("takt", [answer(100, 0, 300), answer(200, 0, 250), answer(500, 0, 700)], [answer(0, 0, 400), answer(450, 0, 600)],
                        [(100, 200, "chat", "run"), (200, 250, "", "switch"), (500, 600, "router", "run"), (800, 900, "router", "run")])
-        self.assertEqual(report.spans_of_waiting(run), [(100 * MS, 300 * MS), (500 * MS, 600 * MS)])
-        self.assertEqual(report.device(run, 1), {"run": "takt", "busy": .3, "busy_while_two_want": 250 / 300, "switches_per_s": 1,
+        self.assertEqual(report.spans_of_two(run), [(100 * MS, 300 * MS), (500 * MS, 600 * MS)])
+        self.assertEqual(report.device(run, 1), {"run": "takt", "busy": .3, "busy_while_two_want": 250 / 300, "busy_while_one_waits": None,
+                                                 "switches_per_s": 1,
                                                  "agents_cpu_s": 1.75, "takt_cpu_s": .1})
+        run["waited"] = [(180 * MS, 260 * MS)]   # the record of the gates knows more
+        self.assertEqual(report.device(run, 1)["busy_while_one_waits"], 70 / 80)
         alone = report.device(run, 2)   # each had its own
         self.assertEqual((alone["busy"], alone["busy_while_two_want"]), (.15, None))
 
@@ -81,11 +84,11 @@ class Figures(unittest.TestCase):
     def test_third_that_comes_does_not_begin_a_wait_of_its_own(self):
         run = measured("takt", [answer(0, 0, 100)], [answer(10, 0, 90)])
         run["agents"]["third"] = {"answers": [answer(20, 0, 80)]}
-        self.assertEqual(report.spans_of_waiting(run), [(10 * MS, 90 * MS)])
+        self.assertEqual(report.spans_of_two(run), [(10 * MS, 90 * MS)])
 
     def test_one_that_begins_as_another_ends_does_not_wait_for_it(self):
         run = measured("takt", [answer(0, 0, 100)], [answer(100, 0, 200)])
-        self.assertEqual(report.spans_of_waiting(run), [])
+        self.assertEqual(report.spans_of_two(run), [])
 
 
 class Elements(html.parser.HTMLParser):
@@ -244,7 +247,8 @@ class Flags(unittest.TestCase):
         for words, said in ((["--also", "mps"], "NAME='PREFIX'"), (["--also", "takt=x"], "none of the demo's own"), (["--also", "a/b=x"], "NAME="),
                             (["--also", "toolongname=x"], "NAME="), (["--also", "a='"], "No closing quotation"), (["--also", "a=x", "--also", "a=y"], "one name"),
                             (["--minutes", "0"], "more than 0"), (["--minutes", "nan"], "more than 0"), (["--minutes", "x"], "invalid minutes"),
-                            (["--load", "none"], "invalid choice"), (["--real"], "--real needs --model"), (["--model", "/nowhere"], "no such file"),
+                            (["--load", "none"], "invalid choice"), (["--real"], "--real needs --model"),
+                           (["--kubernetes", "--real"], "do not go together"), (["--kubernetes", "--also", "a=x"], "do not go together"), (["--model", "/nowhere"], "no such file"),
                             (["--report", "/nowhere/x"], "No such file"), (["--seed", "x"], "invalid int")):
             code, err = self.take(*words)
             self.assertEqual(code, 2, words)
@@ -257,9 +261,18 @@ class Flags(unittest.TestCase):
 
 class Processes(unittest.TestCase):
     def test_cpu_of_a_tree_and_of_nobody(self):
-        self.assertEqual((runner.cpu_of(2**22 + 1), runner.children(2**22 + 1), runner.daemon_seconds("/nowhere")), (0, [], 0))
-        self.assertIn(os.getpid(), runner.tree(os.getppid()))
-        self.assertGreater(runner.tree_cpu(os.getpid()), 0)
+        nobody = 2**22 + 1
+        self.assertEqual((place.cpu_of(nobody), place.children(nobody), place.Server(A, "", lambda: [nobody]).cpu()), (0, [], 0))
+        self.assertIn(os.getpid(), place.tree(os.getppid()))
+        self.assertGreater(place.Server(A, "", lambda: place.tree(os.getpid())).cpu(), 0)
+        self.assertEqual(processes.Processes(types.SimpleNamespace(work="/nowhere", build="")).takt_seconds(), 0)
+
+    def test_a_pod_promises_what_takt_run_would(self):
+        self.assertEqual(pods.annotations_of(loads.CHAT)["takt.dev/itl"], "70ms")
+        for agents in loads.LOADS.values():
+            for a in agents:
+                words = [word for key, value in pods.annotations_of(a).items() for word in (key.replace("takt.dev/", "--"), value)]
+                self.assertEqual(tuple(words), a.promise)
 
     def test_loads_are_what_takt_can_read(self):
         for agents in loads.LOADS.values():

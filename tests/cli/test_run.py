@@ -21,6 +21,7 @@ as_root = unittest.skipUnless(os.geteuid() == 0, "only root is several users")
 
 class Case(unittest.TestCase):
     def setUp(self):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)   # a shell cannot trap what was ignored when it began: under nohup
         self.folder = self.enterContext(tempfile.TemporaryDirectory())
         self.dir = f"{self.folder}/takt"
         self.env = {**os.environ, "TAKT_DIR": self.dir, "SIMGPU_NAME": f"simgpu-run-{os.getpid()}", "LD_LIBRARY_PATH": f"{takt.BUILD}/src/simgpu"}

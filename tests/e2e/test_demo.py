@@ -1,10 +1,12 @@
 """The demo, short, with the real engine: three runs end, every request is answered, the device's log fits what was asked."""
+import glob
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 BUILD, CACHE, ROOT = os.environ["TAKT_BUILD"], os.environ.get("TAKT_CACHE", ""), os.environ["TAKT_ROOT"]
@@ -17,6 +19,35 @@ def start(*args, **env):
             env=dict(os.environ, PYTHONPATH=f"{ROOT}/agents", PYTHONDONTWRITEBYTECODE="1", **env), capture_output=True, text=True, timeout=300)
         with open(f"{folder}/report.html") as page:
             return run, page.read()
+
+
+def lives(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def command(pid):
+    try:
+        with open(f"/proc/{pid}/cmdline") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def names(pid):
+    """The processes below it, by number."""
+    found = {}
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as children, open(f"/proc/{pid}/comm") as comm:
+            found[pid] = comm.read().strip()
+            for child in children.read().split():
+                found |= names(int(child))
+    except OSError:
+        pass   # gone meanwhile
+    return found
 
 
 def demo(*args, **env):
@@ -59,6 +90,27 @@ class Demo(unittest.TestCase):
             run, _ = start("--minutes", "0.02", "--model", broken.name, "--simulated")
         self.assertEqual((run.returncode, run.stdout), (1, ""))
         self.assertRegex(run.stderr, r"(?m)^demo: router: ")
+
+    def until(self, found):
+        end = time.monotonic() + 120
+        while not (last := found()):
+            self.assertLess(time.monotonic(), end)
+            time.sleep(.01)
+        return last
+
+    def test_killed_demo_leaves_no_process_behind(self):
+        with tempfile.TemporaryDirectory() as folder:
+            run = subprocess.Popen([sys.executable, "-m", "demo.run", "--build", BUILD, "--cache", CACHE, "--report", f"{folder}/report.html",
+                                    "--simulated", "--minutes", "0.02"], stderr=subprocess.DEVNULL, start_new_session=True,
+                                   env=dict(os.environ, PYTHONPATH=f"{ROOT}/agents", PYTHONDONTWRITEBYTECODE="1", TMPDIR=folder))
+            [daemon] = self.until(lambda: run.poll() is None and [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc")))
+                                                                  if "taktd" in command(pid) and folder in command(pid)])
+            agents = self.until(lambda: (below := names(run.pid)) and list(below.values()).count("takt") >= 3 and below)
+            run.kill()
+            run.wait()
+            self.until(lambda: not any(lives(pid) for pid in [*agents, daemon]))
+            for device in glob.glob(f"/dev/shm/takt-demo-{run.pid}-*"):
+                os.unlink(device)
 
     def test_real_gpu(self):
         """A driver that is not known to be simulated: agents are alone one after the other, and what has no log is not claimed."""

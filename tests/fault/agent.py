@@ -46,9 +46,9 @@ def holdings(tenant):
         return len(os.listdir(f"{proc}/fd")), sum("takt" in line for line in maps)
 
 
-def until(test, found, wanted):
-    """Until found() is wanted. A round trip to the daemon each time; ten seconds mean never."""
-    end = time.monotonic() + 10
+def until(test, found, wanted, never_s=10):
+    """Until found() is wanted. A round trip to the daemon each time; never_s, in seconds, mean never."""
+    end = time.monotonic() + never_s
     while (last := found()) != wanted:
         test.assertLess(time.monotonic(), end, f"{last} instead of {wanted}")
         os.sched_yield()

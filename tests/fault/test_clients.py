@@ -116,6 +116,20 @@ class Clients(unittest.TestCase):
                 self.assertEqual(self.processes()["bad"], 1)
                 agent.kill()
 
+    def test_step_of_one_process_does_not_end_the_work_of_another(self):
+        first, second = self.bad.join(), self.bad.join()
+        first.take()
+        first.busy()
+        second.busy()
+        self.session.want()
+        first.await_gate("closed")
+        steps = lambda: self.daemon.status()["tenants"][0]["steps"]
+        first.idle()
+        self.assertEqual((steps(), self.session.gate()), (0, "closed"))   # the kick was seen before we asked
+        second.idle()
+        self.session.await_gate("open")
+        self.assertEqual(steps(), 2)
+
     def test_times_to_come_and_counters_going_back(self):
         liar = self.bad.join()
         hour = 3600 * 10**9

@@ -1,11 +1,18 @@
 """The daemon dies, comes back, or finds its places taken: its tenants find it again."""
+import contextlib
+import ctypes
 import os
+import shutil
+import signal
+import subprocess
 import unittest
 
 import takt
+from agent import Agent, until
 
 PROMISE = {"slo_ns": 200e6, "share_ppm": 200000}
 OTHER_UID = 65534
+CLONE_NEWPID, PR_SET_PDEATHSIG = 0x20000000, 1
 
 
 def register_as(daemon, uid):
@@ -22,11 +29,42 @@ def register_as(daemon, uid):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-class Daemon(unittest.TestCase):
+def forked(path):
+    session = takt.Session(path)
+    session.take()
+    session.busy()
+    if os.fork() == 0:   # it keeps the socket
+        while True:
+            signal.pause()
+    return session
+
+
+def in_a_namespace(path):
+    """The same, by the first process of a new namespace, which ends with the agent."""
+    said, wrote = os.pipe()
+    libc = ctypes.CDLL(None)
+    assert libc.unshare(CLONE_NEWPID) == 0
+    if os.fork() == 0:
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        kept = forked(path)
+        os.write(wrote, b"1")
+        while kept:
+            signal.pause()
+    assert os.read(said, 1) == b"1"
+
+
+def end(pid):
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+class Case(unittest.TestCase):
     def setUp(self):
         self.daemon = takt.Daemon()
         self.addCleanup(lambda: self.daemon.stop())   # the one of then, not of now
 
+
+class Daemon(Case):
     def test_killed_and_rejoined_again_and_again(self):
         answers = [self.daemon.tenant(name, **PROMISE).answer for name in "ab"]
         for _ in range(5):
@@ -69,6 +107,83 @@ class Daemon(unittest.TestCase):
         self.assertTrue(again.answer["ok"])
         self.assertEqual(os.stat(again.answer["dir"]).st_uid, 0)
         self.assertEqual(again.join().take(), "free")
+
+
+class TwoDaemons(Case):
+    """33: one daemon a folder, whoever comes when."""
+
+    def start(self, n):
+        """So many at once: the one that is ready, and what the others said."""
+        ready, wrote = os.pipe()
+        started = [subprocess.Popen([f"{takt.BUILD}/src/node/taktd", "--dir", self.daemon.dir, "--device", takt.A_DEVICE,
+                                     "--ready", str(wrote)], pass_fds=[wrote], stderr=subprocess.PIPE, text=True) for _ in range(n)]
+        os.close(wrote)
+        for process in started:
+            self.addCleanup(process.kill)
+        with os.fdopen(ready, "rb", buffering=0) as answers:
+            said = b"".join(answers.read(1) for _ in range(n))
+        return started, said
+
+    def refused(self, processes):
+        for process in processes:
+            self.assertEqual(process.communicate(timeout=20)[1], f"taktd: {self.daemon.dir}: a daemon is running there already\n")
+            self.assertEqual(process.returncode, 75)
+
+    def test_one_that_runs_stays_the_one(self):
+        session = self.daemon.tenant(**PROMISE).join()
+        for stopped in (False, True):   # one that is stopped is there as well
+            if stopped:
+                self.daemon.process.send_signal(signal.SIGSTOP)
+            started, said = self.start(4)
+            self.assertEqual(said, b"0000")
+            self.refused(started)
+        self.daemon.process.send_signal(signal.SIGCONT)
+        self.assertEqual(session.take(), "free")
+        self.assertEqual(self.daemon.status()["pid"], self.daemon.process.pid)
+
+    def test_of_many_at_once_one_takes_the_place_of_one_that_died(self):
+        for _ in range(5):
+            self.daemon.kill()
+            started, said = self.start(6)
+            self.assertEqual(sorted(said), sorted(b"000001"))
+            pid = self.daemon.status()["pid"]
+            self.refused(p for p in started if p.pid != pid)
+            [self.daemon.process] = [p for p in started if p.pid == pid]
+            self.assertEqual(self.daemon.tenant(**PROMISE).join().take(), "free")
+            self.daemon.process.stderr.close()
+
+
+@unittest.skipUnless(os.geteuid() == 0 and subprocess.run(["unshare", "-p", "-f", "true"], capture_output=True).returncode == 0,
+                     "no pid namespaces here")
+class Namespaces(unittest.TestCase):
+    """22: daemon and tenants do not see each other's processes. Identity is the user's and the path's; life is the kernel's own name."""
+
+    def serve(self, prefix=()):
+        daemon = takt.Daemon(prefix=prefix)
+        self.addCleanup(shutil.rmtree, daemon.dir, ignore_errors=True)
+        self.addCleanup(daemon.kill)
+        return daemon
+
+    def killed_holder_passes_the_device_on(self, daemon, agent):
+        """Though its child lives, and has its socket."""
+        good = daemon.tenant("good", **PROMISE).join()
+        with open(f"/proc/{agent.pid}/task/{agent.pid}/children") as children:
+            for child in children.read().split():
+                self.addCleanup(end, int(child))
+        good.want()
+        agent.kill()
+        good.await_gate("open", "free")
+        until(self, lambda: {t["name"]: t["processes"] for t in daemon.status()["tenants"]}, {"bad": 0, "good": 1})
+
+    def test_daemon_in_a_namespace_of_its_own(self):
+        daemon = self.serve(("unshare", "-p", "-f", "--kill-child"))
+        bad = daemon.tenant("bad", **PROMISE)
+        self.killed_holder_passes_the_device_on(daemon, Agent(bad.answer["join"], forked))
+
+    def test_tenants_in_a_namespace_of_their_own(self):
+        daemon = self.serve()
+        bad = daemon.tenant("bad", **PROMISE)
+        self.killed_holder_passes_the_device_on(daemon, Agent(bad.answer["join"], in_a_namespace))
 
 
 if __name__ == "__main__":

@@ -16,22 +16,31 @@ BUILD = os.environ["TAKT_BUILD"]
 UUID = bytes(range(16))
 GATE = {0: "closed", 1: "open", 2: "free"}
 LANE = 256
+A_DEVICE = f"{UUID.hex()}:{40 << 30}"
+
+
+class NotReady(Exception):
+    """The daemon ended instead; with its exit code."""
 
 
 class Daemon:
-    def __init__(self, folder=None, user=False, env=None, devices=(f"{UUID.hex()}:{40 << 30}",)):
-        """env: the daemon's own environment, in which it finds a GPU by itself; else it is given some."""
+    def __init__(self, folder=None, user=False, env=None, devices=None, prefix=()):
+        """env: the daemon's own environment, in which it finds a GPU by itself unless it is given some. prefix: before its command."""
         self.dir = folder or tempfile.mkdtemp(prefix="takt-test-")
         self.env = env
-        given = [] if env else [word for device in devices for word in ("--device", device)]
+        if devices is None:
+            devices = [] if env else [A_DEVICE]
+        given = [word for device in devices for word in ("--device", device)]
         ready_read, ready_write = os.pipe()
         self.process = subprocess.Popen(
-            [f"{BUILD}/src/node/taktd", "--dir", self.dir, *given, "--ready", str(ready_write),
+            [*prefix, f"{BUILD}/src/node/taktd", "--dir", self.dir, *given, "--ready", str(ready_write),
              *(["--user"] if user else [])], pass_fds=[ready_write], env=env)
         os.close(ready_write)
         self.tenants = []   # a tenant lives as long as its connection
-        assert os.read(ready_read, 1) == b"1"
+        said = os.read(ready_read, 1)
         os.close(ready_read)
+        if said != b"1":
+            raise NotReady(self.process.wait(10))
 
     def control(self):
         s = socket.socket(socket.AF_UNIX)

@@ -57,8 +57,12 @@ class Node(unittest.TestCase):
         a.busy()
         b.want()
         b.close()
+        end = time.monotonic() + 10
+        while self.daemon.status()["tenants"][1]["processes"]:
+            self.assertLess(time.monotonic(), end)
         a.idle()
-        self.assertIn(a.gate(), ("open", "free"))
+        self.assertIn(a.take(), ("open", "free"))
+        self.assertEqual(self.daemon.status()["tenants"][1]["grants"], 0)
 
     def test_tenant_leaves_with_its_connection_and_sessions(self):
         tenant = self.daemon.tenant(**PROMISE)

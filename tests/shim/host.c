@@ -1,60 +1,12 @@
 // A program with one habit of real hosts each, on the driver as programs find it. It says what it did, a line
 // each, and waits for a line before it goes on, so that a test can look in between. Exit 0: all went as it
 // should.
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <unistd.h>
-
-#define WAVE (108 * 8) // blocks of 256 threads that run at once
-#define BLOCKS_10MS (WAVE * 5000)
-#define MIB ((size_t)1 << 20)
-
-static void *library, *context, *kernel;
-
-#define CALL(name, ...) ((int (*)())dlsym(library, #name))(__VA_ARGS__)
-#define MUST(name, ...)                                                                                      \
-        do {                                                                                                 \
-                int error = CALL(name, __VA_ARGS__);                                                         \
-                if (error)                                                                                   \
-                        printf("%s:%d: %s: %d\n", __FILE__, __LINE__, #name, error), exit(1);                \
-        } while (0)
-#define CHECK(what)                                                                                          \
-        do {                                                                                                 \
-                if (!(what))                                                                                 \
-                        printf("%s:%d: not so: %s\n", __FILE__, __LINE__, #what), exit(1);                   \
-        } while (0)
-
-static void say(const char *what)
-{
-        char line[16];
-
-        printf("%s\n", what);
-        fflush(stdout);
-        if (read(0, line, sizeof line) <= 0)
-                exit(3);
-}
-
-static void launch(void *stream, unsigned blocks)
-{
-        MUST(cuLaunchKernel, kernel, blocks, 1, 1, 256, 1, 1, 0, stream, NULL, NULL);
-}
-
-static void begin(void)
-{
-        void *module;
-
-        MUST(cuInit, 0);
-        MUST(cuDevicePrimaryCtxRetain, &context, 0);
-        MUST(cuCtxSetCurrent, context);
-        MUST(cuLibraryLoadData, &module, "", NULL, NULL, 0, NULL, NULL, 0);
-        MUST(cuLibraryGetKernel, &kernel, module, "kernel");
-}
+#include "habits.h"
 
 // Learns of its results by a callback, and never synchronises.
 static int called[2];
@@ -330,9 +282,9 @@ int main(int argc, char **argv)
                       {"memory", fills_memory},
                       {"works", works}};
 
-        library = dlopen("libcuda.so.1", RTLD_NOW);
-        if (!library || argc != 2)
-                return printf("%s\n", library ? "usage: host HABIT" : dlerror()), 2;
+        if (argc != 2)
+                return printf("usage: host HABIT\n"), 2;
+        open_driver();
         begin();
         for (size_t i = 0; i < sizeof habits / sizeof *habits; i++)
                 if (!strcmp(habits[i].name, argv[1]))

@@ -349,6 +349,66 @@ static void a_gate_that_closes_while_one_waits_for_room_is_closed(void)
         CHECK(stage.fake->count("cuLaunchKernel", NULL) == before + 1);
 }
 
+static float launch_ms;
+
+// As long as what was launched since it was asked last.
+static int elapses(const uintptr_t *a)
+{
+        static unsigned then;
+        unsigned now = stage.fake->count("cuLaunchKernel", NULL);
+
+        *(float *)a[0] = launch_ms * (float)(now - then);
+        then = now;
+        return 0;
+}
+
+static unsigned waits_in(unsigned n_launches)
+{
+        unsigned before = stage.fake->count("cuEventSynchronize", NULL);
+
+        while (n_launches--)
+                CHECK(launch(0) == 0);
+        return stage.fake->count("cuEventSynchronize", NULL) - before;
+}
+
+// A piece is half the bound: 50 launches as long as one is taken to be 20 us, and as many as fit once it is
+// known.
+static void what_launches_take_is_learned(void)
+{
+        begin();
+        stage.fake->manual(0);
+        stage.fake->set("cuEventElapsedTime", elapses);
+        stage_bound(0, 2000000);
+        stage_gate(0, TAKT_GATE_OPEN);
+        launch_ms = .001f;
+        waits_in(5000);
+        CHECK(waits_in(10000) < 16); // of 1,000 each
+        launch_ms = .5f;
+        waits_in(20000);
+        CHECK(waits_in(100) >= 30); // of two each
+}
+
+// While others have a seat: only the first submission of a burst is looked up.
+static void one_more_on_the_same_stream_is_let_in_at_once(void)
+{
+        unsigned before;
+
+        begin();
+        stage.fake->manual(0);
+        stage_bound(0, 2000000);
+        stage_gate(0, TAKT_GATE_OPEN);
+        launch(0);
+        before = stage.fake->count("cuCtxGetCurrent", NULL);
+        launch(0);
+        CHECK(stage.fake->count("cuCtxGetCurrent", NULL) == before);
+        launch(new_stream());
+        CHECK(stage.fake->count("cuCtxGetCurrent", NULL) > before);
+        MUST(cuCtxSynchronize);
+        before = stage.fake->count("cuCtxGetCurrent", NULL);
+        launch(0);
+        CHECK(stage.fake->count("cuCtxGetCurrent", NULL) > before && stage_busy(0));
+}
+
 // Many threads at a closed gate; it opens for all of them at once.
 static void a_grant_lets_everybody_in(void)
 {
@@ -431,6 +491,8 @@ static const struct test tests[] = {
         TEST(another_device_is_left_alone),
         TEST(two_devices_have_two_gates),
         TEST(a_gate_that_closes_while_one_waits_for_room_is_closed),
+        TEST(what_launches_take_is_learned),
+        TEST(one_more_on_the_same_stream_is_let_in_at_once),
         TEST(a_grant_lets_everybody_in),
         TEST(whoever_waits_kicks_again),
         TEST(what_runs_is_known_whatever_others_ask),

@@ -1,58 +1,12 @@
 """The shim inside hosts of all habits, against a real daemon, on the simulated GPU, whose log is the truth."""
 import os
-import subprocess
 import time
 import unittest
 
-import takt
-from behind import QUOTA, TOOL, Behind
-
-HOST = os.environ["HOST"]
-
-
-class Host:
-    def __init__(self, test, habit, tenant, **env):
-        self.test = test
-        self.process = subprocess.Popen(
-            [HOST, habit], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
-            env=test.environment(tenant, **env))
-        test.addCleanup(self.kill)
-
-    def says(self, what):
-        line = self.process.stdout.readline().strip()
-        self.test.assertEqual(line, what, self.process.poll())
-
-    def goes_on(self):
-        self.process.stdin.write("\n")
-
-    def ends(self):
-        self.goes_on()
-        self.test.assertEqual(self.process.wait(60), 0)
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-        self.process.stdin.close()
-        self.process.stdout.close()
+from behind import QUOTA, Behind, Host
 
 
 class Hosts(Behind):
-    def peer(self):
-        uuid = self.daemon.status()["devices"][0]["uuid"]
-        session = takt.Session(self.other.answer["join"], bytes.fromhex(uuid.removeprefix("GPU-").replace("-", "")))
-        self.addCleanup(session.close)
-        return session
-
-    def tool(self, *args):
-        return subprocess.run([TOOL, *args], env=dict(os.environ, SIMGPU_NAME=self.device), capture_output=True, text=True,
-                              check=True).stdout
-
-    def last_end(self):
-        return max(int(row.split(",")[1]) for row in self.tool("log").splitlines()[1:])
-
-    def state(self):
-        return self.daemon.status()["tenants"][0]
-
     def until_works(self):
         end = time.monotonic() + 20   # the shim looks for a daemon once a second; this means never
         while not (self.state()["processes"] and self.state()["steps"]):

@@ -318,6 +318,56 @@ static void a_new_daemon_hears_what_is_held(void)
         HELD(0, 0);
 }
 
+static void change_daemons(void)
+{
+        int n = stage.n_sessions;
+
+        stage_lose();
+        AWAIT(total_seen() == (size_t)40 << 30);
+        stage_return();
+        AWAIT((total_seen(), stage.n_sessions == n + 1));
+        stage_quota(0, 1024 * MIB);
+}
+
+static int allocates_meanwhile(const uintptr_t *a)
+{
+        change_daemons();
+        HELD(0, 0);
+        *(uintptr_t *)a[0] = 0x5550000;
+        return 0;
+}
+
+static int fails_meanwhile(const uintptr_t *a)
+{
+        (void)a;
+        change_daemons();
+        return 1;
+}
+
+static int frees_meanwhile(const uintptr_t *a)
+{
+        (void)a;
+        change_daemons();
+        return 0;
+}
+
+// Whoever was in the driver meanwhile is counted with what came of it.
+static void daemons_that_change_inside_a_call_count_what_came_of_it(void)
+{
+        uintptr_t pointer;
+
+        begin();
+        stage.fake->set("cuMemAlloc_v2", allocates_meanwhile);
+        MUST(cuMemAlloc_v2, &pointer, 3 * MIB);
+        HELD(0, 3 * MIB);
+        stage.fake->set("cuMemFree_v2", fails_meanwhile);
+        CHECK(CALL(cuMemFree_v2, pointer) == 1);
+        HELD(0, 3 * MIB);
+        stage.fake->set("cuMemFree_v2", frees_meanwhile);
+        MUST(cuMemFree_v2, pointer);
+        HELD(0, 0);
+}
+
 static void a_forked_child_holds_nothing(void)
 {
         uintptr_t pointer;
@@ -365,6 +415,7 @@ static const struct test tests[] = {TEST(charged_before_the_driver_sees_it),
                                     TEST(nobody_is_refused_for_what_another_does_not_get),
                                     TEST(threads_leave_nothing_behind),
                                     TEST(a_new_daemon_hears_what_is_held),
+                                    TEST(daemons_that_change_inside_a_call_count_what_came_of_it),
                                     TEST(a_forked_child_holds_nothing),
                                     TEST(the_tenants_view_of_memory)};
 STAGE_MAIN(tests)

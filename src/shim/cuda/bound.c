@@ -41,22 +41,73 @@ static struct marker take_oldest(struct lane *l)
         l->first = (l->first + 1) % MARKERS_MAX;
         l->n_markers--;
         l->outstanding_ns = takt_time_since(l->outstanding_ns, oldest.estimate_ns);
-        keep_spare(l, &oldest);
         return oldest;
+}
+
+// The time from one marker to the next is what the piece between took. Where the host was slower than the
+// device it is the host's time: no more than that was in flight.
+static void learn(struct lane *l, const struct marker *before, const struct marker *piece)
+{
+        uint64_t ns;
+        float ms = 0;
+
+        if (!before->event || before->context != piece->context ||
+            driver.event_elapsed(&ms, before->event, piece->event))
+                return;
+        ns = (uint64_t)((double)ms * 1e6);
+        if (piece->graph > GRAPHS_MIXED)
+                graphs_learn(piece->graph, ns);
+        if (piece->graph)
+                return;
+        pthread_mutex_lock(&l->lock);
+        l->kernel_ns = (3 * (l->kernel_ns ? l->kernel_ns : KERNEL_GUESS_NS) + ns / piece->n_launches) / 4 + 1;
+        pthread_mutex_unlock(&l->lock);
+}
+
+// The oldest marker was reached. Its event is kept until the next one's, so that the time between the two can
+// be asked for; meanwhile both are ours alone.
+static void reached(struct lane *l, const void *event)
+{
+        struct marker before = {0}, oldest = {0};
+
+        pthread_mutex_lock(&l->lock);
+        l->n_waiting--;
+        if (l->n_markers && l->marker[l->first].event == event) {
+                oldest = take_oldest(l);
+                before = l->before;
+                l->before = (struct marker){0};
+        }
+        pthread_mutex_unlock(&l->lock);
+        if (oldest.event)
+                learn(l, &before, &oldest);
+        pthread_mutex_lock(&l->lock);
+        keep_spare(l, &before);
+        if (oldest.event) {
+                keep_spare(l, &l->before); // of another thread that was here meanwhile
+                l->before = oldest;
+        }
+        pthread_mutex_unlock(&l->lock);
+}
+
+int bound_is_full(int lane, uintptr_t graph)
+{
+        const struct lane *l = &lanes[lane];
+        uint64_t bound = bound_of(lane);
+
+        return bound && l->n_markers && l->outstanding_ns + l->piece.estimate_ns + estimate(l, graph) > bound;
 }
 
 int bound_enter(int lane, uintptr_t graph)
 {
         struct lane *l = &lanes[lane];
-        uint64_t bound = bound_of(lane);
         int mode = -1;
 
-        while (bound) {
+        for (;;) {
                 void *event;
                 int full;
 
                 pthread_mutex_lock(&l->lock);
-                full = l->n_markers && l->outstanding_ns + l->piece.estimate_ns + estimate(l, graph) > bound;
+                full = bound_is_full(lane, graph);
                 event = l->marker[l->first].event;
                 l->n_waiting += (uint32_t)full;
                 pthread_mutex_unlock(&l->lock);
@@ -65,11 +116,7 @@ int bound_enter(int lane, uintptr_t graph)
                 if (mode < 0)
                         mode = settle_relax(CAPTURE_RELAXED);
                 REAL(cuEventSynchronize, event);
-                pthread_mutex_lock(&l->lock);
-                l->n_waiting--;
-                if (l->n_markers && l->marker[l->first].event == event)
-                        take_oldest(l);
-                pthread_mutex_unlock(&l->lock);
+                reached(l, event);
         }
         if (mode >= 0)
                 settle_relax(mode);
@@ -108,40 +155,16 @@ static void *event_for(struct lane *l, void *context)
         return driver.event_create(&event, EVENT_BLOCKING_SYNC) ? NULL : event;
 }
 
-// The time from one marker to the next, if one row of work lies between, teaches what it took.
-static void learn(struct lane *l, void *before, const struct marker *piece)
-{
-        uint64_t ns;
-        float ms = 0;
-
-        // Ready only once both were reached: that is for the markers before this one, mostly.
-        if (!before || !piece->n_launches || driver.event_elapsed(&ms, before, piece->event))
-                return;
-        ns = (uint64_t)((double)ms * 1e6);
-        if (piece->graph > GRAPHS_MIXED)
-                graphs_learn(piece->graph, ns);
-        if (piece->graph)
-                return;
-        pthread_mutex_lock(&l->lock);
-        l->kernel_ns = (3 * (l->kernel_ns ? l->kernel_ns : KERNEL_GUESS_NS) + ns / piece->n_launches) / 4 + 1;
-        pthread_mutex_unlock(&l->lock);
-}
-
 // Records a marker behind the piece. The lock is not held meanwhile: another thread may do the same on its
 // stream.
 static void mark(struct lane *l, uintptr_t handle, void *context, struct marker piece)
 {
-        struct marker last = {0}, before = {0};
         int mode = settle_relax(CAPTURE_RELAXED), failed;
 
         piece.context = context;
         piece.event = event_for(l, context);
         failed = !piece.event || driver.event_record(piece.event, handle);
         pthread_mutex_lock(&l->lock);
-        if (l->n_markers > 1) {
-                last = l->marker[(l->first + 1) % MARKERS_MAX];
-                before = l->marker[l->first];
-        }
         if (failed || l->n_markers == MARKERS_MAX) {
                 keep_spare(l, &piece);
         } else {
@@ -149,8 +172,6 @@ static void mark(struct lane *l, uintptr_t handle, void *context, struct marker 
                 l->outstanding_ns += piece.estimate_ns;
         }
         pthread_mutex_unlock(&l->lock);
-        if (last.context == before.context)
-                learn(l, before.event, &last);
         settle_relax(mode);
 }
 
@@ -187,10 +208,14 @@ void bound_end(struct lane *l, uint64_t span_ns)
         if (only->graph > GRAPHS_MIXED && l->n_markers <= 1 &&
             (only == &l->piece || (!l->piece.graph && l->piece.n_launches <= BESIDE_GRAPH_MAX)))
                 graphs_learn(only->graph, span_ns);
-        while (l->n_markers)
-                take_oldest(l);
+        while (l->n_markers) {
+                struct marker oldest = take_oldest(l);
+
+                keep_spare(l, &oldest);
+        }
+        keep_spare(l, &l->before);
+        l->before = l->piece = (struct marker){0};
         l->outstanding_ns = 0;
-        l->piece = (struct marker){0};
 }
 
 void bound_forget(struct lane *l, void *context)
@@ -198,6 +223,8 @@ void bound_forget(struct lane *l, void *context)
         for (uint32_t i = l->n_spare; i-- > 0;)
                 if (l->spare[i].context == context)
                         l->spare[i] = l->spare[--l->n_spare];
+        if (l->before.context == context)
+                l->before = (struct marker){0};
         for (uint32_t i = 0; i < l->n_markers; i++)
                 if (l->marker[(l->first + i) % MARKERS_MAX].context == context)
                         l->marker[(l->first + i) % MARKERS_MAX].event = NULL;

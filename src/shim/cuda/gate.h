@@ -46,7 +46,7 @@ int gate_device(void **ret_context);
 // An executable graph was changed, or is no more: what its launches took says nothing of the next.
 void gate_forget_graph(uintptr_t exec);
 // With the lock of the stream's lane held, and work on it noted: further submissions to it need no note.
-void gate_remember(uintptr_t handle);
+void gate_remember(int lane, uintptr_t handle);
 
 // In a forked child.
 void gate_in_child(void);

@@ -31,14 +31,15 @@ struct marker {
 struct lane {
         pthread_mutex_t lock;
         struct dirty dirty[DIRTY_MAX];
-        _Atomic uint32_t n_dirty; // read without the lock
-        uint32_t stamp;
+        _Atomic uint32_t n_dirty;     // read without the lock
+        uint32_t stamp, last;         // last: the entry that was noted last, while it is there
         uint64_t began_ns, worked_ns; // the running burst; work since the last step's end
         struct marker marker[MARKERS_MAX], spare[SPARE_MAX];
         uint32_t first, n_markers, n_spare;
         uint32_t n_waiting;      // threads that wait for a marker
         uint64_t outstanding_ns; // behind markers
         struct marker piece;     // what was submitted behind the last marker
+        struct marker before;    // the last marker that was reached in this burst
         uint64_t kernel_ns;      // learned time of one launch
 };
 
@@ -53,6 +54,8 @@ extern struct lane lanes[TAKT_PAGE_LANES];
 // From now until the stream is seen to be done, further ones on it need no note.
 int work_add(int lane, uintptr_t handle, stream_key key, void *context, uint64_t now_ns,
              uint64_t *ret_idle_since_ns);
+// With the lock held: the entry of that stream, if it was the last to be noted. NULL: look again.
+struct dirty *work_last(struct lane *l, uintptr_t handle);
 // Takes that back: nothing was submitted.
 void work_retract(int lane, stream_key key, void *context, uint64_t idle_since_ns);
 // Copies the streams with work; returns how many.
@@ -93,6 +96,9 @@ void settle_capture_ended(uintptr_t handle); // or is no capture that we know
 // bound.c
 // -----------------------------------------------------------------------------------------------------------
 
+// With the lane's lock held: whether one more submission would be more GPU time in flight than the daemon's
+// bound.
+int bound_is_full(int lane, uintptr_t graph);
 // Waits while one more submission would be more GPU time in flight than the daemon's bound.
 // Returns whether it waited.
 int bound_enter(int lane, uintptr_t graph);

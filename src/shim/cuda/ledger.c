@@ -9,69 +9,76 @@
 #define FIRST_ROOM 1024
 
 struct ledger_shared {
-        uint64_t bytes;
+        struct ledger_charge charge;
         uint32_t holders, handles; // all of them; those that cuMemRelease takes back
 };
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct ledger_entry *table; // open addressing, without tombstones
-static size_t room, n_used;
-
-// By CUDA ordinal, with the lock held, whether there is a daemon or not; and the pages in which they stand
-// now.
-static uint64_t held[TAKT_PAGE_LANES];
-static struct {
+struct ledger_pages {
         struct takt_page_client *client;
         struct takt_page_tenant *tenant;
         int8_t lane_of[TAKT_PAGE_LANES];
-} pages;
+};
 
-// With the lock held: this process's part. Nobody else writes it, so it needs no atomic addition.
-static void hold(int device, int lane, uint64_t bytes)
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct ledger_entry *table; // open addressing, without tombstones; all of it is counted on `pages`
+static size_t room, n_used;
+
+// Of the session now; NULL: there was none yet. The counts in them need no lock: what is in neither the table
+// nor a page of this session was charged on an older one's.
+static _Atomic(struct ledger_pages *) pages;
+
+static int lane_of(const struct ledger_charge *charge)
 {
-        _Atomic uint64_t *own = lane >= 0 ? &pages.client->lane[lane].memory_used : NULL;
-
-        held[device] += bytes;
-        if (own)
-                atomic_store_explicit(own, atomic_load_explicit(own, memory_order_relaxed) + bytes,
-                                      memory_order_relaxed);
+        return charge->on && charge->device >= 0 ? charge->on->lane_of[charge->device] : -1;
 }
 
-// With the lock held.
-static void count(int device, uint64_t bytes)
+static void count(const struct ledger_charge *charge, uint64_t bytes)
 {
-        int lane = pages.client ? pages.lane_of[device] : -1;
+        int lane = lane_of(charge);
 
-        hold(device, lane, bytes);
         if (lane < 0)
                 return;
-        atomic_fetch_add_explicit(&pages.tenant->lane[lane].memory_used, bytes, memory_order_relaxed);
+        atomic_fetch_add_explicit(&charge->on->client->lane[lane].memory_used, bytes, memory_order_relaxed);
+        atomic_fetch_add_explicit(&charge->on->tenant->lane[lane].memory_used, bytes, memory_order_relaxed);
+}
+
+void ledger_uncharge(const struct ledger_charge *charge)
+{
+        count(charge, -charge->bytes);
+}
+
+// With the lock held: what was counted for an older session, or for none, is counted for this one.
+static void count_now(struct ledger_charge *charge)
+{
+        struct ledger_pages *now = atomic_load(&pages);
+
+        if (charge->on == now)
+                return;
+        charge->on = now;
+        count(charge, charge->bytes);
+}
+
+static struct ledger_charge *charge_of(struct ledger_entry *entry)
+{
+        return entry->shared ? &entry->shared->charge : &entry->charge;
 }
 
 // What we hold goes with us to a new daemon.
 void ledger_joined(void)
 {
-        pthread_mutex_lock(&lock);
-        if (atomic_load(&lease.daemon) && pages.client != lease.client) {
-                uint64_t before[TAKT_PAGE_LANES];
+        struct ledger_pages *now;
 
-                memcpy(before, held, sizeof before);
-                memset(held, 0, sizeof held);
-                pages.client = lease.client;
-                pages.tenant = lease.tenant;
-                memcpy(pages.lane_of, lease.lane_of, sizeof pages.lane_of);
-                for (int device = 0; device < TAKT_PAGE_LANES; device++)
-                        count(device, before[device]);
+        pthread_mutex_lock(&lock);
+        now = atomic_load(&pages);
+        if (atomic_load(&lease.daemon) && (!now || now->client != lease.client) &&
+            (now = malloc(sizeof *now))) {
+                *now = (struct ledger_pages){.client = lease.client, .tenant = lease.tenant};
+                memcpy(now->lane_of, lease.lane_of, sizeof now->lane_of);
+                atomic_store(&pages, now);
+                for (size_t i = 0; i < room; i++)
+                        if (table[i].key)
+                                count_now(charge_of(&table[i]));
         }
-        pthread_mutex_unlock(&lock);
-}
-
-void ledger_uncharge(int device, uint64_t bytes)
-{
-        if (device < 0)
-                return;
-        pthread_mutex_lock(&lock);
-        count(device, -bytes);
         pthread_mutex_unlock(&lock);
 }
 
@@ -92,34 +99,28 @@ uint64_t ledger_used(int device)
 
 // The tenant's sum is never more than the quota, not even for a moment: another process that asks for little
 // meanwhile must not be refused for what this one does not get.
-static int fits(int device, uint64_t bytes, uint64_t quota)
+static int fits(const struct ledger_charge *charge, uint64_t quota)
 {
-        int lane = pages.client ? pages.lane_of[device] : -1;
-        _Atomic uint64_t *sum = lane >= 0 ? &pages.tenant->lane[lane].memory_used : NULL;
-        uint64_t now;
+        int lane = lane_of(charge);
+        uint64_t bytes = charge->bytes, now;
+        _Atomic uint64_t *sum;
 
-        if (!sum || !quota)
-                return count(device, bytes), 1;
-        now = atomic_load(sum);
+        if (lane < 0 || !quota)
+                return count(charge, bytes), 1;
+        sum = &charge->on->tenant->lane[lane].memory_used;
+        now = atomic_load_explicit(sum, memory_order_relaxed);
         do {
                 if (bytes > quota || now > quota - bytes)
                         return 0;
         } while (!atomic_compare_exchange_weak(sum, &now, now + bytes));
-        hold(device, lane, bytes);
+        atomic_fetch_add_explicit(&charge->on->client->lane[lane].memory_used, bytes, memory_order_relaxed);
         return 1;
 }
 
-int ledger_charge(int device, uint64_t bytes)
+int ledger_charge(int device, uint64_t bytes, struct ledger_charge *ret)
 {
-        uint64_t quota = ledger_quota(device);
-        int error;
-
-        if (device < 0)
-                return CUDA_SUCCESS;
-        pthread_mutex_lock(&lock);
-        error = fits(device, bytes, quota) ? CUDA_SUCCESS : CUDA_OUT_OF_MEMORY;
-        pthread_mutex_unlock(&lock);
-        return error;
+        *ret = (struct ledger_charge){atomic_load_explicit(&pages, memory_order_acquire), device, bytes};
+        return fits(ret, ledger_quota(device)) ? CUDA_SUCCESS : CUDA_OUT_OF_MEMORY;
 }
 
 static size_t home(uintptr_t key)
@@ -178,24 +179,25 @@ static int put(struct ledger_entry entry)
         if (!table[at].key)
                 n_used++;
         else if (!table[at].shared)
-                count(table[at].device, -table[at].bytes);
+                ledger_uncharge(&table[at].charge);
         table[at] = entry;
         return 1;
 }
 
-void ledger_note(enum ledger_kind kind, uintptr_t key, int device, uint64_t bytes, void *context)
+void ledger_note(enum ledger_kind kind, uintptr_t key, const struct ledger_charge *charge, void *context)
 {
-        struct ledger_entry entry = {key, kind, device, bytes, context, NULL};
+        struct ledger_entry entry = {key, kind, *charge, context, NULL};
 
-        if (device < 0)
+        if (charge->device < 0)
                 return;
         if (kind == LEDGER_HANDLE)
                 entry.shared = calloc(1, sizeof *entry.shared);
         if (entry.shared)
-                *entry.shared = (struct ledger_shared){bytes, 1, 1};
+                *entry.shared = (struct ledger_shared){*charge, 1, 1};
         pthread_mutex_lock(&lock);
+        count_now(charge_of(&entry));
         if ((kind == LEDGER_HANDLE && !entry.shared) || !put(entry)) {
-                count(device, -bytes);
+                ledger_uncharge(charge_of(&entry));
                 free(entry.shared);
         }
         pthread_mutex_unlock(&lock);
@@ -203,7 +205,7 @@ void ledger_note(enum ledger_kind kind, uintptr_t key, int device, uint64_t byte
 
 struct ledger_entry ledger_take(enum ledger_kind kind, uintptr_t key)
 {
-        struct ledger_entry found = {.device = -1};
+        struct ledger_entry found = {.charge.device = -1};
         size_t at;
 
         pthread_mutex_lock(&lock);
@@ -219,33 +221,39 @@ struct ledger_entry ledger_take(enum ledger_kind kind, uintptr_t key)
         return found;
 }
 
-// One holder less; returns the bytes that are free by that.
-static uint64_t release(const struct ledger_entry *entry)
+// One holder of shared memory less.
+static void release(struct ledger_shared *shared)
 {
-        uint64_t bytes = entry->bytes;
+        int is_last;
 
-        if (!entry->shared)
-                return bytes;
         pthread_mutex_lock(&lock);
-        bytes = --entry->shared->holders ? 0 : entry->shared->bytes;
+        is_last = --shared->holders == 0;
         pthread_mutex_unlock(&lock);
-        if (bytes)
-                free(entry->shared);
-        return bytes;
+        if (is_last) {
+                ledger_uncharge(&shared->charge);
+                free(shared);
+        }
+}
+
+static void put_back(struct ledger_entry entry)
+{
+        pthread_mutex_lock(&lock);
+        count_now(charge_of(&entry));
+        if (entry.kind != LEDGER_HANDLE || entry.shared->handles++ == 0)
+                put(entry);
+        pthread_mutex_unlock(&lock);
 }
 
 void ledger_freed(const struct ledger_entry *entry, int error)
 {
-        if (entry->device < 0)
+        if (entry->charge.device < 0)
                 return;
-        if (!error) {
-                ledger_uncharge(entry->device, release(entry));
-                return;
-        }
-        pthread_mutex_lock(&lock);
-        if (entry->kind != LEDGER_HANDLE || entry->shared->handles++ == 0)
-                put(*entry);
-        pthread_mutex_unlock(&lock);
+        if (error)
+                put_back(*entry);
+        else if (entry->shared)
+                release(entry->shared);
+        else
+                ledger_uncharge(&entry->charge);
 }
 
 static struct ledger_shared *share(uintptr_t handle, int *ret_device)
@@ -255,16 +263,16 @@ static struct ledger_shared *share(uintptr_t handle, int *ret_device)
         if (!room || !table[at].key)
                 return NULL;
         table[at].shared->holders++;
-        *ret_device = table[at].device;
+        *ret_device = table[at].charge.device;
         return table[at].shared;
 }
 
 void ledger_map(uintptr_t address, uint64_t bytes, uintptr_t handle)
 {
-        struct ledger_entry entry = {address, LEDGER_MAPPING, -1, bytes, NULL, NULL};
+        struct ledger_entry entry = {address, LEDGER_MAPPING, {NULL, -1, bytes}, NULL, NULL};
 
         pthread_mutex_lock(&lock);
-        entry.shared = share(handle, &entry.device);
+        entry.shared = share(handle, &entry.charge.device);
         if (entry.shared && !put(entry))
                 entry.shared->holders--;
         pthread_mutex_unlock(&lock);
@@ -277,9 +285,9 @@ void ledger_unmap(uintptr_t address, uint64_t bytes)
         while (address < end) {
                 struct ledger_entry entry = ledger_take(LEDGER_MAPPING, address);
 
-                if (entry.device < 0 || !entry.bytes)
+                if (entry.charge.device < 0 || !entry.charge.bytes)
                         return;
-                address += entry.bytes;
+                address += entry.charge.bytes;
                 ledger_freed(&entry, 0);
         }
 }
@@ -301,7 +309,7 @@ void ledger_forget(const void *context)
         pthread_mutex_lock(&lock);
         for (size_t i = 0; context && i < room; i++)
                 while (table[i].key && table[i].context == context) {
-                        count(table[i].device, -table[i].bytes);
+                        ledger_uncharge(&table[i].charge);
                         remove_at(i);
                 }
         pthread_mutex_unlock(&lock);
@@ -323,6 +331,5 @@ void ledger_in_child(void)
         pthread_mutex_init(&lock, NULL);
         table = NULL;
         room = n_used = 0;
-        memset(held, 0, sizeof held);
-        memset(&pages, 0, sizeof pages);
+        atomic_store(&pages, NULL);
 }

@@ -5,6 +5,16 @@
 
 enum ledger_kind { LEDGER_POINTER = 1, LEDGER_HANDLE, LEDGER_MAPPING, LEDGER_ARRAY };
 
+// The pages of one session. They stay when it ends: whoever charged them may still be in the driver.
+struct ledger_pages;
+
+// Memory that is taken off a device's quota.
+struct ledger_charge {
+        struct ledger_pages *on; // where it is counted; NULL: nowhere
+        int device;              // CUDA ordinal; -1: not found, and nothing is counted
+        uint64_t bytes;
+};
+
 // Physical memory of the virtual memory API: held by its handle and by each mapping, gone with the last of
 // them.
 struct ledger_shared;
@@ -12,21 +22,19 @@ struct ledger_shared;
 struct ledger_entry {
         uintptr_t key; // 0: free
         enum ledger_kind kind;
-        int device; // CUDA ordinal; -1: not found
-        uint64_t bytes;
-        void *context; // with which it goes; NULL: it stays until it is freed
+        struct ledger_charge charge; // of a mapping, its length only: what it maps is charged in `shared`
+        void *context;               // with which it goes; NULL: it stays until it is freed
         struct ledger_shared *shared;
 };
 
-// Takes the bytes off the device's quota. Returns 0, or CUDA_OUT_OF_MEMORY. device: CUDA ordinal; -1: nothing
-// is counted.
-int ledger_charge(int device, uint64_t bytes);
-void ledger_uncharge(int device, uint64_t bytes);
+// Takes the bytes off the device's quota. Returns 0, or CUDA_OUT_OF_MEMORY.
+int ledger_charge(int device, uint64_t bytes, struct ledger_charge *ret);
+void ledger_uncharge(const struct ledger_charge *charge);
 // Bytes, 0: none.
 uint64_t ledger_quota(int device);
 uint64_t ledger_used(int device);
 // Remembers what was charged. Out of memory of our own: it is not counted, rather than never given back.
-void ledger_note(enum ledger_kind kind, uintptr_t key, int device, uint64_t bytes, void *context);
+void ledger_note(enum ledger_kind kind, uintptr_t key, const struct ledger_charge *charge, void *context);
 // A context is no more, and its memory with it; or goes by another name until that is sure.
 void ledger_forget(const void *context);
 void ledger_rename(const void *context, void *now);

@@ -21,18 +21,19 @@
                 uint64_t size = bytes;                                                                       \
                 void *context = NULL;                                                                        \
                 int device = at, error;                                                                      \
+                struct ledger_charge charge;                                                                 \
                                                                                                              \
                 door_open();                                                                                 \
                 if (!door_real[HOOK_##name])                                                                 \
                         return CUDA_NOT_SUPPORTED;                                                           \
-                error = ledger_charge(device, size);                                                         \
+                error = ledger_charge(device, size, &charge);                                                \
                 if (error)                                                                                   \
                         return error;                                                                        \
                 error = ((int(*) params)door_real[HOOK_##name])args;                                         \
                 if (error == CUDA_SUCCESS)                                                                   \
-                        ledger_note(kind, *ret, device, size, context);                                      \
+                        ledger_note(kind, *ret, &charge, context);                                           \
                 else                                                                                         \
-                        ledger_uncharge(device, size);                                                       \
+                        ledger_uncharge(&charge);                                                            \
                 return error;                                                                                \
         }
 
@@ -182,18 +183,17 @@ struct alloc_node {
         uintptr_t address;
 };
 
-static int charge_node(const struct alloc_node *node, int *ret_device)
+static int charge_node(const struct alloc_node *node, struct ledger_charge *ret)
 {
-        *ret_device = device_in((const int *)node->pool);
-        return ledger_charge(*ret_device, node->bytes);
+        return ledger_charge(device_in((const int *)node->pool), node->bytes, ret);
 }
 
-static int node_added(const struct alloc_node *node, int lane, int error)
+static int node_added(const struct alloc_node *node, const struct ledger_charge *charge, int error)
 {
         if (error)
-                ledger_uncharge(lane, node->bytes);
+                ledger_uncharge(charge);
         else
-                ledger_note(LEDGER_POINTER, node->address, lane, node->bytes, NULL);
+                ledger_note(LEDGER_POINTER, node->address, charge, NULL);
         return error;
 }
 
@@ -202,14 +202,16 @@ EXPORT int cuGraphAddMemAllocNode(void **ret, void *graph, const void *after, si
                                   struct alloc_node *node);
 int cuGraphAddMemAllocNode(void **ret, void *graph, const void *after, size_t n, struct alloc_node *node)
 {
-        int lane, error;
+        struct ledger_charge charge;
+        int error;
 
         door_open();
         if (!door_real[HOOK_cuGraphAddMemAllocNode])
                 return CUDA_NOT_SUPPORTED;
-        error = charge_node(node, &lane);
+        error = charge_node(node, &charge);
         return error ? error
-                     : node_added(node, lane, (int)REAL(cuGraphAddMemAllocNode, ret, graph, after, n, node));
+                     : node_added(node, &charge,
+                                  (int)REAL(cuGraphAddMemAllocNode, ret, graph, after, n, node));
 }
 
 // CUgraphNodeParams: the type, three words, then what that type needs; allocations as above.
@@ -239,18 +241,19 @@ static uintptr_t freed_in(const int *params)
         int name params                                                                                      \
         {                                                                                                    \
                 struct alloc_node *node = alloc_of(what);                                                    \
-                int lane = -1, error;                                                                        \
+                struct ledger_charge charge;                                                                 \
+                int error;                                                                                   \
                                                                                                              \
                 door_open();                                                                                 \
                 if (!door_real[HOOK_##name])                                                                 \
                         return CUDA_NOT_SUPPORTED;                                                           \
-                error = node ? charge_node(node, &lane) : CUDA_SUCCESS;                                      \
+                error = node ? charge_node(node, &charge) : CUDA_SUCCESS;                                    \
                 if (error)                                                                                   \
                         return error;                                                                        \
                 error = ((int(*) params)door_real[HOOK_##name])args;                                         \
                 if (!error && freed_in(what))                                                                \
                         freed_by_node(freed_in(what));                                                       \
-                return node ? node_added(node, lane, error) : error;                                         \
+                return node ? node_added(node, &charge, error) : error;                                      \
         }
 
 ADD_NODE(cuGraphAddNode, (void **ret, void *graph, const void *after, size_t n, int *what),

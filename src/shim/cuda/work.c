@@ -64,7 +64,15 @@ static struct dirty *add_entry(struct lane *l, uintptr_t handle, stream_key key,
         if (!entry)
                 entry = &l->dirty[l->n_dirty++];
         *entry = (struct dirty){key, handle, context, ++l->stamp};
+        l->last = (uint32_t)(entry - l->dirty);
         return entry;
+}
+
+struct dirty *work_last(struct lane *l, uintptr_t handle)
+{
+        struct dirty *entry = &l->dirty[l->last];
+
+        return l->last < l->n_dirty && entry->handle == handle ? entry : NULL;
 }
 
 int work_add(int lane, uintptr_t handle, stream_key key, void *context, uint64_t now_ns,
@@ -76,7 +84,7 @@ int work_add(int lane, uintptr_t handle, stream_key key, void *context, uint64_t
 
         pthread_mutex_lock(&l->lock);
         add_entry(l, handle, key, context);
-        gate_remember(handle);
+        gate_remember(lane, handle);
         was_idle = !(page->activity & 1);
         if (was_idle) {
                 *ret_idle_since_ns = page->activity;

@@ -1,0 +1,97 @@
+"""The machine's own faults: a clock that jumps, and memory that runs out."""
+import contextlib
+import os
+import resource
+import shutil
+import subprocess
+import tempfile
+import unittest
+
+import takt
+from agent import holdings, until
+from behind import Behind, Host
+
+PROMISE = {"slo_ns": 200e6, "share_ppm": 200000}
+WALL, SCARCE = os.environ["WALL"], os.environ["SCARCE"]
+
+
+class Clock(Behind):
+    """13: only the monotonic clock counts."""
+    before_daemon = {"LD_PRELOAD": WALL}
+
+    def test_wall_clock_that_jumps_by_days(self):
+        self.assertIn(os.path.basename(WALL), open(f"/proc/{self.daemon.process.pid}/maps").read())
+        crowds = [Host(self, "crowd", tenant, LD_PRELOAD=WALL, SIMGPU_KERNEL_US="50") for tenant in (self.tenant, self.other)]
+        for _ in range(10):
+            for crowd in crowds:
+                crowd.says("rounds")
+                crowd.goes_on()
+        status = self.daemon.status()
+        device = status["devices"][0]
+        self.assertEqual(device["granted_ns"] + device["idle_ns"] + device["switch_ns"], device["elapsed_ns"])
+        self.assertLess(device["elapsed_ns"], 3600 * 10**9)
+        for tenant in status["tenants"]:
+            self.assertLess(tenant["wait_max_ns"], 10 * 10**9)
+            self.assertEqual(tenant["overruns"], 0)
+
+
+class Memory(unittest.TestCase):
+    """14: none is left for the daemon."""
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="takt-machine-")
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def each_way_once(self, n):
+        """The n'th allocation fails. Returns whether it was asked for at all."""
+        log = f"{self.folder}/log"
+        env = dict(os.environ, LD_PRELOAD=SCARCE, SCARCE_AT=str(n), SCARCE_LOG=log)
+        try:
+            daemon = takt.Daemon(f"{self.folder}/takt", env=env, devices=[takt.A_DEVICE])
+        except takt.NotReady as end:
+            self.assertEqual(end.args, (1,))   # in words
+        else:
+            self.addCleanup(daemon.process.kill)
+            # An answer may be missing, a refusal, or (jansson's dump misses a failure) no JSON.
+            with contextlib.suppress(OSError, TypeError, KeyError, ValueError):
+                tenant = daemon.tenant(**PROMISE)
+                tenant.join().take()
+                with tenant.requests() as requests:
+                    requests.sendall(b'{"event":"arrived","id":"1"}\n{"event":"finished","id":"1"}\n')
+                daemon.status()
+            if os.path.exists(log):   # now there is enough again
+                self.assertIn(daemon.tenant("again", **PROMISE).join().take(), ("open", "free"))
+                self.assertTrue(daemon.status()["ok"])
+            self.assertEqual(daemon.stop(), 0)
+        failed = os.path.exists(log)
+        if failed:
+            os.unlink(log)
+        return failed
+
+    def test_each_allocation_fails_once(self):
+        n = 1
+        while self.each_way_once(n):
+            n += 1
+        self.assertGreater(n, 50)
+
+    def test_pages_cannot_be_mapped(self):
+        daemon = takt.Daemon()
+        self.addCleanup(daemon.stop)
+        tenant, good = daemon.tenant("t", **PROMISE), daemon.tenant("good", **PROMISE).join()
+        before = holdings(tenant)
+        with open(f"/proc/{daemon.process.pid}/statm") as statm:
+            pages = int(statm.read().split()[0])
+        for room in range(3):
+            with self.subTest(room=room):
+                resource.prlimit(daemon.process.pid, resource.RLIMIT_AS, ((pages + room) * 4096, resource.RLIM_INFINITY))
+                with contextlib.suppress(OSError, ValueError):
+                    tenant.join().close()
+                good.take()
+                good.want(False)
+                resource.prlimit(daemon.process.pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+                until(self, lambda: holdings(tenant), before)
+        self.assertIn(tenant.join().take(), ("open", "free"))
+
+
+if __name__ == "__main__":
+    unittest.main(warnings="ignore")
