@@ -109,7 +109,7 @@ class Install(unittest.TestCase):
         self.assertIn("daemonset.apps/takt", self.apply("takt.yaml", "--dry-run=server"))
         self.assertIn("deviceclass.resource.k8s.io/gpu.takt.dev", self.apply("takt-dra.yaml", "--dry-run=server"))
         every = ("--set", "capabilities={CHOWN,DAC_OVERRIDE}", "--set", "config.takt.cdi=/var/run/cdi", "--set", "config.takt.registration=watcher",
-                 "--set", "config.takt.driver=/opt/driver", "--set", "config.takt.metrics=9400", "--set", "runtimeClassName=nvidia",
+                 "--set", "config.takt.driver=/opt/driver", "--set", "config.takt.metrics=:9400", "--set", "runtimeClassName=nvidia",
                  "--set", "nodeSelector.gpu=yes", "--set", "imagePullSecrets[0].name=pull", "--set", f"devices[0]=GPU-{'0' * 32}:1")
         chart = helm("template", "takt", CHART, "--namespace", SPACE, *every)
         self.assertIn("daemonset.apps/takt", node.kubectl("apply", "--dry-run=server", "-f", "-", given=chart))
