@@ -1,6 +1,6 @@
 // An OpenAI-compatible server on the unmodified CUDA engine of llama.cpp.
 //
-//   node server.mjs --model FILE [--port 0] [--context 2048] [--sequences 8] [--batch 64]
+//   node server.mjs --model FILE [--host 127.0.0.1] [--port 0] [--context 2048] [--sequences 8] [--batch 64]
 //
 // Prints {"port": N} when it is ready. Of each token an event goes out at once. A prompt may be text or a list of token ids;
 // with "ignore_eos" answers have exactly max_tokens tokens, whatever the model would say.
@@ -14,8 +14,8 @@ function fail(message) {
 }
 
 function wish() {
-    const options = {model: {type: "string"}, port: {type: "string", default: "0"}, context: {type: "string", default: "2048"},
-        sequences: {type: "string", default: "8"}, batch: {type: "string", default: "64"}};
+    const options = {model: {type: "string"}, host: {type: "string", default: "127.0.0.1"}, port: {type: "string", default: "0"},
+        context: {type: "string", default: "2048"}, sequences: {type: "string", default: "8"}, batch: {type: "string", default: "64"}};
     let values;
     try {
         ({values} = parseArgs({options}));
@@ -34,5 +34,5 @@ const options = wish();
 const {loadEngine} = await import("./engine.mjs");
 const server = makeServer(await loadEngine(options), {tell: teller(process.env.TAKT_REQUESTS)});
 server.on("error", (error) => fail(error.message));
-server.listen(options.port, "127.0.0.1", () => console.log(JSON.stringify({port: server.address().port})));
+server.listen(options.port, options.host, () => console.log(JSON.stringify({port: server.address().port})));
 for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(0));

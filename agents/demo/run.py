@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -13,13 +12,9 @@ import time
 
 from gpu.device import Device
 from . import loads, report
-
-TICK = os.sysconf("SC_CLK_TCK")
-REFUSED = 75   # takt run: the promise cannot be kept
-
-
-class Failed(Exception):
-    """The demo cannot go on; says why."""
+from .place import TAKT, Failed, Refused
+from .pods import Pods
+from .processes import Processes
 
 
 class Demo:
@@ -29,66 +24,21 @@ class Demo:
         self.build = os.path.abspath(options.build)
         self.cache = os.path.abspath(options.cache)
         self.here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-        self.simulated = options.simulated
+        self.simulated, self.model = options.simulated, options.model
         self.work = tempfile.mkdtemp(prefix="takt-demo-")
         self.devices = [f"takt-demo-{os.getpid()}-{i}" for i in range(len(self.agents))]
-        self.running = []
+        self.place = options.place(self)
 
-    def path(self, *parts):
-        return os.path.join(self.build, "src", *parts)
-
-    def environment(self, agent, device):
-        env = dict(os.environ, TAKT_DIR=os.path.join(self.work, "takt"))
-        libraries = [os.path.join(self.cache, "cuda")]
-        if self.simulated:
-            libraries.insert(0, self.path("simgpu"))
-            env |= {"SIMGPU_NAME": device, "SIMGPU_PROFILE": os.path.join(os.path.dirname(self.here), "src/simgpu/profiles", agent.profile)}
-        env["LD_LIBRARY_PATH"] = ":".join(libraries + [p for p in [env.get("LD_LIBRARY_PATH")] if p])
-        return env
-
-    def start(self, agent, device, prefix):
-        """Starts one agent's server; returns its process and port, or None and the reason if Takt does not admit it."""
-        command = [*prefix, os.path.join(self.cache, "node"), os.path.join(self.here, "server.mjs"), "--model", self.o.model,
-                   "--context", "4096", "--sequences", "8", "--batch", "64"]
-        said = os.path.join(self.work, f"{agent.name}.err")
-        with open(said, "w") as err:   # a file: nobody would read a pipe while it runs
-            try:
-                process = subprocess.Popen(command, env=self.environment(agent, device), stdout=subprocess.PIPE, stderr=err, text=True,
-                                           start_new_session=True)
-            except OSError as error:
-                raise Failed(f"{command[0]}: {error.strerror}") from error
-        self.running.append(process)
-        line = process.stdout.readline()
-        if line:
-            return process, json.loads(line)["port"]
-        code = process.wait()
-        with open(said) as err:
-            reason = err.read().strip()
-        if code != REFUSED or not prefix:
-            raise Failed(f"{agent.name}: {reason or f'exit {code}'}")
-        return None, reason
-
-    def stop(self):
-        for process in self.running:
-            process.send_signal(signal.SIGTERM)
-        for process in self.running:
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-            process.stdout.close()
-        self.running.clear()
-
-    def drive(self, agent, port, seconds, seed, out):
+    def drive(self, server, seconds, seed, out):
+        agent = server.agent
         return subprocess.Popen(
-            [self.path("cli", "takt"), "load", "--url", f"http://127.0.0.1:{port}", "--rate", str(agent.rate), "--duration",
+            [os.path.join(self.build, "src/cli/takt"), "load", "--url", server.url, "--rate", str(agent.rate), "--duration",
              f"{seconds}s", "--seed", str(seed), "--prompt", agent.prompt, "--output", agent.output, "--json", "--out", out],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def tool(self, device, *arguments):
-        return subprocess.run([self.path("simgpu", "simgpu"), *arguments], env=dict(os.environ, SIMGPU_NAME=device), capture_output=True,
-                              text=True, check=True).stdout
+        return subprocess.run([os.path.join(self.build, "src/simgpu/simgpu"), *arguments], env=dict(os.environ, SIMGPU_NAME=device),
+                              capture_output=True, text=True, check=True).stdout
 
     def device_log(self, devices, pids, begin, end):
         """Who was on the device from when to when; None for a real one, which keeps no log."""
@@ -107,43 +57,35 @@ class Demo:
             for device in self.devices:
                 self.tool(device, "reset")
 
-    def granted(self):
-        """Device time that Takt gave each agent so far, in ns; none where no daemon runs."""
-        run = subprocess.run([self.path("cli", "takt"), "status", "--json"], env=dict(os.environ, TAKT_DIR=os.path.join(self.work, "takt")),
-                             capture_output=True, text=True)
-        return {t["name"]: t["granted_ns"] for t in json.loads(run.stdout)["tenants"]} if run.returncode == 0 else {}
-
-    def phase(self, name, agents, devices, prefix_of):
+    def phase(self, name, agents, devices, how=()):
         """One run of the load. devices: the device of each agent. Returns what was measured, or the refusals."""
         self.reset()
-        started, refusals = [], []
+        servers, refusals = [], []
         for agent, device in zip(agents, devices):
-            process, port = self.start(agent, device, prefix_of(agent))
-            if process is None:
-                refusals.append((agent.name, port))
-            else:
-                started.append((agent, process, port))
+            try:
+                servers.append(self.place.start(agent, device, how))
+            except Refused as refused:
+                refusals.append((agent.name, str(refused)))
         if refusals:
-            self.stop()
+            self.place.stop()
             return {"name": name, "refusals": refusals}
-        warm = [self.drive(agent, port, 2, 99, os.path.join(self.work, f"warm-{agent.name}")) for agent, _, port in started]
+        warm = [self.drive(server, 2, 99, os.path.join(self.work, f"warm-{server.agent.name}")) for server in servers]
         for driver in warm:   # graphs are captured, caches filled
             driver.communicate()
-        result = self.measure(name, started, devices)
-        self.stop()
+        result = self.measure(name, servers, devices)
+        self.place.stop()
         return result
 
-    def measure(self, name, started, devices):
-        folder = os.path.join(self.work, "takt")
-        cpu = {process.pid: tree_cpu(process.pid) for _, process, _ in started}
-        daemon_cpu, granted = daemon_seconds(folder), self.granted()
+    def measure(self, name, servers, devices):
+        cpu = {server: server.cpu() for server in servers}
+        takt_cpu, granted = self.place.takt_seconds(), self.place.granted()
         begin = time.monotonic_ns()
-        drivers = [(agent, self.drive(agent, port, self.o.seconds, self.o.seed + self.agents.index(agent),
-                                      os.path.join(self.work, f"out-{agent.name}"))) for agent, _, port in started]
+        drivers = [(server.agent, self.drive(server, self.o.seconds, self.o.seed + self.agents.index(server.agent),
+                                             os.path.join(self.work, f"out-{server.agent.name}"))) for server in servers]
         self.watch(name, drivers, begin)
         end = time.monotonic_ns()
-        held = {who: (ns - granted.get(who, 0)) / (end - begin) for who, ns in self.granted().items()}
-        result = {"name": name, "agents": {}, "begin": begin, "end": end, "takt_cpu": daemon_seconds(folder) - daemon_cpu, "held": held}
+        held = {who: (ns - granted.get(who, 0)) / (end - begin) for who, ns in self.place.granted().items()}
+        result = {"name": name, "agents": {}, "begin": begin, "end": end, "takt_cpu": self.place.takt_seconds() - takt_cpu, "held": held}
         for agent, driver in drivers:
             out, err = driver.communicate()
             if driver.returncode:
@@ -152,9 +94,9 @@ class Demo:
             with open(os.path.join(self.work, f"out-{agent.name}")) as lines:
                 result["agents"][agent.name]["answers"] = [json.loads(line) for line in lines]
         pids = {}
-        for agent, process, _ in started:
-            result["agents"][agent.name]["cpu"] = tree_cpu(process.pid) - cpu[process.pid]
-            pids.update({pid: agent.name for pid in tree(process.pid)})
+        for server in servers:
+            result["agents"][server.agent.name]["cpu"] = server.cpu() - cpu[server]
+            pids.update({pid: server.agent.name for pid in server.pids()})
         result["log"] = self.device_log(devices, pids, begin, end)
         return result
 
@@ -169,18 +111,17 @@ class Demo:
     def alone(self):
         """Each agent without the others: at the same time where each can have a device of its own, else one after the other."""
         if self.simulated:
-            return self.phase("alone", self.agents, self.devices, lambda a: [])
-        runs = [self.phase("alone", [agent], self.devices[:1], lambda a: []) for agent in self.agents]
+            return self.phase("alone", self.agents, self.devices)
+        runs = [self.phase("alone", [agent], self.devices[:1]) for agent in self.agents]
         return {**runs[0], "agents": {name: measured for r in runs for name, measured in r["agents"].items()}}
 
     def runs(self):
         one = self.devices[:1] * len(self.agents)
-        takt = self.path("cli", "takt")
         yield self.alone()
-        yield self.phase("stock", self.agents, one, lambda a: [])
+        yield self.phase("stock", self.agents, one)
         for name, prefix in self.o.also:
-            yield self.phase(name, self.agents, one, lambda a, p=prefix: p)
-        yield self.phase("takt", self.agents, one, lambda a: [takt, "run", "--name", a.name, *a.promise, "--"])
+            yield self.phase(name, self.agents, one, prefix)
+        yield self.phase("takt", self.agents, one, TAKT)
 
     def main(self):
         print(f"{3 + len(self.o.also)} runs of {self.o.seconds:.0f} s on {'a SIMULATED GPU' if self.simulated else self.o.gpu}, "
@@ -191,48 +132,10 @@ class Demo:
             print(f"demo: {failure}", file=sys.stderr)
             return 1
         finally:
-            self.stop()
+            self.place.stop()
             self.reset()
             shutil.rmtree(self.work, ignore_errors=True)
         return report.show(self.agents, runs, self.simulated, self.o.report, self.o.json)
-
-
-def children(pid):
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children") as file:
-            return [int(child) for child in file.read().split()]
-    except OSError:
-        return []
-
-
-def tree(pid):
-    return [pid] + [p for child in children(pid) for p in tree(child)]
-
-
-def cpu_of(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            fields = file.read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / TICK
-    except OSError:
-        return 0
-
-
-def tree_cpu(pid):
-    return sum(cpu_of(p) for p in tree(pid))
-
-
-def daemon_seconds(folder):
-    """CPU seconds of the daemon whose sockets lie in that folder; 0 if none runs."""
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                words = file.read().decode(errors="replace").split("\0")
-        except OSError:
-            continue
-        if os.path.basename(words[0]) == "taktd" and folder in words:
-            return cpu_of(int(pid))
-    return 0
 
 
 def also(text):
@@ -262,6 +165,8 @@ def arguments(words=None, gpu_of=Device):
     parser.add_argument("--model", metavar="FILE", help="a GGUF file; with one, the demo runs on this machine's NVIDIA GPU if it has one")
     parser.add_argument("--real", action="store_true", help="on this machine's NVIDIA GPU, or not at all")
     parser.add_argument("--simulated", action="store_true", help="on the simulated GPU even where there is another")
+    parser.add_argument("--kubernetes", action="store_true",
+                        help="the agents are pods of a real cluster of one node, in private namespaces of this machine; needs root")
     parser.add_argument("--report", default="report.html", metavar="FILE", help="the picture (default: report.html)")
     parser.add_argument("--json", action="store_true", help="the table as JSON")
     parser.add_argument("--build", required=True, help=argparse.SUPPRESS)
@@ -272,14 +177,17 @@ def arguments(words=None, gpu_of=Device):
         parser.error("--real and --simulated are one or the other" if o.simulated else "--real needs --model FILE: which model to run")
     if o.model and not os.access(o.model, os.R_OK):
         parser.error(f"--model {o.model}: no such file")
+    if o.kubernetes and (o.real or o.also):
+        parser.error(f"--kubernetes and {'--real' if o.real else '--also'} do not go together")
     if len({name for name, _ in o.also}) < len(o.also):
         parser.error("--also: two runs of one name")
     try:
         open(o.report, "a").close()   # said now, not after minutes
     except OSError as error:
         parser.error(f"--report {o.report}: {error.strerror}")
-    choose_gpu(o, gpu_of(o.build, o.simulated), parser)
-    o.model = o.model or os.path.join(o.cache, "tiny.gguf")
+    choose_gpu(o, gpu_of(o.build, o.simulated or o.kubernetes), parser)
+    o.model = os.path.abspath(o.model or os.path.join(o.cache, "tiny.gguf"))
+    o.place = Pods if o.kubernetes else Processes
     return o
 
 

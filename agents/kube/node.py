@@ -12,6 +12,11 @@ PATIENCE_S = 60
 TAKT_DIR = "/run/takt"
 
 
+def path(*parts):
+    """Of the cluster's own files."""
+    return os.path.join(os.environ["TAKT_CLUSTER"], *parts)
+
+
 class Failed(Exception):
     """What was asked of the cluster did not come true; says what."""
 
@@ -37,15 +42,17 @@ def get(*words):
     return json.loads(kubectl("get", "-o", "json", *words))
 
 
-def pod(name, command, limits=None, env=None, mounts=None, annotations=None, restart="Never"):
+def pod(name, command, limits=None, env=None, mounts=None, annotations=None, restart="Never", port=None, requests=None):
     """mounts: {a host's folder: where the container has it}. The simulated GPU knows processes by their numbers on the node
     and lies in /dev/shm: a real driver sees both through the kernel, a pod here is lent them."""
     folders = {"/dev/shm": "/dev/shm", **(mounts or {})}
     volumes = [{"name": f"v{i}", "hostPath": {"path": host}} for i, host in enumerate(folders)]
     container = {"name": "agent", "image": os.environ["IMAGE"], "imagePullPolicy": "Never", "command": command,
                  "env": [{"name": key, "value": value} for key, value in (env or {}).items()],
-                 "resources": {"limits": {resource: str(n) for resource, n in (limits or {}).items()}},
-                 "volumeMounts": [{"name": v["name"], "mountPath": inside} for v, inside in zip(volumes, folders.values())]}
+                 "resources": {"limits": {resource: str(n) for resource, n in (limits or {}).items()}, "requests": requests or {}},
+                 "volumeMounts": [{"name": v["name"], "mountPath": inside, "readOnly": inside != "/dev/shm"} for v, inside in zip(volumes, folders.values())]}
+    if port:   # ready when it listens, and not looked at again
+        container["startupProbe"] = {"tcpSocket": {"port": port}, "periodSeconds": 1, "failureThreshold": PATIENCE_S}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "annotations": annotations or {}},
             "spec": {"hostPID": True, "terminationGracePeriodSeconds": 1, "restartPolicy": restart, "dnsPolicy": "Default",
                      "containers": [container], "volumes": volumes}}
@@ -82,15 +89,15 @@ def processes(name):
 
 
 def kill_kubelet():
-    with open("pids/kubelet") as file:
+    with open(path("pids/kubelet")) as file:
         pid = int(file.read())
     os.kill(pid, signal.SIGKILL)
     until("the kubelet's end", lambda: not running(pid))
 
 
 def start_kubelet():
-    with open("pids/kubelet", "w") as file:
-        file.write(subprocess.check_output(["bash", "-c", "bash commands/kubelet >/dev/null & echo $!"], text=True))
+    with open(path("pids/kubelet"), "w") as file:
+        file.write(subprocess.check_output(["bash", "-c", "bash commands/kubelet >/dev/null & echo $!"], cwd=path(), text=True))
 
 
 def running(pid):
@@ -104,27 +111,28 @@ def running(pid):
 class Takt:
     """taktd on the node, with a simulated GPU whose driver lies in a folder that containers are given."""
 
-    def __init__(self, build, resources, takt=""):
-        """resources: {a resource's name: (slots, promise)}; a promise as in the configuration, "" for none. takt: lines of its part."""
-        self.build, self.process = build, None
-        self.driver = os.path.abspath("driver")
+    def __init__(self, build, resources, libraries="", **simgpu):
+        """resources: {a resource's name: (slots, {a promise's key: its value})}. libraries: folders where containers look for more of
+        them. simgpu: settings of the simulated GPU."""
+        self.build, self.process, self.simgpu = build, None, simgpu
+        self.driver = path("driver")
         os.makedirs(self.driver, exist_ok=True)
         for name in ("libcuda.so.1", "libnvidia-ml.so.1"):
             shutil.copy(f"{build}/src/simgpu/{name}", self.driver)
-        lines = ["version: v1", "sharing:", "  timeSlicing:", "    resources:"]
-        for name, (slots, promise) in resources.items():
-            lines += ["    - name: nvidia.com/gpu", f"      rename: {name}", f"      replicas: {slots}"]
-            lines += [f"      takt: {{{promise}}}"] if promise else []
-        with open("takt.yaml", "w") as file:
-            file.write("\n".join([*lines, "takt:", f"  driver: {self.driver}", *([takt] if takt else [])]) + "\n")
+        offered = [{"name": "nvidia.com/gpu", "rename": name, "replicas": n, **({"takt": promise} if promise else {})}
+                   for name, (n, promise) in resources.items()]
+        self.config = {"version": "v1", "sharing": {"timeSlicing": {"resources": offered}},
+                       "takt": {"driver": self.driver, "libraryPath": libraries}}
 
     def environment(self):
-        return dict(os.environ, LD_LIBRARY_PATH=self.driver, TAKT_DIR=TAKT_DIR)
+        return dict(os.environ, LD_LIBRARY_PATH=self.driver, TAKT_DIR=TAKT_DIR, **self.simgpu)
 
     def start(self):
+        with open(path("takt.yaml"), "w") as file:
+            json.dump(self.config, file)
         ready, mark = os.pipe()
-        with open("logs/taktd", "a") as log:
-            self.process = subprocess.Popen([f"{self.build}/src/node/taktd", "--dir", TAKT_DIR, "--kube", "takt.yaml", "--ready", str(mark)],
+        with open(path("logs/taktd"), "a") as log:
+            self.process = subprocess.Popen([f"{self.build}/src/node/taktd", "--dir", TAKT_DIR, "--kube", path("takt.yaml"), "--ready", str(mark)],
                                             pass_fds=[mark], stderr=log, env=self.environment())
         os.close(mark)
         with os.fdopen(ready, "rb") as said:
@@ -137,8 +145,12 @@ class Takt:
             self.process.wait()
             self.process = None
 
+    def pid(self):
+        """Of the daemon; None: there is none."""
+        return self.process and self.process.pid
+
     def log(self):
-        with open("logs/taktd") as file:
+        with open(path("logs/taktd")) as file:
             return file.read()
 
     def status(self):

@@ -14,8 +14,9 @@ import tarfile
 import tempfile
 
 PASSWD = "root:x:0:0:root:/:/bin/sh\n"
-FOLDERS = ("bin", "dev", "proc", "sys", "tmp", "run", "opt", "etc")
-LIBRARIES = "/lib/x86_64-linux-gnu"
+LIBRARIES = "/usr/lib/x86_64-linux-gnu"
+GLIBC = ("libdl.so.2", "libm.so.6", "libpthread.so.0", "librt.so.1", "libresolv.so.2")   # what any image with glibc has
+FOLDERS = ("dev", "proc", "sys", "tmp", "run", "opt", "etc", "usr/bin", "usr/lib64", LIBRARIES[1:])
 
 
 def libraries(program):
@@ -27,21 +28,20 @@ def libraries(program):
 def fill(root, programs):
     for folder in FOLDERS:
         os.makedirs(f"{root}/{folder}")
+    for folder in ("bin", "lib", "lib64"):
+        os.symlink(f"usr/{folder}", f"{root}/{folder}")
     with open(f"{root}/etc/passwd", "w") as file:
         file.write(PASSWD)
     shutil.copy("/etc/os-release", f"{root}/etc/os-release")
+    for name in GLIBC:
+        shutil.copy(f"{LIBRARIES}/{name}", root + LIBRARIES)
     for program in programs:
-        copy(root, "/bin", program)
+        shutil.copy(program, f"{root}/usr/bin")
         for library in libraries(program):   # the loader is named by its path, the others are looked for
-            copy(root, "/lib64" if "/ld-linux" in library else LIBRARIES, library)
+            shutil.copy(library, f"{root}/usr/lib64" if "/ld-linux" in library else root + LIBRARIES)
     os.symlink("bash", f"{root}/bin/sh")
     os.chmod(root, 0o755)
     subprocess.run(["/sbin/ldconfig", "-r", root], check=True)
-
-
-def copy(root, folder, path):
-    os.makedirs(root + folder, exist_ok=True)
-    shutil.copy(path, f"{root}{folder}/{os.path.basename(path)}")
 
 
 def layer_of(root):

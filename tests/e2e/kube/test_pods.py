@@ -10,8 +10,9 @@ from kube import node
 BUILD = os.environ["TAKT_BUILD"]
 GPU, FORTY, THIRTY, TEN = "takt.dev/gpu", "takt.dev/forty", "takt.dev/thirty", "takt.dev/ten"
 SLOTS = 6
-OBJECTIVE = "ttft: 2s, itl: 200ms"
-RESOURCES = {GPU: (SLOTS, ""), FORTY: (1, f"{OBJECTIVE}, share: 40%"), THIRTY: (2, f"{OBJECTIVE}, share: 30%"), TEN: (2, f"{OBJECTIVE}, share: 10%")}
+OBJECTIVE = {"ttft": "2s", "itl": "200ms"}
+RESOURCES = {GPU: (SLOTS, {}), FORTY: (1, {**OBJECTIVE, "share": "40%"}), THIRTY: (2, {**OBJECTIVE, "share": "30%"}),
+             TEN: (2, {**OBJECTIVE, "share": "10%"})}
 WORK = ["takt-synthetic", "--cost", "1000,40000", "--rate", "20", "--prefill-ms", "1-2", "--tokens", "2-4", "--token-ms", "1", "--seconds", "600"]
 
 

@@ -1,0 +1,75 @@
+"""Agents as pods of a cluster's node; under Takt, which is installed for that run, by its resource and their annotations."""
+import os
+
+from kube import node
+from kube.installed import Installed
+
+from .place import TAKT, Failed, Place, Refused, Server, command, cpu_of, profile
+
+PORT = 8000
+CPU = "250m"   # without a request, whatever else runs on the node comes first
+CUDA, DRIVER = "/opt/cuda", "/opt/driver"   # in a container
+
+
+GPU, SLOTS = "takt.dev/gpu", 4
+
+
+def annotations_of(agent):
+    """The flags of `takt run` as a pod has them."""
+    return {f"takt.dev/{flag.lstrip('-')}": value for flag, value in zip(agent.promise[::2], agent.promise[1::2])}
+
+
+class Pods(Place):
+    def __init__(self, setting):
+        super().__init__(setting)
+        self.agents = setting.agents
+        self.takt = Installed(os.path.join(os.path.dirname(setting.here), "deploy"), os.path.join(setting.build, "takt.tar"), setting.build,
+                              {GPU: (SLOTS, {})}, CUDA, SIMGPU_NAME=setting.devices[0], SIMGPU_PROFILE=profile(setting, self.agents[0]))
+
+    def pod(self, agent, device, under_takt):
+        # The engine, CUDA and the model are hundreds of megabytes: lent by the node, not part of the image.
+        as_here = (self.s.cache, os.path.realpath(self.s.cache), self.s.here, *map(os.path.dirname, (self.s.model, profile(self.s, agent))))
+        lent = {os.path.join(self.s.cache, "cuda"): CUDA, **{folder: folder for folder in as_here}}
+        env = {"SIMGPU_NAME": device, "SIMGPU_PROFILE": profile(self.s, agent)}
+        if not under_takt:
+            lent[self.takt.driver] = DRIVER
+            env["LD_LIBRARY_PATH"] = f"{DRIVER}:{CUDA}"
+        return node.pod(agent.name, ["node", *command(self.s, "--host", "0.0.0.0", "--port", str(PORT))], env=env, mounts=lent, port=PORT,
+                        requests={"cpu": CPU}, limits={GPU: 1} if under_takt else {},
+                        annotations=annotations_of(agent) if under_takt else {})
+
+    def serve(self):
+        if not self.takt.pid():
+            self.takt.start()
+            node.until(f"{GPU} is offered", lambda: node.allocatable(GPU) == (SLOTS, SLOTS))
+
+    def start(self, agent, device, how):
+        try:
+            if how == TAKT:
+                self.serve()
+            node.start(self.pod(agent, device, how == TAKT))
+            status = node.until(f"pod {agent.name} is ready or has ended", lambda: self.settled(agent.name))
+        except node.Failed as failed:
+            raise Failed(str(failed)) from failed
+        if status["phase"] == "Running":
+            pids = node.processes(agent.name)
+            return Server(agent, f"http://{status['podIP']}:{PORT}", lambda: pids)
+        if status.get("reason") == "UnexpectedAdmissionError":
+            raise Refused(status["message"])
+        raise Failed(f"pod {agent.name}: {node.kubectl('logs', agent.name).strip()}")
+
+    @staticmethod
+    def settled(name):
+        status = node.get("pod", name)["status"]
+        ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", []))
+        return status if ready or status["phase"] in ("Failed", "Succeeded") else None
+
+    def stop(self):
+        node.delete(*(a.name for a in self.agents))
+        self.takt.end()
+
+    def granted(self):
+        return {name.split("/")[1]: t["granted_ns"] for name, t in self.takt.tenants().items()} if self.takt.pid() else {}
+
+    def takt_seconds(self):
+        return cpu_of(self.takt.pid() or 0)
