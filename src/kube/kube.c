@@ -17,6 +17,7 @@
 #include "kube/life.h"
 #include "kube/pods.h"
 #include "kube/reports.h"
+#include "kube/strangers.h"
 
 static struct kube {
         struct host host;
@@ -29,6 +30,7 @@ static struct kube {
         struct events events;
         struct wishes wishes;
         struct reports reports;
+        struct strangers strangers;
         char dir[80], folder[104];
         struct watch news, timer;
         int folder_watch; // inotify's number; -1: the folder is not there
@@ -97,6 +99,9 @@ static void turn(void)
         }
         if (pods_due(&kube.pods) <= now_ns)
                 pods_tick(&kube.pods, now_ns);
+        if (strangers_due(&kube.strangers) <= now_ns)
+                strangers_tick(&kube.strangers, now_ns);
+        due_ns = takt_time_min(due_ns, strangers_due(&kube.strangers));
         if (events_due(&kube.events) <= now_ns)
                 events_tick(&kube.events, now_ns);
         if (api_due(&kube.api) <= now_ns)
@@ -107,6 +112,7 @@ static void turn(void)
 
 static int look(void)
 {
+        strangers_ask(&kube.strangers);
         return pods_look(&kube.pods, 1);
 }
 
@@ -190,6 +196,8 @@ static void open_api(void)
         events_open(&kube.events, &kube.api, node_name());
         kube.reports = (struct reports){&kube.wishes, &kube.events, node_name(), 0};
         kube.wishes.slots = &kube.slots;
+        kube.wishes.events = &kube.events;
+        strangers_open(&kube.strangers, &kube.wishes, node_name());
         kube.wishes.deaf = kube.config.no_annotations;
         if (!error)
                 error = wishes_open(&kube.wishes, &kube.slots, &kube.api, &kube.events, node_name());
@@ -269,6 +277,7 @@ static int kube_may_join(uint32_t tenant, pid_t pid)
 
 static void kube_close(void)
 {
+        strangers_close(&kube.strangers);
         api_close(&kube.api);
         pods_close(&kube.pods);
         for (uint32_t r = 0; r < kube.slots.n_resources; r++)
