@@ -65,6 +65,8 @@ SEEDS = {
     "plugin": [asked(0, message(1, ids(1, b"G0-0"))) + asked(1, ids(1, b"G0-0", b"G0-1")) + asked(0, message(1, ids(1, b"G0-0", b"G0-1"))),
                asked(2, message(1, ids(1, b"G0-0", b"G1-1") + ids(2, b"G1-1") + b"\x18\x02")) + asked(3, b"") + asked(4, b""),
                asked(0, message(1, ids(1, b"G1-2"))) + asked(204, ids(1, ids(1, b"p") + ids(2, b"n") + ids(3, ids(1, b"c") + ids(2, ids(1, b"a/b") + ids(2, b"G1-2")))))],
+    "api": [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"a\":\r\n4\r\n1}\n\n\r\n0\r\n\r\n", b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\n{}", b"HTTP/1.0 200 OK\n\nx\ny\n",
+            b'{"metadata":{"name":"a","namespace":"b","uid":"u","annotations":{"takt.dev/share":"30%","takt.dev/ttft":"-1","takt.dev/x":"y"}},"spec":{"containers":[{"resources":{"limits":{"a/b":"1"}}}]},"status":{"phase":"Pending","qosClass":"BestEffort"}}'],
     "frame": [frame(1, 280, struct.pack("<II", 1, 0) + bytes(range(16))), frame(2, 40, struct.pack("<Q", 3) + b"\xff" * 16),
               frame(3, 24, struct.pack("<II", 2, 0)), frame(1, 300, struct.pack("<II", 16, 0))],
     "page": [struct.pack("<BBB", 1, 40, 0) + struct.pack("<QQQQQII", 1 << 39 | 1, 5, 6, 7, 8, 9, 1),
