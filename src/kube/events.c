@@ -8,7 +8,7 @@
 
 void events_open(struct events *events, struct api *api, const char *node)
 {
-        *events = (struct events){.api = api};
+        events->api = api;
         snprintf(events->node, sizeof events->node, "%s", node);
 }
 

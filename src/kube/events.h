@@ -31,7 +31,8 @@ struct events {
         struct event event[KUBE_EVENTS_MAX];
 };
 
-// Of an api that is not open, or without a node's name, nothing is written.
+// Of an api that is not open, or without a node's name, nothing is written. The storage is all 0, of which
+// what is not needed is never touched.
 void events_open(struct events *events, struct api *api, const char *node);
 // Says it; in the log, too. reason: one word; text: what happened, with the numbers. Never waits, never
 // fails.

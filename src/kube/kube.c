@@ -18,6 +18,7 @@
 #include "kube/life.h"
 #include "kube/pods.h"
 #include "kube/reports.h"
+#include "kube/strangers.h"
 
 static struct kube {
         struct host host;
@@ -31,6 +32,7 @@ static struct kube {
         struct wishes wishes;
         struct reports reports;
         struct claiming claiming;
+        struct strangers strangers;
         char dir[80], folder[104];
         struct watch news, timer;
         int folder_watch; // inotify's number; -1: the folder is not there
@@ -99,6 +101,9 @@ static void turn(void)
         }
         if (pods_due(&kube.pods) <= now_ns)
                 pods_tick(&kube.pods, now_ns);
+        if (strangers_due(&kube.strangers) <= now_ns)
+                strangers_tick(&kube.strangers, now_ns);
+        due_ns = takt_time_min(due_ns, strangers_due(&kube.strangers));
         if (events_due(&kube.events) <= now_ns)
                 events_tick(&kube.events, now_ns);
         if (claiming_due(&kube.claiming) <= now_ns)
@@ -112,6 +117,7 @@ static void turn(void)
 
 static int look(void)
 {
+        strangers_ask(&kube.strangers);
         return pods_look(&kube.pods, 1);
 }
 
@@ -127,7 +133,7 @@ static void looked(void *context)
 static void health_changed(void *context)
 {
         (void)context;
-        reports_health(&kube.reports);
+        reports_health(&kube.reports, kube.health.lost);
         for (uint32_t r = 0; r < kube.slots.n_resources; r++)
                 life_update(&kube.life[r]);
         claiming_health(&kube.claiming, kube.health.lost);
@@ -184,6 +190,8 @@ static void open_api(void)
         events_open(&kube.events, &kube.api, node_name());
         kube.reports = (struct reports){&kube.wishes, &kube.events, node_name(), 0};
         kube.wishes.slots = &kube.slots;
+        kube.wishes.events = &kube.events;
+        strangers_open(&kube.strangers, &kube.wishes, node_name());
         kube.wishes.deaf = kube.config.no_annotations;
         if (!error)
                 error = wishes_open(&kube.wishes, &kube.slots, &kube.api, &kube.events, node_name());
@@ -197,13 +205,12 @@ static void open_api(void)
 
 static int open_claiming(char *why, size_t size)
 {
-        const char *node = kube.config.node[0] ? kube.config.node : getenv("NODE_NAME");
         int error;
 
         if (!kube.slots.claimed)
                 return 0;
         error = claiming_open(&kube.claiming, &kube.host, &kube.slots, &kube.config.injection, &kube.api,
-                              node ? node : "", kube.config.kubelet, kube.dir, why, size);
+                              node_name(), kube.config.kubelet, kube.dir, why, size);
         if (!error && kube.health.lost)
                 claiming_health(&kube.claiming, kube.health.lost);
         return error;
@@ -241,7 +248,7 @@ static int kube_open(struct node *node, const struct door_services *services, co
                 return snprintf(why, size, "cdi: %s: %s", kube.config.injection.cdi, strerror(-error)), error;
         watch_folder();
         open_api();
-        reports_health(&kube.reports);
+        reports_health(&kube.reports, kube.health.lost);
         pods_open(&kube.pods, &kube.host, &kube.slots, kube.config.kubelet, looked, NULL);
         for (uint32_t r = 0; r < kube.slots.n_resources; r++) {
                 kube.life[r].plugin =
@@ -291,6 +298,7 @@ static int kube_may_join(uint32_t tenant, pid_t pid)
 static void kube_close(void)
 {
         claiming_close(&kube.claiming);
+        strangers_close(&kube.strangers);
         api_close(&kube.api);
         pods_close(&kube.pods);
         for (uint32_t r = 0; r < kube.slots.n_resources; r++)

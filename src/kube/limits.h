@@ -46,3 +46,5 @@
 #define KUBE_EVENT_AGAIN_NS (30 * TAKT_S) // the least time between two writings of one event
 #define KUBE_EVENTS_BURST 25              // events written at once,
 #define KUBE_EVENT_NS (2 * TAKT_S)        // and then one in this time
+#define KUBE_STRANGERS_MAX 64             // processes that use a GPU past Takt, and are kept track of
+#define KUBE_STRANGERS_NS (30 * TAKT_S)   // how often NVML is asked for them

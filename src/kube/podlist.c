@@ -210,7 +210,9 @@ int podlist_open(struct podlist *list, struct api *api, const struct slots *slot
         static const struct api_watcher watcher = {begin, event, synced, lost};
         char path[128];
 
-        *list = (struct podlist){.slots = slots, .changed = changed, .context = context};
+        list->slots = slots;
+        list->changed = changed;
+        list->context = context;
         if (!*node || strspn(node, "abcdefghijklmnopqrstuvwxyz0123456789-.") != strlen(node))
                 return -EINVAL;
         snprintf(path, sizeof path, "/api/v1/pods?fieldSelector=spec.nodeName%%3D%s", node);

@@ -31,7 +31,7 @@ struct podlist {
 };
 
 // Begins to watch the pods of a node. `changed` is called from the loop after each list and change. Returns 0
-// or a negative errno: -EINVAL where `node` is no node's name.
+// or a negative errno: -EINVAL where `node` is no node's name. The storage is all 0.
 int podlist_open(struct podlist *list, struct api *api, const struct slots *slots, const char *node,
                  void (*changed)(void *), void *context);
 struct pod *podlist_by_uid(struct podlist *list, const char *uid);

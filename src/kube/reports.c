@@ -60,7 +60,7 @@ static void say_health(const struct reports *r, uint32_t device, int is_lost)
         char text[200];
 
         snprintf(text, sizeof text,
-                 is_lost ? "GPU %s is lost: its slots are unhealthy until it is back"
+                 is_lost ? "GPU %s is lost: unhealthy, and given to nobody, until it is back"
                          : "GPU %s is well again",
                  slots->device[device].uuid);
         if (r->node[0])
@@ -70,14 +70,9 @@ static void say_health(const struct reports *r, uint32_t device, int is_lost)
                         say(r, s, is_lost, reason, text);
 }
 
-void reports_health(struct reports *r)
+void reports_health(struct reports *r, uint32_t lost)
 {
-        const struct slots *slots = r->wishes->slots;
-        uint32_t lost = 0;
-
-        for (uint32_t i = 0; i < slots->n_slots; i++)
-                lost |= (uint32_t)slots->slot[i].ill << slots->slot[i].device;
-        for (uint32_t d = 0; d < slots->n_devices; d++)
+        for (uint32_t d = 0; d < r->wishes->slots->n_devices; d++)
                 if ((lost ^ r->lost) >> d & 1)
                         say_health(r, d, lost >> d & 1);
         r->lost = lost;

@@ -11,5 +11,5 @@ struct reports {
 
 // After each look at who has which slot: what the core has counted since the last one.
 void reports_look(struct reports *reports);
-// The slots' health has changed: of the node, and of each pod that has a slot there.
-void reports_health(struct reports *reports);
+// GPUs' health has changed (lost: their bits): of the node, and of each pod that has a slot there.
+void reports_health(struct reports *reports, uint32_t lost);

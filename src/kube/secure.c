@@ -1,6 +1,7 @@
 #include "kube/secure.h"
 #include <arpa/inet.h>
 #include <errno.h>
+#include <link.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <openssl/err.h>
@@ -9,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 static void why_tls(const SSL *ssl, char *why, size_t size)
@@ -148,6 +150,29 @@ static void read_some(struct secure *secure)
         }
 }
 
+static int forget_library(struct dl_phdr_info *library, size_t size, void *context)
+{
+        (void)size, (void)context;
+        if (!strstr(library->dlpi_name, "/libcrypto.") && !strstr(library->dlpi_name, "/libssl."))
+                return 0;
+        for (int i = 0; i < library->dlpi_phnum; i++) {
+                const ElfW(Phdr) *part = &library->dlpi_phdr[i];
+                uintptr_t from = (library->dlpi_addr + part->p_vaddr) & -(uintptr_t)4096;
+
+                if (part->p_type == PT_LOAD && !(part->p_flags & PF_W))
+                        madvise((void *)from, library->dlpi_addr + part->p_vaddr + part->p_memsz - from,
+                                MADV_DONTNEED);
+        }
+        return 0;
+}
+
+// What of the libraries only a handshake needs, 3 MiB of code and tables, is the page cache's again and not
+// ours, until the next one in some minutes. (What is written to stays.)
+static void forget_handshake(void)
+{
+        dl_iterate_phdr(forget_library, NULL);
+}
+
 static void ready(struct node *node, struct watch *watch, uint32_t events)
 {
         struct secure *secure = (struct secure *)(void *)((char *)watch - offsetof(struct secure, watch));
@@ -166,6 +191,7 @@ static void ready(struct node *node, struct watch *watch, uint32_t events)
                         return;
                 }
                 secure->shaken = 1;
+                forget_handshake();
         }
         if (send_some(secure) == 0)
                 read_some(secure);

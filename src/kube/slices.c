@@ -230,21 +230,20 @@ static void look(struct slices *slices)
 static void node_came(void *context, int status, json_t *body, const char *error)
 {
         struct slices *slices = context;
-        const char *uid = NULL;
+        const char *uid = "";
 
-        if (status == 403) {
-                fprintf(stderr, "taktd: may not read its node (nodes: get): the ResourceSlice outlives it\n");
-                slices->owner_known = 1;
-        } else if (status == 200 && json_unpack(body, "{s:{s:s}}", "metadata", "uid", &uid) == 0) {
-                snprintf(slices->owner, sizeof slices->owner, "%s", uid);
-                slices->owner_known = 1;
-        } else {
+        if (status != 403 && (status != 200 || json_unpack(body, "{s:{s:s}}", "metadata", "uid", &uid) < 0)) {
                 fail(slices, "cannot read its node", status, error);
                 return;
         }
+        if (status == 403 && !slices->no_owner)
+                fprintf(stderr, "taktd: may not read its node (nodes: get): the ResourceSlice outlives it\n");
+        slices->no_owner = status == 403;
+        snprintf(slices->owner, sizeof slices->owner, "%s", uid);
         look(slices);
 }
 
+// The node first: it may have been made anew, and what belongs to the one before is swept away.
 void slices_tick(struct slices *slices, uint64_t now_ns)
 {
         char path[320];
@@ -253,10 +252,6 @@ void slices_tick(struct slices *slices, uint64_t now_ns)
                 return;
         slices->asking = 1;
         slices->due_ns = TAKT_NEVER;
-        if (slices->owner_known) {
-                look(slices);
-                return;
-        }
         snprintf(path, sizeof path, "/api/v1/nodes/%s", slices->pool->name);
         ask(slices, "GET", path, NULL, node_came);
 }

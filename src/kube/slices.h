@@ -12,7 +12,7 @@ struct slices {
         char name[254], owner[CLAIM_UID_SIZE]; // owner: the node's UID
         uint8_t published;                     // a kubelet has registered us
         uint8_t asking, again;                 // again: there was news meanwhile
-        uint8_t unwell, owner_known;
+        uint8_t unwell, no_owner;
         uint8_t different; // the server kept something else than was sent; said already
         uint32_t lost;     // bits of GPUs that nobody shall be given now
         uint64_t due_ns, wait_ns;

@@ -135,7 +135,7 @@ static void settle(struct wishes *w, uint32_t index, struct pod *pod)
         promise_text(&contract, now, sizeof now);
         promise_text(&slot->contract, before, sizeof before);
         if (same(&contract, &slot->contract)) {
-                if (pod->words.keys && is_first)
+                if (pod->words.keys && !pod->said_wrong && is_first)
                         say(w, pod, 0, "Promised", now);
                 return;
         }

@@ -71,14 +71,22 @@ static uint32_t n_processes(const struct node *node, uint32_t tenant)
         return node->tenant[tenant].n_sessions;
 }
 
+static int knows(const struct node *node, pid_t pid)
+{
+        for (const struct session *s = node->session; s < node->session + NODE_SESSIONS_MAX; s++)
+                if (s->used && s->pid == pid)
+                        return 1;
+        return 0;
+}
+
 static void rename_tenant(struct node *node, uint32_t tenant, const char *name)
 {
         snprintf(node->tenant[tenant].name, sizeof node->tenant[tenant].name, "%s", name);
 }
 
-static const struct door_services services = {watch_add, watch_change, watch_remove, listen_at,
-                                              accept_at, devices,      admit,        amend,
-                                              account,   tenant_drop,  n_processes,  rename_tenant};
+static const struct door_services services = {watch_add,   watch_change, watch_remove, listen_at, accept_at,
+                                              devices,     admit,        amend,        account,   tenant_drop,
+                                              n_processes, knows,        rename_tenant};
 
 // Beside this program as it was built, or as it was installed.
 static void *load(const char *name)

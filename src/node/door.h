@@ -55,6 +55,7 @@ struct door_services {
         void (*account)(const struct node *node, uint32_t tenant, struct door_account *ret_account);
         void (*drop)(struct node *node, uint32_t tenant);
         uint32_t (*n_processes)(const struct node *node, uint32_t tenant);
+        int (*knows)(const struct node *node, pid_t pid); // whether the process is any tenant's
         void (*rename)(struct node *node, uint32_t tenant, const char *name);
 };
 

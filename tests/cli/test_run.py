@@ -184,6 +184,15 @@ class Run(Case):
         peer.sendall(b'{"ok":false,"error":"admission","message":"because"}\n')
         self.assertEqual((run.communicate(timeout=20)[1], run.returncode), ("takt: not admitted: because\n", 75))
 
+    def test_daemon_that_ends_before_it_answers_is_followed_by_another(self):
+        listener = self.listen()
+        run = subprocess.Popen([TAKT, "run", "--", "sh", "-c", "exit 7"], env=self.env, stderr=subprocess.PIPE, text=True)
+        peer, _ = listener.accept()
+        peer.recv(4096)
+        os.unlink(f"{self.dir}/control")   # as an ending daemon does
+        peer.close()
+        self.assertEqual((run.communicate(timeout=20)[1], run.returncode), ("", 7))
+
     def test_answers_that_are_none(self):
         listener = self.listen()
         for text, said in ((b"", "does not answer"), (b"\n", "does not answer"), (b"[1]\n", "does not answer"), (b"{\n", "does not answer"),

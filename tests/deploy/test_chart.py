@@ -106,12 +106,13 @@ class Chart(unittest.TestCase):
 
     def test_metrics_are_a_port_and_a_monitor(self):
         self.assertNotIn("9400", self.made())
-        for metrics in ("9400", "0.0.0.0:9400"):
+        for metrics in (":9400", "0.0.0.0:9400", "[::]:9400"):
             text = self.made("--set", f"config.takt.metrics={metrics}", "--set", "podMonitor.enabled=true")
             self.assertIn("{name: metrics, containerPort: 9400}", text)
             self.assertIn('prometheus.io/port: "9400"', text)
             self.assertIn("kind: PodMonitor", text)
-        self.refused("config has no takt.metrics", "--set", "podMonitor.enabled=true")
+        for words in ((), ("--set", "config.takt.metrics=/run/takt/metrics-9400")):
+            self.refused("config.takt.metrics names no port", "--set", "podMonitor.enabled=true", *words)
 
     def test_pod_is_started_anew_for_another_configuration(self):
         one, two = (re.search(r"takt.dev/config: (\S+)", self.made(*words))[1] for words in ((), ("--set", "config.takt.preload=true")))

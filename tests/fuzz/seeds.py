@@ -79,6 +79,8 @@ SEEDS = {
     "dra": [step(3, b"") + step(2, b"\x08\x01") + step(0, CLAIMED) + step(4, CLAIM) + step(0, CLAIMED) + step(4, CLAIM.replace(b"40", b"30")),
             step(0, CLAIMED) + step(4, CLAIM) + step(5, b"8Gi") + step(5, UID) + step(4, CLAIM) + step(1, CLAIMED),
             step(0, CLAIMED) + step(1, CLAIMED) + step(4, b"x"), step(0, CLAIMED) + step(4, CLAIM) + step(0, CLAIMED) + step(4, b"")],
+    "api": [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"a\":\r\n4\r\n1}\n\n\r\n0\r\n\r\n", b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\n{}", b"HTTP/1.0 200 OK\n\nx\ny\n",
+            b'{"metadata":{"name":"a","namespace":"b","uid":"u","annotations":{"takt.dev/share":"30%","takt.dev/ttft":"-1","takt.dev/x":"y"}},"spec":{"containers":[{"resources":{"limits":{"a/b":"1"}}}]},"status":{"phase":"Pending","qosClass":"BestEffort"}}'],
     "frame": [frame(1, 280, struct.pack("<II", 1, 0) + bytes(range(16))), frame(2, 40, struct.pack("<Q", 3) + b"\xff" * 16),
               frame(3, 24, struct.pack("<II", 2, 0)), frame(1, 300, struct.pack("<II", 16, 0))],
     "page": [struct.pack("<BBB", 1, 40, 0) + struct.pack("<QQQQQII", 1 << 39 | 1, 5, 6, 7, 8, 9, 1),

@@ -26,3 +26,8 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- $door := (include "takt.config" . | fromYaml).takt.door }}
 {{- if or (eq (toString $door) "dra") (kindIs "map" $door) }}yes{{ end }}
 {{- end }}
+
+{{- /* Of the metrics, where they are served by TCP. */}}
+{{- define "takt.port" -}}
+{{- regexFind ":[0-9]+$" (toString (default "" (include "takt.config" . | fromYaml).takt.metrics)) | trimPrefix ":" }}
+{{- end }}

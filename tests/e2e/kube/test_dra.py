@@ -217,6 +217,7 @@ class Claims(unittest.TestCase):
         mark = f"{node.TAKT_DIR}/lost/{self.takt.status()['devices'][0]['uuid']}"
         open(mark, "w").close()
         node.until("the pod's status says so", lambda: self.health("one") == ["Unhealthy"])
+        node.until("the node says so", lambda: "is lost" in node.events("node"))
         node.until("the slice says so", lambda: slices()[0]["spec"]["devices"][0].get("taints"))
         node.start(claim("late", request(10)), worker("late"))
         node.until("who comes waits", lambda: "cannot allocate all claims" in node.events("late"))

@@ -109,7 +109,7 @@ class Install(unittest.TestCase):
         self.assertIn("daemonset.apps/takt", self.apply("takt.yaml", "--dry-run=server"))
         self.assertIn("deviceclass.resource.k8s.io/gpu.takt.dev", self.apply("takt-dra.yaml", "--dry-run=server"))
         every = ("--set", "capabilities={CHOWN,DAC_OVERRIDE}", "--set", "config.takt.cdi=/var/run/cdi", "--set", "config.takt.registration=watcher",
-                 "--set", "config.takt.driver=/opt/driver", "--set", "config.takt.metrics=9400", "--set", "runtimeClassName=nvidia",
+                 "--set", "config.takt.driver=/opt/driver", "--set", "config.takt.metrics=:9400", "--set", "runtimeClassName=nvidia",
                  "--set", "nodeSelector.gpu=yes", "--set", "imagePullSecrets[0].name=pull", "--set", f"devices[0]=GPU-{'0' * 32}:1")
         chart = helm("template", "takt", CHART, "--namespace", SPACE, *every)
         self.assertIn("daemonset.apps/takt", node.kubectl("apply", "--dry-run=server", "-f", "-", given=chart))
@@ -158,11 +158,17 @@ class Install(unittest.TestCase):
         self.assertEqual((status["containerID"], status["restartCount"]), (old, 0))
         self.work("two")
 
-    def test_chart_with_claims_serves_who_asks_for_a_gpu(self):
+    def test_chart_with_claims_serves_who_has_one(self):
         self.chart(claims=True)
         node.until("a slice is published", lambda: node.get("resourceslices", "--field-selector=spec.driver=gpu.takt.dev")["items"])
+        self.addCleanup(node.kubectl, "delete", "resourceclaim", "part", "--wait", "--timeout=60s")
         self.addCleanup(node.delete, "one")
-        node.start(node.pod("one", WORK, limits={GPU: 1}))
+        claim = {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": {"name": "part"}, "spec": {"devices": {"requests": [
+            {"name": "gpu", "exactly": {"deviceClassName": "gpu.takt.dev", "capacity": {"requests": {"takt.dev/share": "40", "memory": "4Gi"}}}}]}}}
+        pod = node.pod("one", WORK)
+        pod["spec"]["resourceClaims"] = [{"name": "part", "resourceClaimName": "part"}]
+        pod["spec"]["containers"][0]["resources"] = {"claims": [{"name": "part"}]}
+        node.start(claim, pod)
         node.until("one works", lambda: any(t["granted_ns"] for t in tenants()))
 
     def test_account_lets_the_daemon_read_pods_and_write_events(self):

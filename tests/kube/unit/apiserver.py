@@ -96,7 +96,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def any(self):
         url = urlsplit(self.path)
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.body = body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         self.api.seen.put((self.command, self.path, token))
         if self.api.fault and self.api.fault(self, url):

@@ -78,7 +78,8 @@ static void on_message(void *context, const uint8_t *data, size_t size)
         (void)context;
         heard.n_messages++;
         heard.size = size;
-        memcpy(heard.data, data, size);
+        if (size)
+                memcpy(heard.data, data, size);
 }
 
 static void on_end(void *context, int status, const char *text)

@@ -29,6 +29,16 @@ takt: {{kubelet: {dir}/kubelet, node: n1, api: {api}{more}}}
 """
 
 
+# A program that uses the GPU, and has not loaded the shim.
+STRANGER = """
+import ctypes, sys
+cuda, context = ctypes.CDLL("libcuda.so.1"), ctypes.c_void_p()
+assert cuda.cuInit(0) == 0 and cuda.cuCtxCreate_v2(ctypes.byref(context), 0, 0) == 0
+print("there", flush=True)
+sys.stdin.read()
+"""
+
+
 class Wishes(unittest.TestCase):
     def setUp(self):
         self.dir = tempfile.mkdtemp(prefix="takt-wishes-")
@@ -47,7 +57,7 @@ class Wishes(unittest.TestCase):
             self.daemon.stderr.close()
         self.server.stop()
 
-    def start(self, *pods, promise=PROMISE, more="", wait=True):
+    def start(self, *pods, promise=PROMISE, more="", wait=True, env=None):
         """A daemon that knows these pods."""
         for p in pods:
             self.server.change("ADDED", p)
@@ -56,7 +66,8 @@ class Wishes(unittest.TestCase):
                                      api=f"{{server: '{self.server.url}', ca: {self.server.ca}, token: {self.server.token}}}"))
         self.daemon = subprocess.Popen(
             [f"{BUILD}/src/node/taktd", "--dir", f"{self.dir}/run", "--kube", f"{self.dir}/config.yaml",
-             *(a for uuid in GPUS for a in ("--device", f"{uuid}:{40 << 30}"))], stderr=subprocess.PIPE, text=True)
+             *(a for uuid in GPUS if not env for a in ("--device", f"{uuid}:{40 << 30}"))], stderr=subprocess.PIPE, text=True,
+            env={**os.environ, **(env or {})})
         threading.Thread(target=lambda: [self.log.put(line) for line in self.daemon.stderr], daemon=True).start()
         self.plugin = self.kubelet.plugin()
         while wait and "watch=true" not in self.server.seen.get(timeout=20)[1]:
@@ -76,7 +87,7 @@ class Wishes(unittest.TestCase):
         verb, path, body = self.server.events.get(timeout=20)
         self.assertEqual((verb, body["reason"], body["involvedObject"]["name"]), ("POST", reason, of), body["message"])
         self.assertEqual(path, f"/api/v1/namespaces/{body['metadata']['namespace']}/events")
-        self.assertEqual(body["type"], "Normal" if reason.startswith(("Promised", "PromiseC", "GPURec", "Rest")) else "Warning")
+        self.assertEqual(body["type"], "Normal" if reason.startswith(("Promised", "PromiseC")) else "Warning")
         return body["message"]
 
     def logged(self, words):
@@ -237,11 +248,12 @@ class Wishes(unittest.TestCase):
         self.refused(self.slot(1), self.slot(2), self.slot(3))
         for make, reason in ((lambda path: open(path, "w").close(), "GPULost"), (os.unlink, "GPURecovered")):
             make(f"{self.dir}/run/lost/GPU-{GPUS[0]}")
-            self.assertIn(GPUS[0], self.event(reason, "n1"))
-            self.assertIn(GPUS[0], self.event(reason, "a"))
+            said = [self.server.events.get(timeout=20)[2] for _ in range(2)]
+            self.assertEqual({(e["involvedObject"]["kind"], e["involvedObject"]["name"], e["reason"]) for e in said}, {("Node", "n1", reason), ("Pod", "a", reason)})
+            self.assertIn(GPUS[0], said[0]["message"])
 
     def test_overruns(self):
-        self.start(pod("a"), promise="takt: {class: fair}")
+        self.start(pod("a"), promise="takt: {class: fair, memory: 15Gi}")
         _, mounts = self.plugin.allocate(self.slot(0))
         _, other = self.plugin.allocate(self.slot(1))
         self.kubelet.pods = {("default", "a", "c0"): [self.slot(0)]}
@@ -252,10 +264,32 @@ class Wishes(unittest.TestCase):
         a.busy()
         b.want()
         b.await_gate("open", 20)    # after a's hang
-        self.assertRaises(grpc.RpcError, self.plugin.allocate, self.slot(2), self.slot(2))
+        self.refused(self.slot(2))
         self.assertIn("past its turn", self.event("Overrun", "a"))
         for session in a, b:
             session.close()
+
+    def test_a_process_that_uses_the_gpu_past_takt_is_named(self):
+        env = {"LD_LIBRARY_PATH": f"{BUILD}/src/simgpu", "SIMGPU_NAME": f"simgpu-wishes-{os.getpid()}"}
+        self.addCleanup(subprocess.run, [f"{BUILD}/src/simgpu/simgpu", "reset"], env=env)
+        self.start(env=env, promise="takt: {ttft: 2s, itl: 200ms, share: 60%}")
+        ids = [device[1].decode() for device in self.plugin.watch()]
+        self.plugin.allocate(ids[0])
+        stranger = subprocess.Popen([sys.executable, "-c", STRANGER], env={**os.environ, **env}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.addCleanup(stranger.communicate)
+        self.assertEqual(stranger.stdout.readline(), b"there\n")
+        said = None
+        while not said:     # each refusal asks NVML again, once it has answered
+            self.refused(ids[1])
+            try:
+                said = self.server.events.get(timeout=0.1)[2]
+            except queue.Empty:
+                pass
+        self.assertEqual((said["reason"], said["involvedObject"]["name"]), ("UnmanagedGPUProcess", "n1"))
+        self.assertIn(f"process {stranger.pid} (python", said["message"])
+        self.assertIn(ids[0][:40], said["message"])
+        self.refused(ids[1])
+        self.assertTrue(self.server.events.empty(), "it was said already")
 
     def test_events_that_come_again_are_counted(self):
         a = pod("a", annotations={"takt.dev/share": "300%"})

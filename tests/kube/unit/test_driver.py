@@ -1,0 +1,289 @@
+"""taktd's DRA driver as a process, between grpcio in the place of a kubelet and an API server of the tests'."""
+import json
+import os
+import queue
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+from apiserver import ApiServer
+from test_interop import BUILD, CODE, GPUS, JOINER, REFUSED, WELCOME, field, fields, grpc, pod_cgroup, strings
+
+DRIVER, PREFIX = "gpu.takt.dev", "/k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin/Node"
+SLICES, CLAIMS = "/apis/resource.k8s.io/v1/resourceslices", "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims/"
+UIDS = {"a": "fc4b7b33-2b0c-42d5-9244-93a11eca7e0c", "b": "fc4b7b33-2b0c-42d5-9244-93a11eca7e0d", "c": "fc4b7b33-2b0c-42d5-9244-93a11eca7e0e"}
+PODS = {"p": "c0e44f7a-5ca3-41d6-a3d3-cd4f832b2fe2", "q": "c0e44f7a-5ca3-41d6-a3d3-cd4f832b2fe3"}
+
+
+def until(look):
+    """For what offers no event to wait for."""
+    end = time.monotonic() + 20
+    while not (found := look()):
+        assert time.monotonic() < end, "never came true"
+        time.sleep(.02)
+    return found
+
+
+def claim(name, share, pods=("p",), gpu=0, promise=None):
+    result = {"driver": DRIVER, "request": "gpu", "pool": "n1", "device": f"gpu-{GPUS[gpu]}", "shareID": "s1",
+              "consumedCapacity": {"takt.dev/share": str(share), "memory": "8Gi"}}
+    config = [{"source": "FromClaim", "opaque": {"driver": DRIVER, "parameters": {"apiVersion": "gpu.takt.dev/v1", "kind": "Promise", **(promise or {})}}}]
+    return {"metadata": {"name": name, "namespace": "default", "uid": UIDS[name]},
+            "status": {"allocation": {"devices": {"results": [result], "config": config if promise else []}},
+                       "reservedFor": [{"resource": "pods", "name": p, "uid": PODS[p]} for p in pods]}}
+
+
+class Resources:
+    """What the API server has of nodes, claims and slices."""
+
+    def __init__(self, server):
+        self.claims, self.slice, self.written, self.lock, self.deleted = {}, None, queue.Queue(), threading.Condition(), 0
+        self.server = server
+        server.fault = self.serve
+
+    def serve(self, handler, url):
+        if url.path == "/api/v1/nodes/n1":
+            handler.answer(200, {"metadata": {"uid": "node-uid"}})
+        elif url.path.startswith(CLAIMS) and url.path[len(CLAIMS):] in self.claims:
+            handler.answer(200, self.claims[url.path[len(CLAIMS):]])
+        elif url.path.startswith(SLICES):
+            self.slices(handler, url)
+        else:
+            return False
+        return True
+
+    def slices(self, handler, url):
+        if "watch" in url.query:
+            self.watch(handler)
+        elif handler.command in ("POST", "PUT"):
+            self.slice = json.loads(handler.body)
+            self.slice["metadata"]["resourceVersion"] = "5"
+            handler.answer(201, self.slice)
+            self.written.put((handler.command, self.slice["spec"]))
+        elif url.path == SLICES:
+            handler.answer(200, {"kind": "ResourceSliceList", "metadata": {"resourceVersion": "5"}, "items": [self.slice] if self.slice else []})
+        elif self.slice:
+            handler.answer(200, self.slice)
+        else:
+            handler.refuse(404, "not found")
+
+    def watch(self, handler):
+        seen, epoch = self.deleted, self.server.epoch
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        handler.wfile.flush()
+        with self.lock:
+            self.lock.wait_for(lambda: self.deleted > seen or self.server.epoch != epoch)
+        if self.deleted > seen:
+            handler.line({"type": "DELETED", "object": {"metadata": {"name": "n1-gpu.takt.dev", "resourceVersion": "6"}}})
+        handler.wfile.write(b"0\r\n\r\n")
+
+    def delete(self):
+        with self.lock:
+            self.slice, self.deleted = None, self.deleted + 1
+            self.lock.notify_all()
+
+    def stop(self):
+        with self.lock:
+            self.server.epoch += 1
+            self.lock.notify_all()
+
+
+class Driver(unittest.TestCase):
+    def setUp(self):
+        self.dir = tempfile.mkdtemp(prefix="takt-driver-")
+        self.addCleanup(shutil.rmtree, self.dir, True)
+        self.registry = f"{self.dir}/kubelet/plugins_registry"
+        self.server = ApiServer(self.dir)
+        self.resources = Resources(self.server)
+        self.daemon = self.channel = None
+        self.log = open(f"{self.dir}/log", "w+")
+        self.addCleanup(self.log.close)
+
+    def tearDown(self):
+        if self.channel:
+            self.channel.close()
+        if self.daemon and self.daemon.poll() is None:
+            self.daemon.terminate()
+            self.assertEqual(self.daemon.wait(10), 0)
+        self.resources.stop()
+        self.server.stop()
+
+    def run_daemon(self, takt):
+        with open(f"{self.dir}/config.yaml", "w") as file:
+            file.write(f"version: v1\ntakt: {{kubelet: {self.dir}/kubelet, cdi: {self.dir}/cdi, door: dra{takt}}}\n")
+        os.makedirs(f"{self.dir}/kubelet", exist_ok=True)
+        self.daemon = subprocess.Popen(
+            [f"{BUILD}/src/node/taktd", "--dir", f"{self.dir}/run", "--kube", f"{self.dir}/config.yaml",
+             *(a for uuid in GPUS for a in ("--device", f"{uuid}:{40 << 30}"))], stderr=self.log, env={**os.environ, "NODE_NAME": ""})
+
+    def start(self, wait=True):
+        self.run_daemon(f", node: n1, api: {{server: '{self.server.url}', ca: {self.server.ca}, token: {self.server.token}}}")
+        if wait:
+            self.found()
+
+    def found(self):
+        """A kubelet has found its socket, and tells it that it is registered."""
+        self.socket = until(lambda: [s for s in self.sockets() if self.answers(s)])[0]
+        self.channel = grpc.insecure_channel(f"unix:{self.registry}/{self.socket}")
+        self.call("/pluginregistration.Registration/NotifyRegistrationStatus", b"\x08\x01")
+
+    def sockets(self):
+        return os.listdir(self.registry) if os.path.isdir(self.registry) else []
+
+    def answers(self, name):
+        with grpc.insecure_channel(f"unix:{self.registry}/{name}") as channel:
+            try:
+                return dict(fields(channel.unary_unary("/pluginregistration.Registration/GetInfo")(b"", timeout=5)))
+            except grpc.RpcError:
+                return None
+
+    def call(self, method, request=b""):
+        return self.channel.unary_unary(method)(request, timeout=20)
+
+    def prepare(self, *names, method="Prepare"):
+        """{claim's name: its error, or its devices}"""
+        request = b"".join(field(1, strings(1, ["default"]) + strings(2, [UIDS[n]]) + strings(3, [n])) for n in names)
+        entries = [dict(fields(v)) for _, v in fields(self.call(f"{PREFIX}{method}Resources", request))]
+        by_uid = {e[1].decode(): fields(e.get(2, b"")) for e in entries}
+        own = 2 if method == "Prepare" else 1
+        return {n: next((v.decode() for k, v in by_uid[UIDS[n]] if k == own), None)
+                or [dict(fields(v)) for k, v in by_uid[UIDS[n]] if k == 1] for n in names}
+
+    def logged(self):
+        with open(self.log.name) as file:
+            return file.read()
+
+    def kill(self):
+        self.channel.close()
+        self.daemon.kill()
+        self.daemon.wait()
+
+    def tenants(self):
+        out = subprocess.run([f"{BUILD}/src/cli/takt", "status", "--json"], env={**os.environ, "TAKT_DIR": f"{self.dir}/run"},
+                             capture_output=True, text=True, check=True).stdout
+        return {t["name"]: t for t in json.loads(out)["tenants"]}
+
+    def test_registers_and_publishes_what_there_is(self):
+        self.start()
+        info = self.answers(self.socket)
+        self.assertEqual((info[1], info[2]), (b"DRAPlugin", b"gpu.takt.dev"))
+        verb, spec = self.resources.written.get(timeout=20)
+        self.assertEqual((verb, [d["name"] for d in spec["devices"]]), ("POST", [f"gpu-{g}" for g in GPUS]))
+        self.resources.delete()   # as a kubelet does at its start
+        self.assertEqual(self.resources.written.get(timeout=20)[0], "POST")
+
+    def test_claim_is_a_tenant_with_its_own_device(self):
+        self.resources.claims["a"] = claim("a", 40, promise={"ttft": "2s", "itl": "200ms"})
+        self.start()
+        device, = self.prepare("a")["a"]
+        self.assertEqual(device[4].decode(), f"takt.dev/claim={UIDS['a']}-0")
+        with open(f"{self.dir}/cdi/gpu.takt.dev-{UIDS['a']}.json") as file:
+            one, = json.load(file)["devices"]
+        self.assertIn(f"TAKT_MEMORY_QUOTA={8 << 30}", one["containerEdits"]["env"])
+        folder, = (m["hostPath"] for m in one["containerEdits"]["mounts"] if m["containerPath"] == "/run/takt")
+        self.assertEqual(sorted(os.listdir(folder)), ["join", "requests"])
+        self.assertEqual(self.tenants()["default/p/gpu"]["class"], "deadline")
+        self.assertEqual(self.prepare("a", method="Unprepare"), {"a": []})
+        self.assertEqual((self.tenants(), os.listdir(f"{self.dir}/run/claims"), os.path.exists(folder)), ({}, [], False))
+
+    def test_what_does_not_fit_is_refused_with_the_cores_numbers(self):
+        for name, share, pod in (("a", 60, "p"), ("b", 30, "q"), ("c", 30, "p")):
+            self.resources.claims[name] = claim(name, share, pods=pod, promise={"ttft": "2s", "itl": "200ms"})
+        self.start()
+        answer = self.prepare("a", "b", "c")
+        self.assertEqual([len(answer[n]) for n in "ab"], [1, 1])
+        self.assertRegex(answer["c"], r"claim default/c: .*would break: within [\d.]+ ms, [\d.]+ ms of device time would be due")
+        self.assertEqual(len(self.tenants()), 2)
+
+    def test_the_next_daemon_takes_up_what_was_prepared(self):
+        self.resources.claims["a"] = claim("a", 40)
+        self.start()
+        self.prepare("a")
+        self.kill()
+        first = self.socket
+        self.start()
+        self.assertEqual((first != self.socket, self.sockets()), (True, [self.socket]))
+        self.assertIn("default/p/gpu", self.tenants())
+        self.resources.claims.clear()
+        self.server.fault = lambda handler, url: handler.refuse(500, "unwell") or True
+        self.assertEqual(len(self.prepare("a")["a"]), 1)   # it is prepared already
+        self.assertIn("unwell", self.prepare("b")["b"])
+
+    def test_the_next_daemon_waits_and_takes_over(self):
+        self.resources.claims["a"] = claim("a", 40)
+        self.start()
+        self.prepare("a")
+        self.resources.written.get(timeout=20)
+        first, old = self.daemon, self.channel
+        self.start(wait=False)
+        until(lambda: "waits for the end of the daemon" in self.logged())
+        self.assertEqual(self.sockets(), [self.socket])
+        first.terminate()
+        self.assertEqual(first.wait(10), 0)
+        old.close()
+        self.found()
+        self.assertIn("default/p/gpu", self.tenants())
+        self.assertEqual(len(self.prepare("a")["a"]), 1)
+        self.assertTrue(self.resources.written.empty())   # what is offered was there all the time
+
+    def test_socket_that_is_taken_away_comes_back(self):
+        self.start()
+        os.unlink(f"{self.registry}/{self.socket}")
+        again = until(lambda: [s for s in self.sockets() if self.answers(s)])[0]
+        self.assertNotEqual(again, self.socket)
+
+    def test_lost_gpu_is_told_and_tainted(self):
+        self.start()
+        self.resources.written.get(timeout=20)
+        stream = self.channel.unary_stream("/v1.DRAResourceHealth/NodeWatchResources")(b"")
+
+        def health():
+            return [dict(fields(device))[2] for _, device in fields(next(stream))]
+        self.assertEqual(health(), [1, 1])
+        open(f"{self.dir}/run/lost/GPU-{GPUS[1]}", "w").close()
+        self.assertEqual(health(), [1, 2])
+        verb, spec = self.resources.written.get(timeout=20)
+        self.assertEqual((verb, spec["pool"]["generation"], ["taints" in d for d in spec["devices"]]), ("PUT", 2, [False, True]))
+        os.unlink(f"{self.dir}/run/lost/GPU-{GPUS[1]}")
+        self.assertEqual(health(), [1, 1])
+        stream.cancel()
+
+    def test_only_pods_that_it_is_reserved_for_join(self):
+        groups = {p: pod_cgroup(uid) for p, uid in PODS.items()}
+        if None in groups.values():
+            self.skipTest("no cgroup can be made here")
+        self.addCleanup(lambda: [os.rmdir(g) for g in groups.values()])
+        self.resources.claims["a"] = claim("a", 40)
+        self.start()
+        self.prepare("a")
+        with open(f"{self.dir}/cdi/gpu.takt.dev-{UIDS['a']}.json") as file:
+            path = json.load(file)["devices"][0]["containerEdits"]["mounts"][0]["hostPath"] + "/join"
+        frame = (struct.pack("<IHHHHI", 0x544B4154, 1, 280, 1, 0, 0) + struct.pack("<II", 1, 0) + bytes.fromhex(GPUS[0].replace("-", ""))).ljust(280, b"\0")
+
+        def join(pod):
+            return subprocess.run([sys.executable, "-c", JOINER, groups[pod], path, frame.hex()], capture_output=True, text=True, timeout=20,
+                                  check=True).stdout.strip()
+        self.assertEqual(join("p"), WELCOME)
+        self.assertEqual(join("q"), REFUSED)
+        until(lambda: "is refused: it is not reserved for that" in self.logged())
+        self.resources.claims["a"] = claim("a", 40, pods="pq")   # the scheduler has let the second pod in
+        until(lambda: join("q") == WELCOME)
+
+    def test_what_it_cannot_do_without_is_named(self):
+        for takt, why in (("", "neither takt.node nor NODE_NAME"), (", node: n1", "no API server is known"),
+                          (", node: N1, api: {server: 'https://127.0.0.1:1', ca: /nowhere}", "\"N1\" is no node's name")):
+            self.run_daemon(takt)
+            self.assertEqual(self.daemon.wait(20), 1)
+            self.assertIn(why, self.logged())
+
+
+if __name__ == "__main__":
+    unittest.main()
