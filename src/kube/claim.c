@@ -284,14 +284,12 @@ int claim_read(const json_t *object, const struct claim_name *of, const struct c
         return take_pods(&r, json_object_get(status, "reservedFor"), ret);
 }
 
-json_t *claim_record(const json_t *object)
+json_t *claim_record(const json_t *object, const struct claim_name *of)
 {
-        const json_t *metadata = json_object_get(object, "metadata"),
-                     *status = json_object_get(object, "status");
+        const json_t *status = json_object_get(object, "status");
 
-        return json_pack("{s:{s:O,s:O,s:O},s:{s:O,s:O?}}", "metadata", "namespace",
-                         json_object_get(metadata, "namespace"), "name", json_object_get(metadata, "name"),
-                         "uid", json_object_get(metadata, "uid"), "status", "allocation",
+        return json_pack("{s:{s:s,s:s,s:s},s:{s:O,s:O?}}", "metadata", "namespace", of->namespace, "name",
+                         of->name, "uid", of->uid, "status", "allocation",
                          json_object_get(status, "allocation"), "reservedFor",
                          json_object_get(status, "reservedFor"));
 }

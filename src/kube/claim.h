@@ -50,8 +50,9 @@ int claim_name_check(const char *uid, const char *namespace, const char *name, s
 // and value.
 int claim_read(const json_t *object, const struct claim_name *of, const struct claim_pool *pool,
                struct claim *ret, char *why, size_t size);
-// Only what claim_read reads, as a record of it: a new reference, or NULL.
-json_t *claim_record(const json_t *object);
+// Only what claim_read reads, as a record of the claim that was found by this name (the object may say
+// another): a new reference, or NULL.
+json_t *claim_record(const json_t *object, const struct claim_name *of);
 // Whether both are the same allocation: results and promises.
 int claim_same(const struct claim *a, const struct claim *b);
 int claim_has_pod(const struct claim *claim, const char *pod);

@@ -138,7 +138,7 @@ static int write_cdi(const struct claims *claims, const struct held *held)
 
 static int write_record(const struct claims *claims, const struct claim_name *of, const json_t *object)
 {
-        json_t *record = claim_record(object);
+        json_t *record = claim_record(object, of);
         char *text = record ? json_dumps(record, JSON_COMPACT) : NULL;
         char folder[96];
         int error = !text ? -ENOMEM : strlen(text) >= KUBE_CLAIM_RECORD_MAX ? -EFBIG : 0;

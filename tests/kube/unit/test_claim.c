@@ -162,7 +162,8 @@ static void names_may_stand_in_paths(void **state)
 
 static void a_record_reads_as_the_claim(void **state)
 {
-        json_t *object = json_loads(FORTY, 0, NULL), *record = claim_record(object);
+        const struct claim_name of = {UID_A, "default", "a"};
+        json_t *object = json_loads(FORTY, 0, NULL), *record = claim_record(object, &of);
         char *text = json_dumps(record, 0);
         struct claim first;
 
