@@ -14,7 +14,8 @@
 
 #define ASKED_MAX 64 // processes of one GPU
 
-// --- in the child -------------------------------------------------------------------------------------------
+// --- in the child
+// -------------------------------------------------------------------------------------------
 
 struct nvml_process {
         unsigned pid;
@@ -59,7 +60,8 @@ static void be_child(const struct slots *slots, int out)
         _exit(answer(slots));
 }
 
-// --- in the daemon ------------------------------------------------------------------------------------------
+// --- in the daemon
+// ------------------------------------------------------------------------------------------
 
 static void name_of(pid_t pid, char *name, size_t size)
 {
@@ -81,15 +83,17 @@ static void report(struct strangers *s, pid_t pid, uint32_t device, uint64_t byt
         char name[32], uid[CGROUP_POD_SIZE] = "";
         enum cgroup_qos qos;
         const struct pod *pod = cgroup_of(pid, uid, &qos) == 0 ? podlist_by_uid(&s->wishes->list, uid) : NULL;
-        const struct events_object object = pod ? (struct events_object){"Pod", pod->namespace, pod->name, pod->uid}
-                                                : (struct events_object){"Node", NULL, s->node, s->node};
+        const struct events_object object =
+                pod ? (struct events_object){"Pod", pod->namespace, pod->name, pod->uid}
+                    : (struct events_object){"Node", NULL, s->node, s->node};
 
         name_of(pid, name, sizeof name);
         events_say(s->wishes->events, &object, 1, "UnmanagedGPUProcess",
-                   "process %d (%s) %s%s uses GPU %s past Takt, with %.1f GiB of its memory: it has not loaded Takt's "
+                   "process %d (%s) %s%s uses GPU %s past Takt, with %.1f GiB of its memory: it has not "
+                   "loaded Takt's "
                    "libraries (docs/KUBERNETES.md, \"In the container\")",
-                   (int)pid, name, uid[0] ? "of pod " : "of no pod", uid, s->wishes->slots->device[device].uuid,
-                   (double)bytes / (1 << 30));
+                   (int)pid, name, uid[0] ? "of pod " : "of no pod", uid,
+                   s->wishes->slots->device[device].uuid, (double)bytes / (1 << 30));
 }
 
 static struct stranger *place_of(struct strangers *s, pid_t pid, uint32_t device)
@@ -115,7 +119,8 @@ static int take_line(void *context, const char *line, size_t size)
         int pid;
 
         snprintf(text, sizeof text, "%.*s", (int)size, line);
-        if (sscanf(text, "%u %d %lu", &device, &pid, &bytes) != 3 || device >= s->wishes->slots->n_devices || pid <= 0)
+        if (sscanf(text, "%u %d %lu", &device, &pid, &bytes) != 3 || device >= s->wishes->slots->n_devices ||
+            pid <= 0)
                 return -EBADMSG;
         place = host->services->knows(host->node, pid) ? NULL : place_of(s, pid, device);
         if (!place)
@@ -159,7 +164,8 @@ static void stop_listening(struct strangers *s)
 
 static void heard(struct node *node, struct watch *watch, uint32_t events)
 {
-        struct strangers *s = (struct strangers *)(void *)((char *)watch - offsetof(struct strangers, answer));
+        struct strangers *s =
+                (struct strangers *)(void *)((char *)watch - offsetof(struct strangers, answer));
         char bytes[4096];
         ssize_t n = read(watch->fd, bytes, sizeof bytes);
 
@@ -210,7 +216,8 @@ void strangers_tick(struct strangers *s, uint64_t now_ns)
                 kill(s->child, SIGKILL);
                 stop_listening(s);
                 if (!s->silent)
-                        fprintf(stderr, "taktd: NVML does not answer: who uses GPUs past Takt is not known\n");
+                        fprintf(stderr,
+                                "taktd: NVML does not answer: who uses GPUs past Takt is not known\n");
                 s->silent = 1;
         }
         if (s->due_ns <= now_ns)
