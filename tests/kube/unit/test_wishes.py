@@ -16,7 +16,7 @@ from apiserver import ApiServer, pod
 from test_interop import BUILD, CODE, GPUS, JOINER, WELCOME, Kubelet, field, grpc, pod_cgroup, strings
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../node"))
-from takt import Session  # noqa: E402
+from takt import LANE, Session, join_frame  # noqa: E402
 
 PROMISE = "takt: {ttft: 2s, itl: 200ms, share: 40%, memory: 8Gi}"
 CONFIG = """
@@ -31,7 +31,12 @@ takt: {{kubelet: {dir}/kubelet, node: n1, api: {api}{more}}}
 
 # A program that uses the GPU, and has not loaded the shim.
 STRANGER = """
-import ctypes, sys
+import ctypes, socket, sys
+if len(sys.argv) > 1: # it joins first
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    s.connect(sys.argv[1])
+    s.send(bytes.fromhex(sys.argv[2]))
+    assert s.recv(4096)[4] == 2
 cuda, context = ctypes.CDLL("libcuda.so.1"), ctypes.c_void_p()
 assert cuda.cuInit(0) == 0 and cuda.cuCtxCreate_v2(ctypes.byref(context), 0, 0) == 0
 print("there", flush=True)
@@ -126,7 +131,7 @@ class Wishes(unittest.TestCase):
         self.addCleanup(os.removedirs, group)
         self.start(pod("a", annotations={"takt.dev/share": "50%"}), pod("b", uid, annotations={"takt.dev/class": "fair", "takt.dev/memory": "4Gi"}))
         _, mounts = self.plugin.allocate(self.slot(0))
-        frame = struct.pack("<IHHHHI", 0x544B4154, 1, 280, 1, 0, 0) + struct.pack("<II", 1, 0) + bytes.fromhex(GPUS[0].replace("-", "")) + bytes(240)
+        frame = join_frame(uuid=bytes.fromhex(GPUS[0].replace("-", "")))
         said = subprocess.run([sys.executable, "-c", JOINER, group, mounts["/run/takt"] + "/join", frame.hex()], capture_output=True, text=True, timeout=10).stdout
         self.assertEqual(said.strip(), WELCOME)
         self.assertIn("class fair", self.event("Promised", "b"))
@@ -161,7 +166,9 @@ class Wishes(unittest.TestCase):
         a = pod("a", annotations={"takt.dev/share": "30%"})
         self.start(a)
         self.kubelet.pods = {("default", "a", "c0"): [self.slot(0)]}
-        self.plugin.allocate(self.slot(0))
+        _, mounts = self.plugin.allocate(self.slot(0))
+        session = Session(mounts["/run/takt"] + "/join", bytes.fromhex(GPUS[0].replace("-", "")))
+        self.addCleanup(session.close)
         self.plugin.allocate(self.slot(1))
         self.refused(self.slot(2), self.slot(3))  # has the daemon look who has what
         self.assertIn("share 30 %", self.event("Promised", "a"))
@@ -178,6 +185,7 @@ class Wishes(unittest.TestCase):
         a["metadata"]["annotations"] = {"takt.dev/class": "idle", "takt.dev/memory": "2Gi"}
         self.server.change("MODIFIED", a)
         self.event("PromiseChanged", "a")
+        self.assertEqual(struct.unpack_from("<Q", session.daemon, LANE + 16)[0], 2 << 30, "its processes are told")
         self.assertIn(("default/a/c0", "idle", 2 << 30), [(t["name"], t["class"], t["memory_quota"]) for t in self.tenants()])
 
     def test_the_class_is_the_qos_class_where_nobody_says_another(self):
@@ -277,10 +285,12 @@ class Wishes(unittest.TestCase):
         self.addCleanup(subprocess.run, [f"{BUILD}/src/simgpu/simgpu", "reset"], env=env)
         self.start(env=env, promise="takt: {ttft: 2s, itl: 200ms, share: 60%}")
         ids = [device[1].decode() for device in self.plugin.watch()]
-        self.plugin.allocate(ids[0])
-        stranger = subprocess.Popen([sys.executable, "-c", STRANGER], env={**os.environ, **env}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.addCleanup(stranger.communicate)
-        self.assertEqual(stranger.stdout.readline(), b"there\n")
+        _, mounts = self.plugin.allocate(ids[0])
+        frame = join_frame(uuid=bytes.fromhex(ids[0][4:40].replace("-", "")))
+        for more in ([mounts["/run/takt"] + "/join", frame.hex()], []):
+            stranger = subprocess.Popen([sys.executable, "-c", STRANGER, *more], env={**os.environ, **env}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            self.addCleanup(stranger.communicate)
+            self.assertEqual(stranger.stdout.readline(), b"there\n")
         said = None
         while not said:     # each refusal asks NVML again, once it has answered
             self.refused(ids[1])
