@@ -1,4 +1,5 @@
-// A hash of bytes that is the same on every machine (FNV-1a). Not against somebody who looks for two of one value.
+// A hash of bytes that is the same on every machine (FNV-1a). Not against somebody who looks for two of one
+// value.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
