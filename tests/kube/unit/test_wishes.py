@@ -320,6 +320,9 @@ class Wishes(unittest.TestCase):
             self.logged("InvalidAnnotation")
         open(f"{self.dir}/run/lost/GPU-{GPUS[1]}", "w").close()
         self.event("GPULost", "n1")     # and not the same once more
+        os.unlink(f"{self.dir}/run/lost/GPU-{GPUS[1]}")
+        self.event("GPURecovered", "n1")
+        self.assertTrue(self.server.events.empty())
 
 
 if __name__ == "__main__":
