@@ -92,7 +92,7 @@ class Wishes(unittest.TestCase):
         verb, path, body = self.server.events.get(timeout=20)
         self.assertEqual((verb, body["reason"], body["involvedObject"]["name"]), ("POST", reason, of), body["message"])
         self.assertEqual(path, f"/api/v1/namespaces/{body['metadata']['namespace']}/events")
-        self.assertEqual(body["type"], "Normal" if reason.startswith(("Promised", "PromiseC")) else "Warning")
+        self.assertEqual(body["type"], "Normal" if reason.startswith(("Promised", "PromiseC", "GPURec")) else "Warning")
         return body["message"]
 
     def logged(self, words):
