@@ -64,6 +64,7 @@ class Wishes(unittest.TestCase):
 
     def start(self, *pods, promise=PROMISE, more="", wait=True, env=None):
         """A daemon that knows these pods."""
+        self.assertTrue(self.daemon is None or self.daemon.poll() is not None, "what failed before has left one")
         for p in pods:
             self.server.change("ADDED", p)
         with open(f"{self.dir}/config.yaml", "w") as file:
@@ -73,10 +74,20 @@ class Wishes(unittest.TestCase):
             [f"{BUILD}/src/node/taktd", "--dir", f"{self.dir}/run", "--kube", f"{self.dir}/config.yaml",
              *(a for uuid in GPUS if not env for a in ("--device", f"{uuid}:{40 << 30}"))], stderr=subprocess.PIPE, text=True,
             env={**os.environ, **(env or {})})
+        self.addCleanup(lambda daemon=self.daemon: (daemon.kill(), daemon.wait()))  # however the test ends, nothing is left
         threading.Thread(target=lambda: [self.log.put(line) for line in self.daemon.stderr], daemon=True).start()
         self.plugin = self.kubelet.plugin()
         while wait and "watch=true" not in self.server.seen.get(timeout=20)[1]:
             pass
+
+    def end(self):
+        """Of a daemon and all that it held."""
+        self.daemon.terminate()
+        self.daemon.wait(10)
+        self.daemon.stderr.close()
+        self.daemon = None
+        shutil.rmtree(f"{self.dir}/run")
+        self.plugin.channel.close()
 
     def slot(self, number, gpu=0):
         return f"GPU-{GPUS[gpu]}-{number}"
@@ -150,13 +161,8 @@ class Wishes(unittest.TestCase):
                 self.assertIn("50.0 GiB" if key == "memory" else value.replace("\n", "?"), said)
                 self.assertIn(said, self.logged(f"default/{name}"))
                 self.server.change("DELETED", pod(name))
-                self.daemon.terminate()
-                self.daemon.wait(10)
-                self.daemon.stderr.close()
-                shutil.rmtree(f"{self.dir}/run")
-                self.plugin.channel.close()
+                self.end()
                 self.assertTrue(self.server.events.empty())
-        self.daemon = None
 
     def test_a_contradiction_is_no_refusal(self):
         self.start(pod("a", annotations={"takt.dev/peak": "10%"}))
@@ -200,12 +206,7 @@ class Wishes(unittest.TestCase):
                 self.plugin.allocate(self.slot(0))
                 self.assertEqual([t["class"] for t in self.tenants()], [expected])
                 self.server.change("DELETED", pod("a"))
-                self.daemon.terminate()
-                self.daemon.wait(10)
-                self.daemon.stderr.close()
-                shutil.rmtree(f"{self.dir}/run")
-                self.plugin.channel.close()
-        self.daemon = None
+                self.end()
 
     def test_who_has_begun_or_has_ended_or_asks_for_nothing_is_not_meant(self):
         wish = {"takt.dev/memory": "1Gi"}
