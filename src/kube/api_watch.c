@@ -43,6 +43,14 @@ static void fail(struct api_watch *watch, int answered, const char *why)
         watch->watcher->lost(watch->context, why);
 }
 
+// It has been a watch: it sent something that makes sense, or lasted.
+static void is_well(struct api_watch *watch)
+{
+        if (watch->unwell)
+                fprintf(stderr, "taktd: API server: %s is watched again\n", watch->path);
+        watch->unwell = 0;
+}
+
 static void list_anew(struct api_watch *watch)
 {
         watch->version[0] = 0;
@@ -190,9 +198,10 @@ static int take_change(struct api_watch *watch, const char *type, json_t *object
         if (keep_version(watch, object) < 0)
                 return -EBADMSG;
         if (!strcmp(type, "BOOKMARK"))
-                return 0;
+                return is_well(watch), 0;
         for (enum api_event e = API_ADDED; e <= API_DELETED; e++)
                 if (!strcmp(type, types[e])) {
+                        is_well(watch);
                         watch->watcher->event(watch->context, e, object);
                         return watch->state == API_WATCH_OPEN ? 0 : -ECANCELED;
                 }
@@ -234,9 +243,6 @@ static void opened(struct api_watch *watch)
         }
         watch->state = API_WATCH_OPEN;
         api_said(watch->api, "");
-        if (watch->unwell)
-                fprintf(stderr, "taktd: API server: %s is watched again\n", watch->path);
-        watch->unwell = 0;
 }
 
 // It may have been this turn's end, in order: then it goes on. One that ends as soon as it began is no watch.
@@ -244,6 +250,7 @@ static void stream_over(struct api_watch *watch)
 {
         if (watch->state == API_WATCH_OPEN && takt_clock_now() - watch->began_ns > watch->api->retry_ns) {
                 watch->wait_ns = watch->api->retry_ns;
+                is_well(watch);
                 wait_for(watch, 0);
         } else {
                 fail(watch, 0, "its stream ended at once");

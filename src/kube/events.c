@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 #include "base/clock.h"
+#include "base/hash.h"
 
 void events_open(struct events *events, struct api *api, const char *node)
 {
@@ -12,16 +13,14 @@ void events_open(struct events *events, struct api *api, const char *node)
         snprintf(events->node, sizeof events->node, "%s", node);
 }
 
-// FNV-1a over the parts.
 static uint64_t key_of(const struct events_object *object, const char *reason, const char *text)
 {
         const char *const parts[] = {object->kind, object->namespace, object->name, object->uid, reason,
                                      text};
-        uint64_t hash = UINT64_C(0xcbf29ce484222325);
+        uint64_t hash = TAKT_HASH_START;
 
         for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-                for (const char *c = parts[i] ? parts[i] : ""; c == parts[i] || c[-1]; c++)
-                        hash = (hash ^ (unsigned char)*c) * UINT64_C(0x100000001b3);
+                hash = takt_hash(hash, parts[i] ? parts[i] : "", parts[i] ? strlen(parts[i]) + 1 : 1);
         return hash | 1;
 }
 

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include "base/hash.h"
 
 #define PREFIX "takt.dev/"
 
@@ -72,16 +73,10 @@ static void read_annotations(struct pod *pod, json_t *annotations)
 
 static uint64_t print_of(const struct pod *pod)
 {
-        const unsigned char *at = (const unsigned char *)&pod->words;
-        uint64_t hash = UINT64_C(0xcbf29ce484222325);
+        uint64_t hash = takt_hash(TAKT_HASH_START, &pod->words, sizeof pod->words);
 
-        for (size_t i = 0; i < sizeof pod->words; i++)
-                hash = (hash ^ at[i]) * UINT64_C(0x100000001b3);
-        for (const char *c = pod->wrong; *c; c++)
-                hash = (hash ^ (unsigned char)*c) * UINT64_C(0x100000001b3);
-        for (const char *c = pod->uid; *c; c++)
-                hash = (hash ^ (unsigned char)*c) * UINT64_C(0x100000001b3);
-        return hash | 1;
+        hash = takt_hash(hash, pod->wrong, strlen(pod->wrong) + 1);
+        return takt_hash(hash, pod->uid, strlen(pod->uid)) | 1;
 }
 
 // The kubelet gives a pod all its devices before it says anything of it.

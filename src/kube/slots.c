@@ -4,20 +4,14 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "base/hash.h"
 #include "kube/file.h"
 
 // A folder's name must be short (a socket's path has 108 bytes, of which DIR may take 79), and the same for
-// the same slot of the same resource: FNV-1a.
+// the same slot of the same resource. Each name ends with a byte 0.
 static uint64_t hash_of(const char *resource, const char *id)
 {
-        uint64_t hash = UINT64_C(0xcbf29ce484222325);
-
-        for (const char *part = resource; part; part = part == resource ? id : NULL) {
-                for (const char *c = part; *c; c++)
-                        hash = (hash ^ (unsigned char)*c) * UINT64_C(0x100000001b3);
-                hash *= UINT64_C(0x100000001b3);
-        }
-        return hash;
+        return takt_hash(takt_hash(TAKT_HASH_START, resource, strlen(resource) + 1), id, strlen(id) + 1);
 }
 
 static int add_slot(struct slots *slots, uint32_t resource, uint32_t device, uint32_t number)

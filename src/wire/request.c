@@ -1,6 +1,7 @@
 #include "wire/request.h"
 #include <errno.h>
 #include <string.h>
+#include "base/hash.h"
 
 // A cursor over the line; every reader returns false at the first thing that is not as it should be.
 struct cursor {
@@ -72,11 +73,7 @@ static int is(struct text text, const char *word)
 
 static uint64_t hash(struct text text)
 {
-        uint64_t h = UINT64_C(0xcbf29ce484222325);
-
-        for (size_t i = 0; i < text.size; i++)
-                h = (h ^ (unsigned char)text.at[i]) * UINT64_C(0x100000001b3);
-        return h;
+        return takt_hash(TAKT_HASH_START, text.at, text.size);
 }
 
 static enum takt_request_event event_of(struct text text)

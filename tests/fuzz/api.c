@@ -1,4 +1,5 @@
-// What an API server sends is read the same however the stream was cut; of a pod's object only what is there is taken.
+// What an API server sends is read the same however the stream was cut; of a pod's object only what is there
+// is taken.
 #include <errno.h>
 #include <string.h>
 #include "bytes.h"
@@ -53,7 +54,8 @@ static uint64_t sum_of(const char *data, size_t size, size_t piece, ptrdiff_t *r
 
 static void read_pod(const char *data, size_t size)
 {
-        static struct slots slots = {.n_resources = 2, .resource = {{.name = "a/b"}, {.name = "takt.dev/gpu"}}};
+        static struct slots slots = {.n_resources = 2,
+                                     .resource = {{.name = "a/b"}, {.name = "takt.dev/gpu"}}};
         static struct podlist list = {.slots = &slots};
         json_t *object = json_loadb(data, size, 0, NULL);
 

@@ -11,16 +11,16 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class ApiServer:
-    def __init__(self, folder, port=0, objects=None, version=10):
+    def __init__(self, folder, port=0, host="127.0.0.1", version=10):
         self.folder, self.lock = folder, threading.Condition()
-        self.objects = {} if objects is None else objects   # (namespace, name): pod
+        self.objects = {}                                   # (namespace, name): pod
         self.version = self.oldest = version                # nothing is remembered before `oldest`
         self.changes = []                                   # (version, type, object)
         self.events = queue.Queue()                         # (verb, path, body) of each event that was written
         self.seen = queue.Queue()                           # (verb, path, token) of all requests
         self.fault = None                                   # f(handler, url): does what is wrong and returns True
         self.epoch = 0                                      # watches of an earlier one end
-        self.make_certificate()
+        self.make_certificate(host)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.ca, f"{folder}/tls.key")
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", port), type("Handler", (Handler,), {"api": self}))
@@ -30,11 +30,11 @@ class ApiServer:
         self.url = f"https://127.0.0.1:{self.port}"
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
-    def make_certificate(self):
+    def make_certificate(self, host):
         self.ca, self.token = f"{self.folder}/tls.crt", f"{self.folder}/token"
         if not os.path.exists(self.ca):
             subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-                            "-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", f"{self.folder}/tls.key", "-out", self.ca],
+                            "-subj", "/CN=test", "-addext", f"subjectAltName=IP:{host}", "-keyout", f"{self.folder}/tls.key", "-out", self.ca],
                            check=True, capture_output=True)
         with open(self.token, "w") as file:
             file.write("sesame\n")

@@ -92,7 +92,9 @@ class Api(unittest.TestCase):
 
     def test_an_idle_connection_that_was_given_up_is_not_missed(self):
         def close(handler, _):
-            handler.close_connection = True     # after this answer, and without a word of it
+            handler.n_asked = getattr(handler, "n_asked", 0) + 1
+            handler.close_connection = handler.n_asked == 2     # without a word: as if it had been closed just before
+            return handler.close_connection
         self.server.fault = close
         for _ in range(5):
             self.assertEqual(self.client.ask("POST", "/echo", {})[0], 200)
@@ -150,6 +152,17 @@ class Api(unittest.TestCase):
         self.assertEqual(client.ask("POST", "/echo", {})[0], 200)
         client.stop()
 
+    def test_a_certificate_of_another_host_is_not_believed(self):
+        other = f"{self.dir}/other"
+        os.mkdir(other)
+        stranger = ApiServer(other, host="127.0.0.2")
+        self.addCleanup(stranger.stop)
+        client = Client(stranger)
+        self.addCleanup(client.stop)
+        status, _, error = client.ask("GET", "/x")
+        self.assertEqual(status, 0)
+        self.assertIn("certificate: IP address mismatch", error)
+
     def test_lists_in_pages_then_watches(self):
         for i in range(40):
             self.server.change("ADDED", pod(f"p{i:02}"))
@@ -200,6 +213,8 @@ class Api(unittest.TestCase):
         self.client.hear_all("lost")
         self.server.fault = None
         self.client.hear_all("synced")
+        self.server.change("ADDED", pod("a"))
+        self.assertEqual(names([self.client.hear()]), [("added", "a")])
         self.assertEqual(self.client.hear_log(), f"taktd: API server: {PODS}: 403: pods is forbidden\n")
         self.assertEqual(self.client.hear_log(), f"taktd: API server: {PODS} is watched again\n")
         self.assertTrue(self.client.log.empty())
@@ -232,6 +247,7 @@ class Api(unittest.TestCase):
         self.assertIn("an object of more than 4 MiB is left out", log[0])
         self.assertIn("500: ill", log[1])
         self.assertIn("is watched again", log[2])
+        self.assertTrue(self.client.log.empty())
 
     def test_forgotten_asks_are_not_answered(self):
         held = threading.Event()

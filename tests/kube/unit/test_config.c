@@ -49,6 +49,69 @@ static void nvidias_file_is_taken_as_it_is(void **state)
         assert_string_equal(config.kubelet, "/var/lib/kubelet");
 }
 
+static void the_api_server_and_the_node(void **state)
+{
+        static const char start[] =
+                "sharing: {timeSlicing: {resources: [{name: a/b, replicas: 2, takt: {weight: 2}}, "
+                "{name: a/c, replicas: 1}]}}\n";
+        char text[512];
+
+        (void)state;
+        snprintf(text, sizeof text, "%s%s", start,
+                 "takt: {node: n1, annotations: false, api: {server: 'https://h:1', ca: /c, token: /t}}");
+        assert_int_equal(parse(text), 0);
+        assert_string_equal(config.node, "n1");
+        assert_string_equal(config.api.server, "https://h:1");
+        assert_string_equal(config.api.ca, "/c");
+        assert_string_equal(config.api.token, "/t");
+        assert_true(config.no_annotations);
+        assert_false(config.no_api);
+        assert_true(config.resource[0].own);
+        assert_false(config.resource[1].own);
+        snprintf(text, sizeof text, "%s%s", start, "takt: {api: none, annotations: true}");
+        assert_int_equal(parse(text), 0);
+        assert_true(config.no_api);
+        assert_false(config.no_annotations);
+        snprintf(text, sizeof text, "%s%s", start, "takt: {api: {server: 'http://h:1'}}");
+        assert_int_equal(parse(text), -EINVAL);
+        assert_string_equal(why, "line 2: server: \"http://h:1\" is no https://HOST:PORT");
+        snprintf(text, sizeof text, "%s%s", start, "takt: {api: {password: x}}");
+        assert_int_equal(parse(text), -EINVAL);
+        assert_string_equal(why, "line 2: unknown key \"password\" in api");
+}
+
+static void words_are_laid_over_a_promise(void **state)
+{
+        struct promise_words words = {0};
+        struct core_contract contract = {
+                .class = CORE_CLASS_FAIR, .weight = 7, .memory_bytes = 1 << 20, .share_ppm = 1000};
+        char text[200];
+
+        (void)state;
+        assert_int_equal(promise_say(&words, "share", "30%", why, sizeof why), 0);
+        assert_int_equal(promise_say(&words, "ttft", "2s", why, sizeof why), 0);
+        assert_int_equal(promise_say(&words, "shere", "30%", why, sizeof why), -ENOENT);
+        assert_int_equal(promise_say(&words, "itl", "0", why, sizeof why), -EINVAL);
+        assert_true(promise_has_objective(&words));
+        assert_int_equal(promise_lay(&words, &contract), 0);
+        assert_int_equal(contract.share_ppm, 300000);
+        assert_int_equal(contract.ttft_ns, 2 * TAKT_S);
+        assert_int_equal(contract.itl_ns, 0);
+        assert_int_equal(contract.weight, 7);
+        assert_int_equal(contract.memory_bytes, 1 << 20);
+        promise_text(&contract, text, sizeof text);
+        assert_string_equal(text, "class fair, ttft 2000 ms, share 30 %, memory 0.0009766 GiB, weight 7");
+        assert_int_equal(promise_say(&words, "class", "idle", why, sizeof why), 0);
+        assert_int_equal(promise_lay(&words, &contract), 1);
+        assert_int_equal(contract.class, CORE_CLASS_IDLE);
+        for (size_t size = 1; size < sizeof text; size++) {
+                memset(text, 'x', sizeof text);
+                promise_text(&contract, text, size);
+                assert_int_equal(strlen(text) < size, 1);
+                assert_int_equal(text[size], 'x');
+        }
+}
+
 // The resources' names do not depend on the order of keys.
 static void keys_come_in_any_order(void **state)
 {
@@ -232,6 +295,8 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(nvidias_file_is_taken_as_it_is),
                 cmocka_unit_test(keys_come_in_any_order),
+                cmocka_unit_test(the_api_server_and_the_node),
+                cmocka_unit_test(words_are_laid_over_a_promise),
                 cmocka_unit_test(promises_and_devices_are_the_resources_own),
                 cmocka_unit_test(one_of_nvidias_flags_is_used),
                 cmocka_unit_test(a_gpu_goes_by_claims_or_by_resources),
