@@ -96,8 +96,8 @@ static int take(struct wish *w, int option, const char *value)
         }
 }
 
-// In the grandchild, so that the daemon is nobody's to bury: it outlives us, and must not hold our pipes. What
-// it says until it is ready, we hear.
+// In the grandchild, so that the daemon is nobody's to bury: it outlives us, and must not hold our pipes.
+// What it says until it is ready, we hear.
 static void become_daemon(const char *dir, int ready)
 {
         char path[4160], number[16];

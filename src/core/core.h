@@ -111,7 +111,11 @@ struct core_device_config {
 // per device.
 struct core_account {
         uint64_t granted_ns, busy_ns, wait_ns, wait_max_ns, overrun_ns;
+        uint64_t tail_ns; // its work went on for so long after its gate was closed
         uint64_t grants, steps, requests, overruns;
+        uint64_t switches;      // grants that took the device over from another seat
+        uint64_t in_time, late; // requests with a deadline, by when their first token came (their end, where
+                                // no token was told)
         uint64_t gap_ns, step_ns; // learned: host time between steps, length of a decode step
         uint32_t class;
         uint8_t holds, wants, busy;
