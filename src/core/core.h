@@ -139,7 +139,9 @@ struct core *core_init(void *storage, uint32_t n_devices, const struct core_devi
 // late or doubled: an event that does not fit the state changes nothing. `effects` is overwritten.
 void core_step(struct core *core, const struct core_event *event, struct core_effects *effects);
 
-// Accounts as of the last event. Return 0, or -ENOENT for a seat or device that is not there.
+// Brings the accounts up to a time, as an event then would, and decides nothing.
+void core_look(struct core *core, uint64_t now_ns);
+// Accounts as of the last event or look. Return 0, or -ENOENT for a seat or device that is not there.
 int core_account(const struct core *core, uint32_t seat, struct core_account *ret_account);
 int core_device_account(const struct core *core, uint32_t device, struct core_device_account *ret_account);
 

@@ -5,6 +5,7 @@
 struct config {
         char kubelet[80]; // folder of the kubelet's own
         struct injection injection;
+        char metrics[108];       // where they are served; "": nowhere
         uint8_t packed, watched; // watched: the kubelet's plugin watcher finds us
         char shims[96];          // where Takt's libraries are
         uint32_t n_resources;

@@ -14,6 +14,7 @@
 #include "kube/health.h"
 #include "kube/libdir.h"
 #include "kube/life.h"
+#include "kube/metrics.h"
 #include "kube/pods.h"
 
 static struct kube {
@@ -23,6 +24,7 @@ static struct kube {
         struct life life[KUBE_RESOURCES_MAX];
         struct pods pods;
         struct health health;
+        struct metrics metrics;
         char dir[80], folder[104];
         struct watch news, timer;
         int folder_watch; // inotify's number; -1: the folder is not there
@@ -91,6 +93,12 @@ static void turn(void)
         }
         if (pods_due(&kube.pods) <= now_ns)
                 pods_tick(&kube.pods, now_ns);
+        if (health_due(&kube.health) <= now_ns)
+                health_tick(&kube.health, now_ns);
+        due_ns = takt_time_min(due_ns, health_due(&kube.health));
+        if (scrape_due(&kube.metrics.scrape) <= now_ns)
+                scrape_tick(&kube.metrics.scrape);
+        due_ns = takt_time_min(due_ns, scrape_due(&kube.metrics.scrape));
         arm(takt_time_min(due_ns, pods_due(&kube.pods)));
 }
 
@@ -185,6 +193,11 @@ static int kube_open(struct node *node, const struct door_services *services, co
         error = kube.config.injection.cdi[0] ? cdi_write(&kube.slots, &kube.config.injection) : 0;
         if (error)
                 return snprintf(why, size, "cdi: %s: %s", kube.config.injection.cdi, strerror(-error)), error;
+        error = kube.config.metrics[0] ? metrics_open(&kube.metrics, &kube.host, &kube.slots, &kube.health,
+                                                      kube.config.metrics, why, size)
+                                       : 0;
+        if (error)
+                return error;
         watch_folder();
         pods_open(&kube.pods, &kube.host, &kube.slots, kube.config.kubelet, looked, NULL);
         for (uint32_t r = 0; r < kube.slots.n_resources; r++) {
@@ -217,6 +230,8 @@ static int kube_may_join(uint32_t tenant, pid_t pid)
 
 static void kube_close(void)
 {
+        health_close(&kube.health);
+        scrape_close(&kube.metrics.scrape);
         pods_close(&kube.pods);
         for (uint32_t r = 0; r < kube.slots.n_resources; r++)
                 life_close(&kube.life[r]);

@@ -94,7 +94,8 @@ static void what_runs_on_behind_a_closed_gate_is_the_tail(void **state)
 {
         (void)state;
         join(0, (struct core_contract){.class = CORE_CLASS_FAIR});
-        join(1, (struct core_contract){.class = CORE_CLASS_DEADLINE, .slo_ns = 200 * TAKT_MS, .share_ppm = 200000});
+        join(1, (struct core_contract){
+                        .class = CORE_CLASS_DEADLINE, .slo_ns = 200 * TAKT_MS, .share_ppm = 200000});
         want(0, 0);
         busy(0, 0);
         want(5, 1);
@@ -112,7 +113,8 @@ static void a_tail_beside_the_next_holder_counts_whole(void **state)
 {
         (void)state;
         join(0, (struct core_contract){.class = CORE_CLASS_FAIR});
-        join(1, (struct core_contract){.class = CORE_CLASS_DEADLINE, .slo_ns = 200 * TAKT_MS, .share_ppm = 200000});
+        join(1, (struct core_contract){
+                        .class = CORE_CLASS_DEADLINE, .slo_ns = 200 * TAKT_MS, .share_ppm = 200000});
         want(0, 0);
         busy(0, 0);
         want(5, 1);
@@ -147,12 +149,29 @@ static void requests_are_in_time_or_late_by_their_first_token(void **state)
         assert_int_equal(of(0).requests, 4);
 }
 
+static void an_idle_device_is_idle_up_to_the_look(void **state)
+{
+        struct core_device_account device;
+
+        (void)state;
+        join(0, (struct core_contract){.class = CORE_CLASS_FAIR});
+        core_look(core, 7 * TAKT_MS);
+        assert_int_equal(core_device_account(core, 0, &device), 0);
+        assert_int_equal(device.idle_ns, 7 * TAKT_MS);
+        want(10, 0);
+        core_look(core, 15 * TAKT_MS);
+        core_look(core, 1 * TAKT_MS); // time never goes back
+        assert_int_equal(of(0).granted_ns, 5 * TAKT_MS);
+        core_check(core);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(a_switch_is_a_slice_that_was_anothers, begin, end),
                 cmocka_unit_test_setup_teardown(what_runs_on_behind_a_closed_gate_is_the_tail, begin, end),
                 cmocka_unit_test_setup_teardown(a_tail_beside_the_next_holder_counts_whole, begin, end),
+                cmocka_unit_test_setup_teardown(an_idle_device_is_idle_up_to_the_look, begin, end),
                 cmocka_unit_test_setup_teardown(requests_are_in_time_or_late_by_their_first_token, begin,
                                                 end),
         };
