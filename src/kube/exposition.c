@@ -35,7 +35,8 @@ static const struct family of_tenant[] = {
          "Slices that did not end within their bound."},
         {"takt_arrivals_total", COUNTER, NUMBER, OF_TENANT(requests),
          "Requests that the tenant's server told of."},
-        {"takt_memory_used_bytes", GAUGE, NUMBER, OF_TENANT(memory_bytes), "Device memory that the tenant has."},
+        {"takt_memory_used_bytes", GAUGE, NUMBER, OF_TENANT(memory_bytes),
+         "Device memory that the tenant has."},
 };
 
 static const struct family of_device[] = {
@@ -45,7 +46,8 @@ static const struct family of_device[] = {
          "Time for which nobody held the device."},
         {"takt_device_switch_seconds_total", COUNTER, SECONDS, OF_DEVICE(switch_ns),
          "Time that the device's changes of holder took."},
-        {"takt_device_switches_total", COUNTER, NUMBER, OF_DEVICE(switches), "Changes of the device's holder."},
+        {"takt_device_switches_total", COUNTER, NUMBER, OF_DEVICE(switches),
+         "Changes of the device's holder."},
         {"takt_device_promised_bytes", GAUGE, NUMBER, OF_DEVICE(promised_bytes),
          "Device memory that is promised to tenants."},
 };
@@ -54,19 +56,18 @@ static const struct family of_device[] = {
 static const struct bound {
         uint64_t ns;
         const char *text;
-} bounds[] = {{10 * TAKT_US, "1e-05"},  {100 * TAKT_US, "0.0001"}, {500 * TAKT_US, "0.0005"},
-              {1 * TAKT_MS, "0.001"},   {2 * TAKT_MS, "0.002"},    {5 * TAKT_MS, "0.005"},
-              {10 * TAKT_MS, "0.01"},   {20 * TAKT_MS, "0.02"},    {50 * TAKT_MS, "0.05"},
-              {100 * TAKT_MS, "0.1"},   {200 * TAKT_MS, "0.2"},    {500 * TAKT_MS, "0.5"},
-              {1 * TAKT_S, "1"},        {2 * TAKT_S, "2"},         {5 * TAKT_S, "5"},
-              {10 * TAKT_S, "10"}};
+} bounds[] = {
+        {10 * TAKT_US, "1e-05"}, {100 * TAKT_US, "0.0001"}, {500 * TAKT_US, "0.0005"}, {1 * TAKT_MS, "0.001"},
+        {2 * TAKT_MS, "0.002"},  {5 * TAKT_MS, "0.005"},    {10 * TAKT_MS, "0.01"},    {20 * TAKT_MS, "0.02"},
+        {50 * TAKT_MS, "0.05"},  {100 * TAKT_MS, "0.1"},    {200 * TAKT_MS, "0.2"},    {500 * TAKT_MS, "0.5"},
+        {1 * TAKT_S, "1"},       {2 * TAKT_S, "2"},         {5 * TAKT_S, "5"},         {10 * TAKT_S, "10"}};
 #define N_BOUNDS (sizeof bounds / sizeof *bounds)
 
 // The bytes of the UTF-8 character at `text`; 0: it is none. One wrong byte would cost the whole answer.
 static size_t character(const char *text)
 {
         const unsigned char *c = (const unsigned char *)text;
-        size_t n = c[0] < 0x80                 ? 1
+        size_t n = c[0] < 0x80                   ? 1
                    : c[0] >= 0xc2 && c[0] < 0xe0 ? 2
                    : (c[0] & 0xf0) == 0xe0       ? 3
                    : c[0] >= 0xf0 && c[0] < 0xf5 ? 4
@@ -164,7 +165,8 @@ static void put_waits(FILE *out, const char *labels, const struct takt_histogram
                 ns[b] = bounds[b].ns;
         takt_histogram_up_to(waits, ns, N_BOUNDS, n);
         for (size_t b = 0; b < N_BOUNDS; b++)
-                fprintf(out, "takt_lease_wait_seconds_bucket{%s,le=\"%s\"} %lu\n", labels, bounds[b].text, n[b]);
+                fprintf(out, "takt_lease_wait_seconds_bucket{%s,le=\"%s\"} %lu\n", labels, bounds[b].text,
+                        n[b]);
         fprintf(out, "takt_lease_wait_seconds_bucket{%s,le=\"+Inf\"} %lu\n", labels, waits->count);
         put(out, "takt_lease_wait_seconds_sum", labels, SECONDS, waits->sum_ns);
         put(out, "takt_lease_wait_seconds_count", labels, NUMBER, waits->count);
@@ -181,20 +183,24 @@ static void put_tenants(FILE *out, const struct exposition *e, char *const *labe
         for (uint32_t i = 0; i < n; i++)
                 put_waits(out, labels[i], t[i].waits);
         head(out, "takt_requests_total", "counter",
-             "Requests with a deadline, by whether their first token (their end, where no token was told) came "
+             "Requests with a deadline, by whether their first token (their end, where no token was told) "
+             "came "
              "by it.");
         for (uint32_t i = 0; i < n; i++)
                 fprintf(out,
-                        "takt_requests_total{%s,in_time=\"true\"} %lu\ntakt_requests_total{%s,in_time=\"false\"} "
+                        "takt_requests_total{%s,in_time=\"true\"} "
+                        "%lu\ntakt_requests_total{%s,in_time=\"false\"} "
                         "%lu\n",
                         labels[i], t[i].in_time, labels[i], t[i].late);
         head(out, "takt_degradation_factor", "gauge",
-             "Device time and the waits for it over device time, since the tenant began: 1 is a device of its own.");
+             "Device time and the waits for it over device time, since the tenant began: 1 is a device of "
+             "its own.");
         for (uint32_t i = 0; i < n; i++)
                 if (t[i].busy_ns)
                         fprintf(out, "takt_degradation_factor{%s} %.4f\n", labels[i],
                                 1 + (double)t[i].wait_ns / (double)t[i].busy_ns);
-        head(out, "takt_memory_quota_bytes", "gauge", "Device memory that the tenant may have; none: no quota.");
+        head(out, "takt_memory_quota_bytes", "gauge",
+             "Device memory that the tenant may have; none: no quota.");
         for (uint32_t i = 0; i < n; i++)
                 if (t[i].quota_bytes)
                         put(out, "takt_memory_quota_bytes", labels[i], NUMBER, t[i].quota_bytes);
@@ -230,7 +236,8 @@ static void put_devices(FILE *out, const struct exposition *e, char *const *labe
         head(out, "takt_device_promised_ratio", "gauge", "Share of the device that is promised to tenants.");
         for (uint32_t i = 0; i < e->now.n_devices; i++)
                 fprintf(out, "takt_device_promised_ratio{%s} %.6f\n", labels[i], d[i].promised_ppm / 1e6);
-        head(out, "takt_device_bypass", "gauge", "1: the watchdog bit, and the device is first come first served.");
+        head(out, "takt_device_bypass", "gauge",
+             "1: the watchdog bit, and the device is first come first served.");
         for (uint32_t i = 0; i < e->now.n_devices; i++)
                 put(out, "takt_device_bypass", labels[i], NUMBER, d[i].bypass);
 }

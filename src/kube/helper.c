@@ -20,7 +20,8 @@ static int program(char *path, size_t size)
 
         if (!dladdr((void *)(uintptr_t)helper_open, &info) || !(slash = strrchr(info.dli_fname, '/')))
                 return -ENOENT;
-        return snprintf(path, size, "%.*s/takt-health", (int)(slash - info.dli_fname), info.dli_fname) < (int)size
+        return snprintf(path, size, "%.*s/takt-health", (int)(slash - info.dli_fname), info.dli_fname) <
+                               (int)size
                        ? 0
                        : -ENAMETOOLONG;
 }
@@ -184,8 +185,8 @@ uint64_t helper_due(const struct helper *helper)
         return helper->due_ns;
 }
 
-// One that hangs in the driver may not even die of a kill: no other is started before it has, which would hang
-// as well.
+// One that hangs in the driver may not even die of a kill: no other is started before it has, which would
+// hang as well.
 void helper_tick(struct helper *helper, uint64_t now_ns)
 {
         if (helper->due_ns > now_ns)

@@ -10,8 +10,8 @@
 #include "base/clock.h"
 #include "kube/limits.h"
 
-static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status, const char *type, char *body,
-                              size_t size, enum MHD_ResponseMemoryMode mode)
+static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status, const char *type,
+                              char *body, size_t size, enum MHD_ResponseMemoryMode mode)
 {
         struct MHD_Response *response = MHD_create_response_from_buffer(size, body, mode);
         enum MHD_Result ret;
@@ -28,8 +28,8 @@ static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status
 
 static enum MHD_Result say(struct MHD_Connection *connection, unsigned status, const char *words)
 {
-        return answer(connection, status, "text/plain; charset=utf-8", (char *)(uintptr_t)words, strlen(words),
-                      MHD_RESPMEM_PERSISTENT);
+        return answer(connection, status, "text/plain; charset=utf-8", (char *)(uintptr_t)words,
+                      strlen(words), MHD_RESPMEM_PERSISTENT);
 }
 
 static enum MHD_Result asked(void *context, struct MHD_Connection *connection, const char *path,
@@ -54,13 +54,26 @@ static enum MHD_Result asked(void *context, struct MHD_Connection *connection, c
                       MHD_RESPMEM_MUST_FREE);
 }
 
+static unsigned n_connections(struct MHD_Daemon *server)
+{
+        const union MHD_DaemonInfo *info = MHD_get_daemon_info(server, MHD_DAEMON_INFO_CURRENT_CONNECTIONS);
+
+        return info ? info->num_connections : 0;
+}
+
+// A server that had all the connections that it may have listens again only in the run after that in which
+// some ended.
 void scrape_tick(struct scrape *scrape)
 {
         MHD_UNSIGNED_LONG_LONG wait_ms;
+        unsigned before;
 
         if (!scrape->server)
                 return;
-        MHD_run(scrape->server);
+        do {
+                before = n_connections(scrape->server);
+                MHD_run(scrape->server);
+        } while (n_connections(scrape->server) < before);
         scrape->due_ns = MHD_get_timeout(scrape->server, &wait_ms) == MHD_YES
                                  ? takt_clock_now() + wait_ms * TAKT_MS
                                  : TAKT_NEVER;
@@ -126,7 +139,8 @@ static int serve(struct scrape *scrape, int fd)
                 return close(fd), -EIO;
         info = MHD_get_daemon_info(scrape->server, MHD_DAEMON_INFO_EPOLL_FD);
         copy = info ? fcntl(info->epoll_fd, F_DUPFD_CLOEXEC, 0) : -1;
-        return copy < 0 ? -EIO : scrape->host->services->watch(scrape->host->node, &scrape->news, copy, 0, ready);
+        return copy < 0 ? -EIO
+                        : scrape->host->services->watch(scrape->host->node, &scrape->news, copy, 0, ready);
 }
 
 int scrape_open(struct scrape *scrape, const struct host *host, const char *where,

@@ -15,8 +15,8 @@
 #include "kube/helper.h"
 #include "kube/vitals.h"
 
-#define WAIT_MS 5000          // between looks, unless something happens
-#define UNEASY_MS 1000        // the same, while something is wrong
+#define WAIT_MS 5000            // between looks, unless something happens
+#define UNEASY_MS 1000          // the same, while something is wrong
 #define UNEASY_NS (10 * TAKT_S) // how long after an error
 
 // NVML's own numbers (nvml.h).

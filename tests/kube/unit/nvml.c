@@ -49,8 +49,10 @@ API int nvmlDeviceGetMemoryInfo(void *device, uint64_t info[3])
         puts("words that nobody asked for");
         while (is("hang"))
                 pause();
-        if (is("end"))
+        if (is("end")) {
+                fputs("NVML ends\n", stderr);
                 _exit(1);
+        }
         return is("gone") ? 15 : 0;
 }
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 import unittest
 
 BUILD = os.environ["TAKT_BUILD"]
@@ -112,7 +113,9 @@ class Served(unittest.TestCase):
 
     def await_watched(self):
         """Until NVML has told of a GPU: from then on it can be lost."""
+        end = time.monotonic() + 60
         while not any(value for (name, _), value in self.scrape().items() if name == "takt_device_watched"):
+            self.assertLess(time.monotonic(), end, "NVML tells nothing")
             os.sched_yield()
 
     def helper(self):

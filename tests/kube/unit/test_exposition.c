@@ -75,7 +75,7 @@ static void a_pods_account_has_its_pods_labels(void **state)
         t->memory_bytes = 123;
         make();
 #define POD                                                                                                  \
-        "{namespace=\"team-a\",pod=\"chat-0\",container=\"main\",tenant=\"team-a/chat-0/main\",seat=\"0\"," \
+        "{namespace=\"team-a\",pod=\"chat-0\",container=\"main\",tenant=\"team-a/chat-0/main\",seat=\"0\","  \
         "gpu=\"" GPU "\""
         says("# TYPE takt_gpu_seconds_total counter");
         says("takt_gpu_seconds_total" POD "} 1.500000001");
@@ -98,7 +98,8 @@ static void a_name_of_three_parts_is_a_pods_only_by_the_door(void **state)
         add("a/b/c", 0);
         add("slot " GPU "-3", 1);
         make();
-        says("takt_slices_total{namespace=\"\",pod=\"\",container=\"\",tenant=\"a/b/c\",seat=\"0\",gpu=\"" GPU "\"} 0");
+        says("takt_slices_total{namespace=\"\",pod=\"\",container=\"\",tenant=\"a/b/c\",seat=\"0\",gpu=\"" GPU
+             "\"} 0");
         says("takt_slices_total{namespace=\"\",pod=\"\",container=\"\",tenant=\"slot " GPU
              "-3\",seat=\"1\",gpu=\"" GPU "\"} 0");
         assert_null(strstr(text, "takt_degradation_factor{")); // nothing to divide by
@@ -111,11 +112,12 @@ static void what_a_label_may_not_hold_is_escaped(void **state)
         add("caf\xc3\xa9 \xf0\x9f\x98\x80", 0);
         add("\xff\xc0\x80\xed\xa0\x80\xe2\x82", 0); // no UTF-8: one such byte costs the whole scrape
         make();
-        says("takt_processes{namespace=\"\",pod=\"\",container=\"\",tenant=\"a\\\"b\\\\c\\nd\",seat=\"0\",gpu=\"" GPU
-             "\"} 0");
+        says("takt_processes{namespace=\"\",pod=\"\",container=\"\",tenant=\"a\\\"b\\\\c\\nd\",seat=\"0\","
+             "gpu=\"" GPU "\"} 0");
         says("takt_processes{namespace=\"\",pod=\"\",container=\"\",tenant=\"caf\xc3\xa9 "
              "\xf0\x9f\x98\x80\",seat=\"1\",gpu=\"" GPU "\"} 0");
-        says("takt_processes{namespace=\"\",pod=\"\",container=\"\",tenant=\"????????\",seat=\"2\",gpu=\"" GPU "\"} 0");
+        says("takt_processes{namespace=\"\",pod=\"\",container=\"\",tenant=\"????????\",seat=\"2\",gpu=\"" GPU
+             "\"} 0");
         says("takt_device_info{gpu=\"" GPU "\",model=\"A \\\"quoted\\\" GPU\"} 1");
 }
 
@@ -141,7 +143,9 @@ static void waits_are_a_cumulative_histogram(void **state)
         takt_histogram_add(&waits, 20 * TAKT_S);
         add("t", 0);
         make();
-#define WAIT(suffix) "takt_lease_wait_seconds_" suffix "{namespace=\"\",pod=\"\",container=\"\",tenant=\"t\",seat=\"0\",gpu=\"" GPU "\""
+#define WAIT(suffix)                                                                                         \
+        "takt_lease_wait_seconds_" suffix                                                                    \
+        "{namespace=\"\",pod=\"\",container=\"\",tenant=\"t\",seat=\"0\",gpu=\"" GPU "\""
         says("# TYPE takt_lease_wait_seconds histogram");
         says(WAIT("bucket") ",le=\"1e-05\"} 1");
         says(WAIT("bucket") ",le=\"0.02\"} 1");
@@ -158,7 +162,8 @@ static void devices_and_slots(void **state)
         e.now.n_devices = 2;
         e.device[1] = (struct door_device){"GPU-1", "B", 5};
         e.lost[1] = 1;
-        e.now.device[0] = (struct door_device_account){.held_ns = TAKT_S, .switches = 3, .promised_ppm = 700000};
+        e.now.device[0] =
+                (struct door_device_account){.held_ns = TAKT_S, .switches = 3, .promised_ppm = 700000};
         e.n_resources = 1;
         e.resource[0] = (struct exposition_resource){.name = "takt.dev/gpu", .slots = {4}, .held = {2}};
         make();

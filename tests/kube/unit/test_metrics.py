@@ -90,6 +90,7 @@ class Metrics(Served):
                 silent[-1].connect(self.socket)
             except BlockingIOError:   # the queue is full
                 break
+        self.addCleanup(lambda: [s.close() for s in silent])
         self.assertTrue(self.status()["ok"])   # the daemon's own socket is another matter
         for s in silent:
             s.close()
