@@ -3,11 +3,15 @@ import http.client
 import json
 import os
 import socket
-import subprocess
+import sys
+import time
 import unittest
 
 import test_interop as interop
-from served import GPUS, Served, Unix
+from served import GPUS, Served
+
+sys.path.append(f"{os.path.dirname(os.path.abspath(__file__))}/../../node")
+from takt import Session   # the lease protocol by hand
 
 PODS = {("team-a", "a-chat-with-a-long-name-7d9f8b6c5d-x2x4z", "a-container-of-a-long-name"): 0, ("team-b", "router-0", "main"): 1}
 
@@ -79,6 +83,32 @@ class Metrics(Served):
             self.assertTrue(json.loads(s.makefile().readline())["ok"])
             [labels] = [dict(labels) for name, labels in self.scrape() if name == "takt_slices_total"]
         self.assertEqual(labels, {"namespace": "", "pod": "", "container": "", "tenant": 'a/\\"b\\"\\\\/c\\n', "seat": "0", "gpu": f"GPU-{GPUS[0]}"})
+
+    def test_work_is_counted(self):
+        self.start()
+        with socket.socket(socket.AF_UNIX) as s:
+            s.connect(f"{self.dir}/run/control")
+            s.sendall(json.dumps({"op": "register", "name": "t", "ttft_ns": 10**9, "itl_ns": 10**8, "share_ppm": 300000}).encode() + b"\n")
+            answer = json.loads(s.makefile().readline())
+            session = Session(answer["join"], bytes.fromhex(GPUS[0].replace("-", "")))
+            self.addCleanup(session.close)
+            with socket.socket(socket.AF_UNIX) as requests:
+                requests.connect(answer["requests"])
+                for n, event in enumerate(("arrived", "first_token", "finished") * 2):
+                    requests.sendall(json.dumps({"event": event, "id": str(n // 3), **({"deadline_ms": 60000} if event == "arrived" else {})}).encode() + b"\n")
+                session.take()
+                session.busy()
+                session.idle(steps=3, busy_ns=2_500_000)
+                end = time.monotonic() + 60
+                while True:   # what was sent is heard when the loop comes to it
+                    now = {name + dict(labels).get("in_time", "") + dict(labels).get("le", ""): value for (name, labels), value in self.scrape().items()}
+                    if now["takt_steps_total"] == 3 and now["takt_requests_totaltrue"] == 2 and now["takt_gpu_seconds_total"]:
+                        break
+                    self.assertLess(time.monotonic(), end, now)
+        self.assertEqual((now["takt_slices_total"], now["takt_arrivals_total"], now["takt_requests_totalfalse"]), (1, 2, 0))
+        self.assertEqual((now["takt_lease_wait_seconds_count"], now["takt_lease_wait_seconds_bucket+Inf"]), (1, 1))
+        self.assertEqual((now["takt_gpu_seconds_total"], now["takt_processes"], now["takt_share_ratio"]), (.0025, 1, .3))
+        self.assertAlmostEqual(now["takt_degradation_factor"], 1 + now["takt_wait_seconds_total"] / .0025, places=3)
 
     def test_many_who_say_nothing_keep_nobody_out_for_long(self):
         self.start()
