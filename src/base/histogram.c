@@ -51,6 +51,19 @@ uint64_t takt_histogram_at(const struct takt_histogram *histogram, unsigned perm
         return histogram->max_ns;
 }
 
+void takt_histogram_up_to(const struct takt_histogram *histogram, const uint64_t *bound_ns, unsigned n,
+                          uint64_t *ret_n)
+{
+        uint64_t seen = 0;
+        unsigned i = 0;
+
+        for (unsigned b = 0; b < n; b++) {
+                for (; i < TAKT_HISTOGRAM_BUCKETS && bucket_end(i) <= bound_ns[b]; i++)
+                        seen += histogram->bucket[i];
+                ret_n[b] = seen;
+        }
+}
+
 uint64_t takt_histogram_mean(const struct takt_histogram *histogram)
 {
         return histogram->count ? histogram->sum_ns / histogram->count : 0;

@@ -18,6 +18,9 @@ static void check_seat(const struct core *core, uint32_t i)
                 pending += !seat->request[r].has_token;
         assert(pending == seat->n_pending);
         assert(!pending == (seat->pending_deadline_ns == TAKT_NEVER));
+        assert(seat->open == (seat->closed_ns == TAKT_NEVER));
+        assert(seat->account.switches <= seat->account.grants);
+        assert(seat->account.in_time + seat->account.late <= seat->account.requests);
 }
 
 static void check_device(const struct core *core, uint32_t d)

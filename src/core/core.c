@@ -249,6 +249,13 @@ void core_step(struct core *core, const struct core_event *event, struct core_ef
 #endif
 }
 
+void core_look(struct core *core, uint64_t now_ns)
+{
+        core->now_ns = takt_time_max(core->now_ns, now_ns);
+        for (uint32_t d = 0; d < core->n_devices; d++)
+                lease_account(core, &core->device[d], core->now_ns);
+}
+
 int core_account(const struct core *core, uint32_t s, struct core_account *ret_account)
 {
         const struct seat *seat = &core->seat[s];

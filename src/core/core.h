@@ -113,7 +113,11 @@ struct core_device_config {
 // per device.
 struct core_account {
         uint64_t granted_ns, busy_ns, wait_ns, wait_max_ns, overrun_ns;
+        uint64_t tail_ns; // its work went on for so long after its gate was closed
         uint64_t grants, steps, requests, overruns;
+        uint64_t switches;      // grants that took the device over from another seat
+        uint64_t in_time, late; // requests with a deadline, by when their first token came (their end, where
+                                // no token was told)
         uint64_t gap_ns, step_ns; // learned: host time between steps, length of a decode step
         uint32_t class;
         uint8_t holds, wants, busy;
@@ -137,7 +141,9 @@ struct core *core_init(void *storage, uint32_t n_devices, const struct core_devi
 // late or doubled: an event that does not fit the state changes nothing. `effects` is overwritten.
 void core_step(struct core *core, const struct core_event *event, struct core_effects *effects);
 
-// Accounts as of the last event. Return 0, or -ENOENT for a seat or device that is not there.
+// Brings the accounts up to a time, as an event then would, and decides nothing.
+void core_look(struct core *core, uint64_t now_ns);
+// Accounts as of the last event or look. Return 0, or -ENOENT for a seat or device that is not there.
 int core_account(const struct core *core, uint32_t seat, struct core_account *ret_account);
 int core_device_account(const struct core *core, uint32_t device, struct core_device_account *ret_account);
 

@@ -28,6 +28,7 @@ struct request {
         uint64_t id;
         uint64_t deadline_ns; // to the first token
         uint8_t has_token;    // the first token is out
+        uint8_t is_judged;    // the deadline was promised
 };
 
 struct seat {
@@ -39,6 +40,7 @@ struct seat {
         struct core_contract contract;
 
         uint64_t want_since_ns, busy_since_ns, idle_since_ns, opened_ns;
+        uint64_t closed_ns;  // when its gate was closed; TAKT_NEVER while it is open
         uint64_t prepaid_ns; // of the running burst, already charged
         uint64_t strikes_ns; // as a budget: when all strikes are forgotten
 

@@ -96,6 +96,7 @@ static void open_gate(struct core *core, uint32_t d, int32_t next, int soft, str
                 device->switch_until_ns =
                         core->now_ns + (device->last_holder == NO_SEAT ? 0 : device->config.switch_ns);
                 device->account.switches += device->last_holder != NO_SEAT;
+                seat->account.switches += device->last_holder != NO_SEAT;
         }
         device->phase = PHASE_HELD;
         device->holder = device->last_holder = next;
@@ -104,6 +105,7 @@ static void open_gate(struct core *core, uint32_t d, int32_t next, int soft, str
         seat->open = 1;
         seat->wants = 0;
         seat->opened_ns = core->now_ns;
+        seat->closed_ns = TAKT_NEVER;
         seat->prepaid_ns = 0;
         seat->idle_since_ns = core->now_ns;
         seat->account.grants++;
@@ -128,7 +130,7 @@ static void close_gate(struct core *core, uint32_t d, struct core_effects *effec
                 lease_charge_linger(core, seat, core->now_ns);
         seat->open = 0;
         device->phase = PHASE_DRAINING;
-        device->closed_ns = core->now_ns;
+        device->closed_ns = seat->closed_ns = core->now_ns;
         device->timer_ns = core->now_ns + NUDGE_BOUNDS * drain_ns(device, seat);
         device->asked = 1;
         device->nudged = 0;
@@ -236,6 +238,11 @@ static void overrun(struct core *core, uint32_t d, struct core_effects *effects)
                 core->now_ns - device->closed_ns - drain_ns(device, h);
 }
 
+static void tail_ended(struct seat *seat)
+{
+        seat->account.tail_ns += takt_time_since(seat->idle_since_ns, seat->closed_ns);
+}
+
 static void decide_draining(struct core *core, uint32_t d, int32_t best, struct core_effects *effects)
 {
         struct device *device = &core->device[d];
@@ -263,6 +270,8 @@ static void decide_draining(struct core *core, uint32_t d, int32_t best, struct 
                 h->account.overrun_ns += core->now_ns - device->closed_ns - drain_ns(device, h);
         if (h->busy)
                 device->overlap = device->holder;
+        else
+                tail_ended(h);
         device->phase = PHASE_FREE;
         device->holder = NO_SEAT;
         if (best != NO_SEAT)
@@ -305,8 +314,10 @@ void lease_decide(struct core *core, uint32_t d, struct core_effects *effects)
         int32_t best;
 
         device->timer_ns = TAKT_NEVER;
-        if (device->overlap != NO_SEAT && !core->seat[device->overlap].busy)
+        if (device->overlap != NO_SEAT && !core->seat[device->overlap].busy) {
+                tail_ended(&core->seat[device->overlap]);
                 device->overlap = NO_SEAT;
+        }
         watchdog(core, d, effects);
         order_promises(core, device);
         best = order_best(core, device);

@@ -31,9 +31,20 @@ void request_arrived(struct seat *seat, uint64_t id, uint64_t deadline_ns, uint6
                 seat->n_unlisted++;
                 return;
         }
-        seat->request[seat->n_requests++] = (struct request){.id = id, .deadline_ns = now_ns + span};
+        seat->request[seat->n_requests++] =
+                (struct request){.id = id, .deadline_ns = now_ns + span, .is_judged = span > 0};
         seat->n_pending++;
         find_earliest(seat);
+}
+
+static void judge(struct seat *seat, const struct request *request, uint64_t now_ns)
+{
+        if (!request->is_judged)
+                return;
+        if (now_ns <= request->deadline_ns)
+                seat->account.in_time++;
+        else
+                seat->account.late++;
 }
 
 // The clock starts anew with the first request of a quiet agent; a busy one keeps the lead that it has.
@@ -44,6 +55,7 @@ void request_first_token(struct seat *seat, uint64_t id, uint64_t now_ns)
         if (!request || request->has_token)
                 return;
         request->has_token = 1;
+        judge(seat, request, now_ns);
         seat->n_pending--;
         find_earliest(seat);
         if (seat->n_requests - seat->n_pending == 1)
@@ -59,8 +71,10 @@ void request_finished(struct seat *seat, uint64_t id, uint64_t now_ns)
                         seat->n_unlisted--;
                 return;
         }
-        if (!request->has_token)
+        if (!request->has_token) {
                 seat->n_pending--;
+                judge(seat, request, now_ns);
+        }
         *request = seat->request[--seat->n_requests];
         find_earliest(seat);
         if (seat->n_requests == seat->n_pending)

@@ -334,6 +334,8 @@ static int takt_key(struct reader *r, void *to, const char *key, const yaml_node
                 return take_api(r, c, value);
         if (!strcmp(key, "cdi"))
                 return take_text(r, key, value, c->injection.cdi, sizeof c->injection.cdi);
+        if (!strcmp(key, "metrics"))
+                return take_text(r, key, value, c->metrics, sizeof c->metrics);
         if (!strcmp(key, "libraryPath"))
                 return take_text(r, key, value, c->injection.library_path, sizeof c->injection.library_path);
         if (!strcmp(key, "preload"))

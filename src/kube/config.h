@@ -12,6 +12,7 @@ struct config_devices {
 struct config {
         char kubelet[80]; // folder of the kubelet's own
         struct injection injection;
+        char metrics[108];       // where they are served; "": nowhere
         uint8_t packed, watched; // watched: the kubelet's plugin watcher finds us
         char shims[96];          // where Takt's libraries are
         char node[64];           // this node's name; "": NODE_NAME's value

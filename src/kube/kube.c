@@ -16,6 +16,7 @@
 #include "kube/health.h"
 #include "kube/libdir.h"
 #include "kube/life.h"
+#include "kube/metrics.h"
 #include "kube/pods.h"
 #include "kube/reports.h"
 #include "kube/strangers.h"
@@ -33,6 +34,7 @@ static struct kube {
         struct reports reports;
         struct claiming claiming;
         struct strangers strangers;
+        struct metrics metrics;
         char dir[80], folder[104];
         struct watch news, timer;
         int folder_watch; // inotify's number; -1: the folder is not there
@@ -112,6 +114,12 @@ static void turn(void)
         if (api_due(&kube.api) <= now_ns)
                 api_tick(&kube.api, now_ns);
         due_ns = takt_time_min(due_ns, takt_time_min(events_due(&kube.events), api_due(&kube.api)));
+        if (health_due(&kube.health) <= now_ns)
+                health_tick(&kube.health, now_ns);
+        due_ns = takt_time_min(due_ns, health_due(&kube.health));
+        if (scrape_due(&kube.metrics.scrape) <= now_ns)
+                scrape_tick(&kube.metrics.scrape);
+        due_ns = takt_time_min(due_ns, scrape_due(&kube.metrics.scrape));
         arm(takt_time_min(due_ns, pods_due(&kube.pods)));
 }
 
@@ -246,6 +254,11 @@ static int kube_open(struct node *node, const struct door_services *services, co
         error = kube.config.injection.cdi[0] ? cdi_write(&kube.slots, &kube.config.injection) : 0;
         if (error)
                 return snprintf(why, size, "cdi: %s: %s", kube.config.injection.cdi, strerror(-error)), error;
+        error = kube.config.metrics[0] ? metrics_open(&kube.metrics, &kube.host, &kube.slots, &kube.health,
+                                                      kube.config.metrics, why, size)
+                                       : 0;
+        if (error)
+                return error;
         watch_folder();
         open_api();
         reports_health(&kube.reports, kube.health.lost);
@@ -300,6 +313,8 @@ static void kube_close(void)
         claiming_close(&kube.claiming);
         strangers_close(&kube.strangers);
         api_close(&kube.api);
+        health_close(&kube.health);
+        scrape_close(&kube.metrics.scrape);
         pods_close(&kube.pods);
         for (uint32_t r = 0; r < kube.slots.n_resources; r++)
                 life_close(&kube.life[r]);

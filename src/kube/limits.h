@@ -11,9 +11,15 @@
 #define KUBE_TEXT_MAX 512                    // of a status' message
 #define KUBE_DEVICES_MAX 16                  // as the core has
 #define KUBE_RESOURCES_MAX 8
-#define KUBE_SLOTS_MAX 640               // of all resources
-#define KUBE_REPLICAS_MAX 64             // slots of one resource on one GPU
-#define KUBE_RETRY_MIN_NS (20 * TAKT_MS) // first wait before registering again; doubles
+#define KUBE_SLOTS_MAX 640                // of all resources
+#define KUBE_REPLICAS_MAX 64              // slots of one resource on one GPU
+#define KUBE_SCRAPES_MAX 8                // HTTP connections at once
+#define KUBE_SCRAPE_HEAD_MAX 8192         // bytes of a request
+#define KUBE_SCRAPE_NS (10 * TAKT_S)      // longest silence of an HTTP connection
+#define KUBE_CALM_NS (5 * TAKT_S)         // a GPU is well this long after its last error, if it answers
+#define KUBE_PULSE_NS (20 * TAKT_S)       // longest silence of the health helper: it says something every 5 s
+#define KUBE_HELPER_MAX_NS (300 * TAKT_S) // longest wait before it is started again
+#define KUBE_RETRY_MIN_NS (20 * TAKT_MS)  // first wait before registering again; doubles
 #define KUBE_RETRY_MAX_NS (10 * TAKT_S)
 #define KUBE_CALL_NS (5 * TAKT_S)     // deadline of the calls that we make
 #define KUBE_LOOK_NS (10 * TAKT_S)    // how often the kubelet is asked who has which slot

@@ -16,9 +16,9 @@ static int find(const struct slots *slots, const char *resource, const char *id)
 static void mark(struct slots *slots, const V1__PodResources *pod, const V1__ContainerResources *container,
                  const V1__ContainerDevices *devices)
 {
-        char name[64];
+        char name[3 + 63 + 253 + 63];
 
-        snprintf(name, sizeof name, "%.24s/%.24s/%.13s", pod->namespace_, pod->name, container->name);
+        snprintf(name, sizeof name, "%.63s/%.253s/%.63s", pod->namespace_, pod->name, container->name);
         for (size_t i = 0; i < devices->n_device_ids; i++) {
                 int index = find(slots, devices->resource_name, devices->device_ids[i]);
                 struct slot *slot = index < 0 ? NULL : &slots->slot[index];

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
+#include "base/clock.h"
 #include "node/node.h"
 
 static void watch_change(struct node *node, struct watch *watch, uint32_t events)
@@ -84,9 +85,74 @@ static void rename_tenant(struct node *node, uint32_t tenant, const char *name)
         snprintf(node->tenant[tenant].name, sizeof node->tenant[tenant].name, "%s", name);
 }
 
-static const struct door_services services = {watch_add,   watch_change, watch_remove, listen_at, accept_at,
-                                              devices,     admit,        amend,        account,   tenant_drop,
-                                              n_processes, knows,        rename_tenant};
+static struct door_device_account account_of_device(const struct node *node, uint32_t d)
+{
+        struct core_device_account a = {0};
+        struct door_device_account ret;
+
+        core_device_account(node->core, d, &a);
+        ret = (struct door_device_account){.held_ns = a.granted_ns,
+                                           .idle_ns = a.idle_ns,
+                                           .switch_ns = a.switch_ns,
+                                           .switches = a.switches,
+                                           .bypass = a.bypass};
+        for (const struct tenant *t = node->tenant; t < node->tenant + NODE_TENANTS_MAX; t++)
+                if (t->used && t->device == d) {
+                        ret.promised_ppm += t->contract.share_ppm;
+                        ret.promised_bytes += t->contract.memory_bytes;
+                }
+        return ret;
+}
+
+static struct door_tenant_account account_of(const struct node *node, uint32_t i)
+{
+        const struct tenant *t = &node->tenant[i];
+        struct core_account a = {0};
+
+        core_account(node->core, i, &a);
+        return (struct door_tenant_account){.name = t->name,
+                                            .number = i,
+                                            .device = t->device,
+                                            .n_processes = t->n_sessions,
+                                            .share_ppm = t->contract.share_ppm,
+                                            .by_door = t->by_door,
+                                            .busy_ns = t->usage.total_ns,
+                                            .held_ns = a.granted_ns,
+                                            .wait_ns = a.wait_ns,
+                                            .tail_ns = a.tail_ns,
+                                            .slices = a.grants,
+                                            .steps = a.steps,
+                                            .overruns = a.overruns,
+                                            .switches = a.switches,
+                                            .requests = a.requests,
+                                            .in_time = a.in_time,
+                                            .late = a.late,
+                                            .memory_bytes = t->page->lane[t->device].memory_used,
+                                            .quota_bytes = t->contract.memory_bytes,
+                                            .waits = &t->waits};
+}
+
+static void look(struct node *node, struct door_snapshot *ret)
+{
+        grant_look(node);
+        if (node->core)
+                core_look(node->core, takt_clock_now());
+        ret->version = TAKT_VERSION;
+        ret->n_devices = node->n_devices;
+        ret->n_tenants = 0;
+        for (uint32_t d = 0; d < node->n_devices; d++)
+                ret->device[d] = account_of_device(node, d);
+        for (uint32_t i = 0; i < NODE_TENANTS_MAX; i++)
+                if (node->tenant[i].used)
+                        ret->tenant[ret->n_tenants++] = account_of(node, i);
+}
+
+_Static_assert(DOOR_DEVICES_MAX >= CORE_DEVICES_MAX && DOOR_TENANTS_MAX >= NODE_TENANTS_MAX,
+               "a door sees all there are");
+
+static const struct door_services services = {watch_add,   watch_change, watch_remove,  listen_at, accept_at,
+                                              devices,     admit,        amend,         account,   tenant_drop,
+                                              n_processes, knows,        rename_tenant, look};
 
 // Beside this program as it was built, or as it was installed.
 static void *load(const char *name)

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include "base/histogram.h"
 #include "core/contract.h"
 
 struct node;
@@ -34,6 +35,35 @@ struct door_account {
         uint64_t overruns;
 };
 
+#define DOOR_DEVICES_MAX 16
+#define DOOR_TENANTS_MAX 64
+
+// What devices and tenants did, as of now; a tenant's since it was admitted, a device's since the daemon
+// began. Times in ns; what counts up never goes back.
+struct door_snapshot {
+        const char *version; // the daemon's
+        uint32_t n_devices, n_tenants;
+        struct door_device_account {
+                uint64_t held_ns, idle_ns, switch_ns, switches;
+                uint64_t promised_bytes;
+                uint32_t promised_ppm;
+                uint8_t bypass; // first come, first served: the watchdog bit
+        } device[DOOR_DEVICES_MAX];
+        struct door_tenant_account {
+                const char *name;
+                uint32_t number, device, n_processes, share_ppm;
+                uint8_t by_door;
+                uint64_t busy_ns; // device time used
+                uint64_t held_ns, wait_ns;
+                uint64_t tail_ns; // work that went on after its slices had ended
+                uint64_t slices, steps, overruns;
+                uint64_t switches;                  // slices that took the device over from another tenant
+                uint64_t requests, in_time, late;   // seen; and of those with a deadline
+                uint64_t memory_bytes, quota_bytes; // quota 0: none
+                const struct takt_histogram *waits; // for each slice
+        } tenant[DOOR_TENANTS_MAX];
+};
+
 // What the daemon does for a door.
 struct door_services {
         int (*watch)(struct node *node, struct watch *watch, int fd, uint32_t index,
@@ -57,6 +87,8 @@ struct door_services {
         uint32_t (*n_processes)(const struct node *node, uint32_t tenant);
         int (*knows)(const struct node *node, pid_t pid); // whether the process is any tenant's
         void (*rename)(struct node *node, uint32_t tenant, const char *name);
+        // What it points to is the daemon's, and as it is only until the door returns.
+        void (*look)(struct node *node, struct door_snapshot *ret);
 };
 
 // What a door exports, as `takt_door`.

@@ -5,6 +5,7 @@
 #define NODE_TENANTS_MAX CORE_SEATS_MAX
 #define NODE_SESSIONS_MAX 256
 #define NODE_STREAMS_MAX 256        // open request and control connections
+#define NODE_NAME_SIZE 384          // a pod's: namespace (63), name (253), container (63)
 #define NODE_BOUND_NS (2 * TAKT_MS) // most work in flight while others have a seat
 #define NODE_SWITCH_NS                                                                                       \
         (100 * TAKT_US) // what a change of holder costs until it is measured (`script/gpu-check`)

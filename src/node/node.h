@@ -34,7 +34,7 @@ struct tenant {
         uint8_t used, seated;
         uint8_t by_door; // lives until the door drops it; the door says who may join
         uint8_t holds, watched, free_mode;
-        char name[64];
+        char name[NODE_NAME_SIZE];
         char dir[112];
         uid_t uid;
         uint32_t device;

@@ -17,6 +17,7 @@ static const char usage[] =
         "more\n"
         "       simgpu inject ecc N      so many uncorrected memory errors more\n"
         "       simgpu inject slow-copies FACTOR\n"
+        "       simgpu gpu-reset         the device is back, and well; not while a process uses it\n"
         "       simgpu reset             remove the device; the next program makes a new one\n"
         "The device is named by SIMGPU_NAME.\n";
 
@@ -106,6 +107,17 @@ static int lose(struct sim_segment *s)
         return 0;
 }
 
+// As nvidia-smi --gpu-reset: not under somebody's feet.
+static int reset(struct sim_segment *s)
+{
+        for (int p = 0; p < SIM_PROCESSES_MAX; p++)
+                if (s->process[p].pid)
+                        return fprintf(stderr, "simgpu: in use by process %u\n", s->process[p].pid), 1;
+        s->lost = 0;
+        s->n_ecc_errors = s->fail_allocations = s->copy_slowdown = 0;
+        return 0;
+}
+
 // `n` is the first number and `more` the second; a missing one is 0, and only where that means something.
 static int inject(struct sim_segment *s, const char *what, const uint64_t *n, uint64_t more)
 {
@@ -166,6 +178,8 @@ int main(int argc, char **argv)
                 status(s, argc > 2 && !strcmp(argv[2], "--json"));
         else if (!strcmp(argv[1], "log"))
                 print_log(s);
+        else if (!strcmp(argv[1], "gpu-reset"))
+                ret = reset(s);
         else if (!strcmp(argv[1], "inject"))
                 ret = inject_args(s, argc - 2, argv + 2);
         else

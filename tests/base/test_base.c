@@ -52,6 +52,28 @@ static void random_range_holds_its_ends(void **state)
         assert_int_equal(takt_random_range(&r, 9, 9), 9);
 }
 
+static void histogram_counts_up_to_bounds(void **state)
+{
+        const uint64_t bounds[] = {0, 5, 10, 1000000, UINT64_MAX};
+        uint64_t n[5];
+        struct takt_histogram h;
+
+        (void)state;
+        takt_histogram_init(&h);
+        for (uint64_t v = 1; v <= 10; v++)
+                takt_histogram_add(&h, v);
+        takt_histogram_add(&h, 1000000); // shares its bucket with larger ones
+        takt_histogram_add(&h, UINT64_MAX);
+        takt_histogram_up_to(&h, bounds, 5, n);
+        assert_int_equal(n[0], 0);
+        assert_int_equal(n[1], 5);
+        assert_int_equal(n[2], 10);
+        assert_int_equal(n[3], 10);
+        assert_int_equal(n[4], h.count);
+        takt_histogram_up_to(&h, &(uint64_t){1032000}, 1, n);
+        assert_int_equal(n[0], 11);
+}
+
 static void histogram_small_values_are_exact(void **state)
 {
         struct takt_histogram h;
@@ -170,6 +192,7 @@ int main(void)
                 cmocka_unit_test(random_is_seeded),
                 cmocka_unit_test(random_is_xoshiro),
                 cmocka_unit_test(random_range_holds_its_ends),
+                cmocka_unit_test(histogram_counts_up_to_bounds),
                 cmocka_unit_test(histogram_small_values_are_exact),
                 cmocka_unit_test(histogram_is_within_its_bound),
                 cmocka_unit_test(random_numbers_are_even),

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -32,7 +33,7 @@ type daemon struct {
 	out  *bytes.Buffer
 }
 
-// settings are what a case adds to the usual configuration file.
+// settings are what a case adds to the usual configuration file; $DIR in it is the daemon's folder.
 type settings struct{ flags, slot, takt string }
 
 // newDaemon lays out a daemon's folder.
@@ -45,6 +46,7 @@ func newDaemon(t testing.TB, with settings) *daemon {
 	config := filepath.Join(dir, "kube.yaml")
 	text := "version: v1\n" + with.flags + fmt.Sprintf("sharing:\n  timeSlicing:\n    resources:\n    - name: %s\n      replicas: %d\n",
 		resource, perGPU) + with.slot + with.takt
+	text = strings.ReplaceAll(text, "$DIR", dir)
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -50,6 +50,19 @@ class Faults(Device):
         self.simgpu("reset")
         self.assertEqual(self.output("say(call('cuInit', 0))"), "0")
 
+    def test_lost_device_is_back_after_a_reset_that_nobody_stands_in_the_way_of(self):
+        p = self.process("begin(); say('ready'); wait(); say(launch()); wait()")
+        self.hear(p, "ready")
+        self.simgpu("inject", "ecc", 2)
+        self.simgpu("inject", "lose")
+        self.assertEqual(self.wrong("gpu-reset"), (1, f"simgpu: in use by process {p.pid}"))
+        self.tell(p)
+        self.hear(p, 999)
+        p.kill()
+        p.wait()
+        self.simgpu("gpu-reset")
+        self.assertEqual(self.output("begin(); say(launch(), call('cuCtxSynchronize'))"), "0 0")
+
     def test_slow_copies(self):
         program = "begin(); e, p = allocate(2200000); ok('cuMemcpyHtoD_v2', p, b'x' * 2200000, n(2200000))"
         self.output(program)
@@ -104,6 +117,7 @@ class Faults(Device):
     def test_help_names_every_fault(self):
         said = subprocess.run([TOOL, "--help"], capture_output=True, text=True)
         self.assertEqual(said.returncode, 0)
+        self.assertIn("simgpu gpu-reset", said.stdout)
         for fault in ("xid", "lose", "hang", "kill", "fail-alloc", "ecc", "slow-copies"):
             self.assertIn(f"inject {fault}", said.stdout)
 
