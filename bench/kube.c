@@ -1,6 +1,6 @@
-// A node's daemon with all that Kubernetes needs of it: what it holds in memory, and how long the kubelet waits
-// for an answer. 8 GPUs of 10 slots, a promise to each slot. The client is as lean as the server, and its own
-// cost is in the figures: a call that does nothing is measured beside.
+// A node's daemon with all that Kubernetes needs of it: what it holds in memory, and how long the kubelet
+// waits for an answer. 8 GPUs of 10 slots, a promise to each slot. The client is as lean as the server, and
+// its own cost is in the figures: a call that does nothing is measured beside.
 //
 // The kubelet's plugin watcher is what taktd waits for here, so that no kubelet is needed.
 #include <dirent.h>
@@ -28,12 +28,13 @@
 #define SCRAPES 200
 
 static char dir[] = "/dev/shm/takt-bench-XXXXXX"; // as /run: no disk
-static const char config[] = "version: v1\n"
-                             "sharing:\n"
-                             "  timeSlicing:\n"
-                             "    resources:\n"
-                             "    - {name: takt.dev/gpu, replicas: 10, takt: {slo: 2s, share: 5%, memory: 1Gi}}\n"
-                             "takt: {kubelet: DIR/kubelet, registration: watcher, metrics: DIR/metrics}\n";
+static const char config[] =
+        "version: v1\n"
+        "sharing:\n"
+        "  timeSlicing:\n"
+        "    resources:\n"
+        "    - {name: takt.dev/gpu, replicas: 10, takt: {slo: 2s, share: 5%, memory: 1Gi}}\n"
+        "takt: {kubelet: DIR/kubelet, registration: watcher, metrics: DIR/metrics}\n";
 
 static void uuid_of(unsigned gpu, char text[64])
 {
@@ -184,7 +185,8 @@ static int64_t call(const char *method, const uint8_t *request, size_t size)
         int error;
 
         client.done = 0;
-        error = rpc_ask(client.rpc, method, request, size, start_ns, start_ns + 10 * TAKT_S, &answer, NULL, NULL);
+        error = rpc_ask(client.rpc, method, request, size, start_ns, start_ns + 10 * TAKT_S, &answer, NULL,
+                        NULL);
         while (!error && !client.done)
                 error = pump();
         return error ? error : client.status == GRPC_OK ? (int64_t)(takt_clock_now() - start_ns) : -EPROTO;

@@ -150,9 +150,9 @@ static void look(struct node *node, struct door_snapshot *ret)
 _Static_assert(DOOR_DEVICES_MAX >= CORE_DEVICES_MAX && DOOR_TENANTS_MAX >= NODE_TENANTS_MAX,
                "a door sees all there are");
 
-static const struct door_services services = {watch_add,   watch_change, watch_remove,  listen_at, accept_at,
-                                              devices,     admit,        amend,         account,   tenant_drop,
-                                              n_processes, knows,        rename_tenant, look};
+static const struct door_services services = {
+        watch_add, watch_change, watch_remove, listen_at,   accept_at, devices,       admit,
+        amend,     account,      tenant_drop,  n_processes, knows,     rename_tenant, look};
 
 // Beside this program as it was built, or as it was installed.
 static void *load(const char *name)
