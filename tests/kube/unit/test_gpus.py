@@ -108,6 +108,10 @@ class Misbehaving(Served):
 
 
 class Without(Served):
+    def setUp(self):
+        super().setUp()
+        self.env.pop("LD_LIBRARY_PATH", None)   # in which the simulated one is found
+
     def test_without_nvml_files_say_it(self):
         self.start()
         self.hear("there is no NVML")
