@@ -5,12 +5,13 @@
 #include <string.h>
 #include "base/time.h"
 #include "bytes.h"
+#include "call.h"
 #include "kube/dra.h"
 #include "kube/quantity.h"
 
 #define DIR "build-fuzz/dra"
 
-static int n_tenants, n_ends;
+static int n_tenants;
 
 static int admit(struct node *node, const struct door_tenant *wish, char *why, size_t size)
 {
@@ -82,27 +83,6 @@ static void answer_all(const char *text, size_t size)
                         asked[i].done(asked[i].context, body ? 200 : (int)size % 600, body, "no");
         n_asked = 0;
         json_decref(body);
-}
-
-static void on_message(void *context, const uint8_t *data, size_t size)
-{
-        (void)context, (void)data, (void)size;
-}
-
-static void on_end(void *context, int status, const char *text)
-{
-        (void)context, (void)text;
-        MUST(status >= 0 && status <= 16);
-        n_ends++;
-}
-
-static void carry(struct rpc *from, struct rpc *to)
-{
-        const uint8_t *data;
-        ptrdiff_t n;
-
-        while ((n = rpc_transmit(from, &data)) > 0)
-                MUST(rpc_receive(to, data, (size_t)n, 0) == 0);
 }
 
 static int n_held(void)

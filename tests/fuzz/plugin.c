@@ -5,10 +5,11 @@
 #include <string.h>
 #include "base/time.h"
 #include "bytes.h"
+#include "call.h"
 #include "kube/plugin.h"
 #include "kube/pods.h"
 
-static int n_tenants, n_ends;
+static int n_tenants;
 
 static int admit(struct node *node, const struct door_tenant *wish, char *why, size_t size)
 {
@@ -40,27 +41,6 @@ static const struct door_services services = {
         .admit = admit, .drop = drop, .n_processes = n_processes, .rename = rename_tenant};
 static const struct host host = {NULL, &services};
 static struct slots slots;
-
-static void on_message(void *context, const uint8_t *data, size_t size)
-{
-        (void)context, (void)data, (void)size;
-}
-
-static void on_end(void *context, int status, const char *text)
-{
-        (void)context, (void)text;
-        MUST(status >= 0 && status <= 16);
-        n_ends++;
-}
-
-static void carry(struct rpc *from, struct rpc *to)
-{
-        const uint8_t *data;
-        ptrdiff_t n;
-
-        while ((n = rpc_transmit(from, &data)) > 0)
-                MUST(rpc_receive(to, data, (size_t)n, 0) == 0);
-}
 
 static void begin(void)
 {
