@@ -26,9 +26,8 @@ class Takt(node.Takt):
         cluster = view["clusters"][0]["cluster"]
         with open("token", "w") as file:
             file.write(view["users"][0]["user"]["token"])
-        with open("takt.yaml", "w") as file:
-            json.dump({"version": "v1", "takt": {"door": "dra", "node": "node", "driver": self.driver, "api": {
-                "server": cluster["server"], "ca": cluster["certificate-authority"], "token": os.path.abspath("token")}}}, file)
+        self.config = {"version": "v1", "takt": {"door": "dra", "node": "node", "driver": self.driver, "api": {
+            "server": cluster["server"], "ca": cluster["certificate-authority"], "token": os.path.abspath("token")}}}
 
     def start(self):
         super().start()
