@@ -196,13 +196,13 @@ static void decide_busy(struct core *core, uint32_t d, int32_t best, struct core
         }
 }
 
-// Whoever gives the gap before its next step away has to wait for one step of the other's. To a pace of many
-// such steps that is nothing, and the device idles for nobody.
+// Whoever gives the gap before its next step away has to wait for one whole piece of the other's. To a pace
+// of many such pieces that is nothing, and the device idles for nobody.
 static int gap_is_short(const struct device *device, const struct seat *holder, const struct seat *waiter)
 {
-        uint64_t cost = waiter->step_ns + 2 * device->config.switch_ns;
+        uint64_t cost = waiter->contract.step_ns + 2 * device->config.switch_ns;
 
-        return holder->contract.pace_ns < GAP_STEPS * cost;
+        return holder->contract.pace_ns < GAP_PIECES * cost;
 }
 
 static int lingers(const struct core *core, const struct device *device, const struct seat *h, int32_t best)
