@@ -8,6 +8,8 @@ import unittest
 
 from kube import node
 
+import thief
+
 BUILD = os.environ["TAKT_BUILD"]
 DRIVER = "gpu.takt.dev"
 WORK = ["takt-synthetic", "--cost", "1000,40000", "--rate", "20", "--prefill-ms", "1-2", "--tokens", "2-4", "--token-ms", "1", "--seconds", "600"]
@@ -231,10 +233,7 @@ class Claims(unittest.TestCase):
 
     def test_process_of_a_pod_that_it_is_not_reserved_for(self):
         self.run_three()
-        with open(f"/proc/{node.processes('one')[0]}/mountinfo") as file:
-            folder, = re.findall(r"/takt/claim/(\S+) /run/takt ", file.read())
-        mounts = {f"{node.TAKT_DIR}/claim/{folder}": "/run/takt", f"{node.TAKT_DIR}/lib": "/opt/takt/lib", self.takt.driver: "/opt/takt/driver"}
-        node.start(node.pod("thief", WORK, mounts=mounts, env={"TAKT_SOCKET": "/run/takt/join", "LD_LIBRARY_PATH": "/opt/takt/lib"}))
+        thief.start(self.takt, "one", "claim", WORK)
         node.until("the thief is refused", lambda: "is refused: it is not reserved for that" in self.takt.log())
         self.assertEqual(self.takt.tenants()["default/one/gpu"]["processes"], 1)
 

@@ -1,11 +1,12 @@
 """Pods of a real cluster under taktd's device plugin, on one simulated GPU: admitted, refused, ill, killed and restarted."""
 import os
-import re
 import signal
 import sys
 import unittest
 
 from kube import node
+
+import thief
 
 BUILD = os.environ["TAKT_BUILD"]
 GPU, FORTY, THIRTY, TEN = "takt.dev/gpu", "takt.dev/forty", "takt.dev/thirty", "takt.dev/ten"
@@ -144,10 +145,7 @@ class Pods(unittest.TestCase):
     def test_slot_of_another_pod_is_denied(self):
         node.start(worker("owner"))
         self.working("owner")
-        with open(f"/proc/{node.processes('owner')[0]}/mountinfo") as file:
-            slot, = re.findall(r"/takt/slots/(\S+) /run/takt ", file.read())
-        mounts = {f"{node.TAKT_DIR}/slots/{slot}": "/run/takt", f"{node.TAKT_DIR}/lib": "/opt/takt/lib", self.takt.driver: "/opt/takt/driver"}
-        node.start(node.pod("thief", WORK, mounts=mounts, env={"TAKT_SOCKET": "/run/takt/join", "LD_LIBRARY_PATH": "/opt/takt/lib"}))
+        thief.start(self.takt, "owner", "slots", WORK)
         node.until("the thief is refused", lambda: "is refused: it belongs to pod" in self.takt.log())
         self.assertEqual(self.takt.tenants()["default/owner/agent"]["processes"], 1)
 
