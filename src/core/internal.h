@@ -15,7 +15,7 @@
 #define LINGER_SHORTEST_NS                                                                                   \
         (2 * TAKT_MS) // tried 0.9 to 3 ms: the router's p99 against alone is 1.13, 1.09, 1.06, 1.08
 #define LINGER_LONGEST_NS (4 * TAKT_MS) // never hold an idle device longer than this for somebody's next step
-#define GAP_PIECES 8                    // a pace of more pieces of others than this lends its gaps to them
+#define GAP_PIECES 4                    // a pace of more pieces of others than this lends its gaps to them
 #define DEBT_NS (2 * TAKT_S)            // longest wait that past use can cost
 #define FAIR_GUARANTEE_PPM 50000 // the fair class gets this much of the device whatever is promised to others
 #define FAIR_WAIT_NS (1 * TAKT_S) // and its first in line gets it within this time

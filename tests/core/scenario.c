@@ -208,7 +208,7 @@ static void submit(struct world *w, uint32_t i)
         if (gated(w) && a->open_at_ns > w->now_ns)
                 return;
         if (gated(w) && a->step == STEP_PREFILL)
-                piece = takt_time_min(piece, w->scenario->device.bound_ns);
+                piece = takt_time_min(piece, w->scenario->piece_ns);
         a->left_ns -= piece;
         a->in_flight_ns = piece;
         a->busy_since_ns = w->now_ns;
@@ -260,7 +260,9 @@ static void piece_done(struct world *w, uint32_t i)
         a->steps++;
         a->step = STEP_NONE;
         a->ready_ns =
-                w->now_ns + (uint64_t)((.4 + .37 * (a->n_active > 1 ? fmin(a->n_active, 4) - 1 : 0)) * MS);
+                w->now_ns +
+                (uint64_t)((w->scenario->host_ms + .37 * (a->n_active > 1 ? fmin(a->n_active, 4) - 1 : 0)) *
+                           MS);
         if (gated(w) && (a->watched || !a->open))
                 read_page(w, i);
         if (was == STEP_PREFILL)
@@ -513,10 +515,21 @@ void scenario_demo(struct scenario *s)
                 .minutes = 20,
                 .load = 1,
                 .handover_ns = 60 * TAKT_US,
+                .host_ms = .4,
+                .piece_ns = 2 * TAKT_MS,
                 .device = {.memory_bytes = UINT64_C(40) << 30,
                            .switch_ns = 100 * TAKT_US,
                            .bound_ns = 2 * TAKT_MS,
                            .watchdog_ns = 10 * TAKT_S,
                            .slice_ns = 2 * TAKT_MS},
         };
+}
+
+void scenario_engine(struct scenario *s)
+{
+        scenario_demo(s);
+        s->host_ms = 1.1;
+        s->piece_ns = 15 * TAKT_MS;
+        for (uint32_t i = 1; i < s->n_agents; i++)
+                s->agent[i].contract.step_ns = 16 * TAKT_MS;
 }
