@@ -47,6 +47,33 @@ static void greed_costs_the_greedy(void **state)
         }
 }
 
+// Where all come with more than the device can do, each has its share of it: within two points
+// of the time in which the device works.
+static void has_its_shares(struct scenario s)
+{
+        double sum = 0;
+
+        s.minutes = 1;
+        s.sequences = 8;
+        for (uint32_t i = 0; i < s.n_agents; i++)
+                s.agent[i].rate *= 8;
+        scenario_run(&s, SCENARIO_TAKT, 1, &takt);
+        for (uint32_t i = 0; i < s.n_agents; i++)
+                sum += takt.agent_ms[i];
+        for (uint32_t i = 0; i < s.n_agents; i++)
+                assert_true(takt.agent_ms[i] / sum > s.agent[i].contract.share_ppm / 1e6 - .02);
+}
+
+static void an_overloaded_device_is_shared_as_promised(void **state)
+{
+        struct scenario engine;
+
+        (void)state;
+        scenario_engine(&engine);
+        has_its_shares(demo);
+        has_its_shares(engine);
+}
+
 // A long step is a prefill, seen or not: it does not stand in the way of the others.
 static void requests_unseen_are_served_well_still(void **state)
 {
@@ -82,6 +109,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(objectives_are_kept),
                 cmocka_unit_test(greed_costs_the_greedy),
+                cmocka_unit_test(an_overloaded_device_is_shared_as_promised),
                 cmocka_unit_test(requests_unseen_are_served_well_still),
                 cmocka_unit_test(one_tenant_too_many_is_refused),
                 cmocka_unit_test(the_same_seed_is_the_same_run),
