@@ -1,7 +1,6 @@
 #include "shim/cuda/ledger.h"
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
 #include "shim/cuda/door.h"
 #include "shim/cuda/lock.h"
 #include "shim/lease.h"
@@ -13,35 +12,34 @@ struct ledger_shared {
         uint32_t holders, handles; // all of them; those that cuMemRelease takes back
 };
 
-struct ledger_pages {
-        struct takt_page_client *client;
-        struct takt_page_tenant *tenant;
-        int8_t lane_of[TAKT_PAGE_LANES];
+struct session {
+        const struct takt_page_client *client;
+        struct ledger_counts counts[TAKT_PAGE_LANES]; // by CUDA ordinal
 };
 
 // In one cache line: the driver's own work leaves little of ours in the caches.
 static struct {
         struct lock lock;
-        // Of the session now; NULL: there was none yet. The counts in them need no lock: what is in neither
-        // the table nor a page of this session was charged on an older one's.
-        _Atomic(struct ledger_pages *) pages;
-        struct ledger_entry *table; // open addressing, without tombstones; all of it is counted on `pages`
+        // The one now; NULL: there was none yet. The counts need no lock: what is in neither the table nor
+        // the counts of this session was charged on an older one's.
+        _Atomic(struct session *) session;
+        struct ledger_entry *table; // open addressing, without tombstones; all of it is counted on `session`
         size_t room, n_used;
 } ledger __attribute__((aligned(64)));
 
-static int lane_of(const struct ledger_charge *charge)
+static struct ledger_counts counts_now(int device)
 {
-        return charge->on && charge->device >= 0 ? charge->on->lane_of[charge->device] : -1;
+        const struct session *session = atomic_load_explicit(&ledger.session, memory_order_acquire);
+
+        return session && device >= 0 ? session->counts[device] : (struct ledger_counts){0};
 }
 
 static void count(const struct ledger_charge *charge, uint64_t bytes)
 {
-        int lane = lane_of(charge);
-
-        if (lane < 0)
+        if (!charge->on.own)
                 return;
-        atomic_fetch_add_explicit(&charge->on->client->lane[lane].memory_used, bytes, memory_order_relaxed);
-        atomic_fetch_add_explicit(&charge->on->tenant->lane[lane].memory_used, bytes, memory_order_relaxed);
+        atomic_fetch_add_explicit(charge->on.own, bytes, memory_order_relaxed);
+        atomic_fetch_add_explicit(charge->on.tenant, bytes, memory_order_relaxed);
 }
 
 void ledger_uncharge(const struct ledger_charge *charge)
@@ -52,9 +50,9 @@ void ledger_uncharge(const struct ledger_charge *charge)
 // With the lock held: what was counted for an older session, or for none, is counted for this one.
 static void count_now(struct ledger_charge *charge)
 {
-        struct ledger_pages *now = atomic_load(&ledger.pages);
+        struct ledger_counts now = counts_now(charge->device);
 
-        if (charge->on == now)
+        if (charge->on.own == now.own)
                 return;
         charge->on = now;
         count(charge, charge->bytes);
@@ -65,18 +63,33 @@ static struct ledger_charge *charge_of(struct ledger_entry *entry)
         return entry->shared ? &entry->shared->charge : &entry->charge;
 }
 
+// With the lease's pages as they are.
+static struct session *session_new(void)
+{
+        struct session *session = calloc(1, sizeof *session);
+
+        if (!session)
+                return NULL;
+        session->client = lease.client;
+        for (int device = 0; device < TAKT_PAGE_LANES; device++) {
+                int lane = lease.lane_of[device];
+
+                if (lane >= 0)
+                        session->counts[device] = (struct ledger_counts){
+                                &lease.client->lane[lane].memory_used, &lease.tenant->lane[lane].memory_used};
+        }
+        return session;
+}
+
 // What we hold goes with us to a new daemon.
 void ledger_joined(void)
 {
-        struct ledger_pages *now;
+        struct session *now;
 
         lock_take(&ledger.lock);
-        now = atomic_load(&ledger.pages);
-        if (atomic_load(&lease.daemon) && (!now || now->client != lease.client) &&
-            (now = malloc(sizeof *now))) {
-                *now = (struct ledger_pages){.client = lease.client, .tenant = lease.tenant};
-                memcpy(now->lane_of, lease.lane_of, sizeof now->lane_of);
-                atomic_store(&ledger.pages, now);
+        now = atomic_load(&ledger.session);
+        if (atomic_load(&lease.daemon) && (!now || now->client != lease.client) && (now = session_new())) {
+                atomic_store(&ledger.session, now);
                 for (size_t i = 0; i < ledger.room; i++)
                         if (ledger.table[i].key)
                                 count_now(charge_of(&ledger.table[i]));
@@ -103,26 +116,22 @@ uint64_t ledger_used(int device)
 // meanwhile must not be refused for what this one does not get.
 static int fits(const struct ledger_charge *charge, uint64_t quota)
 {
-        int lane = lane_of(charge);
         uint64_t bytes = charge->bytes, now;
-        _Atomic uint64_t *sum;
 
-        if (lane < 0 || !quota)
+        if (!charge->on.own || !quota)
                 return count(charge, bytes), 1;
-        sum = &charge->on->tenant->lane[lane].memory_used;
-        now = atomic_load_explicit(sum, memory_order_relaxed);
+        now = atomic_load_explicit(charge->on.tenant, memory_order_relaxed);
         do {
                 if (bytes > quota || now > quota - bytes)
                         return 0;
-        } while (!atomic_compare_exchange_weak(sum, &now, now + bytes));
-        atomic_fetch_add_explicit(&charge->on->client->lane[lane].memory_used, bytes, memory_order_relaxed);
+        } while (!atomic_compare_exchange_weak(charge->on.tenant, &now, now + bytes));
+        atomic_fetch_add_explicit(charge->on.own, bytes, memory_order_relaxed);
         return 1;
 }
 
 int ledger_charge(int device, uint64_t bytes, struct ledger_charge *ret)
 {
-        *ret = (struct ledger_charge){atomic_load_explicit(&ledger.pages, memory_order_acquire), device,
-                                      bytes};
+        *ret = (struct ledger_charge){counts_now(device), device, bytes};
         return fits(ret, ledger_quota(device)) ? CUDA_SUCCESS : CUDA_OUT_OF_MEMORY;
 }
 
@@ -273,7 +282,7 @@ static struct ledger_shared *share(uintptr_t handle, int *ret_device)
 
 void ledger_map(uintptr_t address, uint64_t bytes, uintptr_t handle)
 {
-        struct ledger_entry entry = {address, LEDGER_MAPPING, {NULL, -1, bytes}, NULL, NULL};
+        struct ledger_entry entry = {address, LEDGER_MAPPING, {{0}, -1, bytes}, NULL, NULL};
 
         lock_take(&ledger.lock);
         entry.shared = share(handle, &entry.charge.device);
@@ -335,5 +344,5 @@ void ledger_in_child(void)
         ledger.lock = (struct lock){0};
         ledger.table = NULL;
         ledger.room = ledger.n_used = 0;
-        atomic_store(&ledger.pages, NULL);
+        atomic_store(&ledger.session, NULL);
 }
