@@ -20,7 +20,8 @@
 #define FRAME_SIZE_MAX 4096 // of a later minor version
 #define PATIENCE_RATIO 16   // a daemon that does not answer costs the host at most this part of its time
 
-struct lease lease = {.socket = -1, .kick = -1, .wake = -1};
+// In one cache line.
+_Alignas(64) struct lease lease = {.socket = -1, .kick = -1, .wake = -1};
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static uint64_t next_try_ns;

@@ -31,15 +31,6 @@ stream_key gate_key(uintptr_t handle)
         return handle ? handle : HANDLE_LEGACY;
 }
 
-int gate_device(void **ret_context)
-{
-        struct place place = place_now(0);
-
-        if (ret_context)
-                *ret_context = place.context;
-        return place.device;
-}
-
 void gate_context(int device)
 {
         unsigned bit = device >= 0 && device < 32 ? 1u << device : 0;

@@ -44,9 +44,6 @@ void gate_forget(uintptr_t handle);
 // A context was made: device's primary one, or (-1) another. With two, a default stream's handle names none.
 void gate_context(int device);
 stream_key gate_key(uintptr_t handle);
-// The CUDA ordinal of the current context's device, and that context; joins if need be. -1: no context, or
-// Takt is not wanted.
-int gate_device(void **ret_context);
 // An executable graph was changed, or is no more: what its launches took says nothing of the next.
 void gate_forget_graph(uintptr_t exec);
 // With the lock of the stream's lane held, and work on it noted: further submissions to it need no note.
