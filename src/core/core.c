@@ -25,6 +25,7 @@ struct core *core_init(void *storage, uint32_t n_devices, const struct core_devi
                 device->accounted_ns = now_ns;
                 device->timer_ns = TAKT_NEVER;
                 core_budget_init(&device->fair, devices[d].slice_ns, FAIR_GUARANTEE_PPM, now_ns);
+                core_budget_init(&device->left, devices[d].slice_ns, CORE_PPM, now_ns);
         }
         return core;
 }

@@ -81,9 +81,10 @@ struct device {
         uint64_t contended_ns; // since when somebody waits
         uint64_t accounted_ns, switch_until_ns;
         uint64_t timer_ns;
-        uint64_t wanting;                // seats at the gate, one bit each
-        uint64_t seats;                  // seats on this device
-        struct core_budget fair;         // the fair class's guarantee
+        uint64_t wanting;        // seats at the gate, one bit each
+        uint64_t seats;          // seats on this device
+        struct core_budget fair; // the fair class's guarantee
+        struct core_budget left; // what is promised to nobody: the fair class's, before debtors have it
         uint8_t promise[CORE_SEATS_MAX]; // seats of the deadline class, the longest first deadline first
         uint32_t n_promises;
         // The longest first deadlines of the seats that keep to their budgets, and whose the longest is.

@@ -53,6 +53,7 @@ void lease_charge(struct core *core, struct seat *seat, uint64_t cost_ns)
         case CORE_CLASS_FAIR:
                 seat->vruntime += cost_ns * 100 / seat->contract.weight;
                 core_budget_charge(&device->fair, cost_ns, now_ns, FAIR_WAIT_NS);
+                core_budget_charge(&device->left, cost_ns, now_ns, DEBT_NS);
                 break;
         case CORE_CLASS_IDLE:
                 break;

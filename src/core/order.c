@@ -8,6 +8,8 @@ static uint64_t first_ns(const struct core *core, uint64_t i)
 
 void order_seated(const struct core *core, struct device *device)
 {
+        uint64_t left_ppm = CORE_PPM;
+
         device->n_promises = 0;
         FOR_EACH_SEAT(i, device->seats)
         {
@@ -15,11 +17,13 @@ void order_seated(const struct core *core, struct device *device)
 
                 if (core->seat[i].contract.class != CORE_CLASS_DEADLINE)
                         continue;
+                left_ppm = takt_time_since(left_ppm, core->seat[i].contract.share_ppm);
                 for (; at && first_ns(core, device->promise[at - 1]) < first_ns(core, i); at--)
                         device->promise[at] = device->promise[at - 1];
                 device->promise[at] = (uint8_t)i;
                 device->n_promises++;
         }
+        device->left.rate_ppm = (uint32_t)takt_time_max(left_ppm, FAIR_GUARANTEE_PPM);
 }
 
 // A seat's budgets have changed.
@@ -150,6 +154,13 @@ static uint64_t guarantee(const struct device *device, const struct seat *seat)
         return takt_time_max(seat->want_since_ns + FAIR_WAIT_NS, core_budget_recovered(&device->fair));
 }
 
+// Whoever has used more than its share comes behind the fair class, while that has had less of what is
+// promised to nobody.
+static int yields_to_fair(const struct core *core, const struct device *device, const struct seat *seat)
+{
+        return seat->recovered_ns > core->now_ns && core_budget_recovered(&device->left) < seat->recovered_ns;
+}
+
 static int32_t first_come(const struct core *core, const struct device *device)
 {
         int32_t first = NO_SEAT;
@@ -177,7 +188,8 @@ int32_t order_best(const struct core *core, const struct device *device)
         else
                 consider(&idle, i, core->seat[i].want_since_ns);
         if (deadline.seat != NO_SEAT && fair.seat != NO_SEAT &&
-            guarantee(device, &core->seat[fair.seat]) < deadline.key)
+            (guarantee(device, &core->seat[fair.seat]) < deadline.key ||
+             yields_to_fair(core, device, &core->seat[deadline.seat])))
                 return fair.seat;
         if (deadline.seat != NO_SEAT)
                 return deadline.seat;
@@ -204,7 +216,10 @@ int order_before(const struct core *core, const struct device *device, int32_t w
                 return wk < hk;
         }
         if (wc == CORE_CLASS_FAIR && hc == CORE_CLASS_DEADLINE)
-                return guarantee(device, w) < (h->busy ? order_key(core, h) : order_next_key(core, h));
+                return guarantee(device, w) < (h->busy ? order_key(core, h) : order_next_key(core, h)) ||
+                       yields_to_fair(core, device, h);
+        if (wc == CORE_CLASS_DEADLINE && hc == CORE_CLASS_FAIR && yields_to_fair(core, device, w))
+                return 0;
         if (wc == CORE_CLASS_DEADLINE && hc == CORE_CLASS_FAIR) // the guarantee is a whole slice
                 return core_budget_recovered(&device->fair) > core->now_ns ||
                        slice_is_over(core, device, h) ||
