@@ -1,5 +1,6 @@
 // Who is next: the earliest deadline, then the fair by EEVDF (Stoica and Abdel-Wahab 1995), then the idle.
 #include "core/internal.h"
+#include <stddef.h>
 
 enum core_class order_class(const struct seat *seat, uint64_t now_ns)
 {
@@ -77,14 +78,16 @@ static uint64_t virtual_deadline(const struct device *device, const struct seat 
         return seat->vruntime + device->config.slice_ns * 100 / seat->contract.weight;
 }
 
-// The weighted mean of the active seats' service: whoever is at or below it is owed time.
-static uint64_t virtual_time(const struct core *core, const struct device *device)
+// The weighted mean of the active seats' service: whoever is at or below it is owed time. 0: there are none.
+static uint64_t virtual_time(const struct core *core, const struct device *device, const struct seat *without)
 {
         uint64_t least = UINT64_MAX, sum = 0, weights = 0;
         uint64_t active = device->wanting;
 
         if (device->holder != NO_SEAT)
                 active |= UINT64_C(1) << device->holder;
+        if (without)
+                active &= ~(UINT64_C(1) << (without - core->seat));
         FOR_EACH_SEAT(i, active)
         if (order_class(&core->seat[i], core->now_ns) == CORE_CLASS_FAIR)
                 least = takt_time_min(least, core->seat[i].vruntime);
@@ -102,19 +105,36 @@ static uint64_t virtual_time(const struct core *core, const struct device *devic
         return least + sum / weights;
 }
 
+// Who was away for a gap between two steps has the service that it had: its debt stays, and what it is owed,
+// to a limit, as time in which it wanted nothing is not owed. After a longer time at most a slice of either
+// is left.
 void order_fair_enter(const struct core *core, const struct device *device, struct seat *seat)
 {
-        int64_t slice = (int64_t)device->config.slice_ns;
-        int64_t lag = seat->lag_ns < -slice ? -slice : seat->lag_ns > slice ? slice : seat->lag_ns;
-        uint64_t now = virtual_time(core, device);
+        int64_t slice = (int64_t)device->config.slice_ns, lag = seat->lag_ns;
+        uint64_t others = virtual_time(core, device, seat);
 
-        if (now)
-                seat->vruntime = lag > 0 && (uint64_t)lag > now ? 0 : now - (uint64_t)lag;
+        if (!others)
+                return;
+        if (takt_time_since(core->now_ns, seat->left_ns) < FAIR_AWAY_NS) {
+                seat->vruntime = takt_time_max(seat->vruntime, takt_time_since(others, FAIR_AWAY_NS));
+                return;
+        }
+        lag = lag < -slice ? -slice : lag > slice ? slice : lag;
+        seat->vruntime = lag > 0 && (uint64_t)lag > others ? 0 : others - (uint64_t)lag;
 }
 
 void order_fair_leave(const struct core *core, const struct device *device, struct seat *seat)
 {
-        seat->lag_ns = (int64_t)(virtual_time(core, device) - seat->vruntime);
+        uint64_t others = virtual_time(core, device, seat);
+
+        seat->lag_ns = others ? (int64_t)(others - seat->vruntime) : 0;
+        seat->left_ns = core->now_ns;
+}
+
+// Whoever is not owed any time comes behind all who are.
+static uint64_t fair_key(const struct device *device, const struct seat *seat, uint64_t fair_now)
+{
+        return virtual_deadline(device, seat) + (seat->vruntime > fair_now ? UINT64_MAX / 2 : 0);
 }
 
 // The best of one class so far.
@@ -138,10 +158,8 @@ static void consider(const struct core *core, const struct device *device, uint6
         case CORE_CLASS_DEADLINE:
                 consider_one(&best[CORE_CLASS_DEADLINE], i, order_key(core, seat));
                 break;
-        case CORE_CLASS_FAIR: // whoever is not owed any time comes behind all who are
-                consider_one(&best[CORE_CLASS_FAIR], i,
-                             virtual_deadline(device, seat) +
-                                     (seat->vruntime > fair_now ? UINT64_MAX / 2 : 0));
+        case CORE_CLASS_FAIR:
+                consider_one(&best[CORE_CLASS_FAIR], i, fair_key(device, seat, fair_now));
                 break;
         case CORE_CLASS_IDLE:
                 consider_one(&best[CORE_CLASS_IDLE], i, seat->want_since_ns);
@@ -173,7 +191,7 @@ int32_t order_best(const struct core *core, const struct device *device)
 
         if (device->bypass)
                 return first_come(core, device);
-        fair_now = virtual_time(core, device);
+        fair_now = virtual_time(core, device, NULL);
         FOR_EACH_SEAT(i, device->wanting)
         consider(core, device, i, fair_now, best);
         if (deadline->seat != NO_SEAT && fair->seat != NO_SEAT &&
@@ -187,6 +205,16 @@ int32_t order_best(const struct core *core, const struct device *device)
 static int slice_is_over(const struct core *core, const struct device *device, const struct seat *holder)
 {
         return core->now_ns >= holder->opened_ns + device->config.slice_ns;
+}
+
+// A slice that is over ends only for who is before the holder: a large share is more than every other slice.
+static int fair_before(const struct core *core, const struct device *device, const struct seat *waiter,
+                       const struct seat *holder)
+{
+        uint64_t fair_now = virtual_time(core, device, NULL);
+
+        return slice_is_over(core, device, holder) &&
+               fair_key(device, waiter, fair_now) <= fair_key(device, holder, fair_now);
 }
 
 // Whether the waiter should have the device rather than the holder, if the holder can be split now.
@@ -209,6 +237,8 @@ int order_before(const struct core *core, const struct device *device, int32_t w
                 return core_budget_recovered(&device->fair) > core->now_ns ||
                        slice_is_over(core, device, h) ||
                        takt_time_since(h->opened_ns, h->want_since_ns) < FAIR_WAIT_NS;
+        if (wc == CORE_CLASS_FAIR && hc == CORE_CLASS_FAIR)
+                return fair_before(core, device, w, h);
         if (wc == hc)
                 return slice_is_over(core, device, h);
         return wc < hc;
