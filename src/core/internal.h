@@ -17,6 +17,7 @@
 #define LINGER_LONGEST_NS (4 * TAKT_MS) // never hold an idle device longer than this for somebody's next step
 #define GAP_PIECES 4                    // a pace of more pieces of others than this lends its gaps to them
 #define DEBT_NS (2 * TAKT_S)            // longest wait that past use can cost
+#define FAIR_AWAY_NS (10 * TAKT_MS)     // a shorter time without work is a gap between two steps
 #define FAIR_GUARANTEE_PPM 50000 // the fair class gets this much of the device whatever is promised to others
 #define FAIR_WAIT_NS (1 * TAKT_S) // and its first in line gets it within this time
 #define WAKE_NS TAKT_MS           // a grant is not taken back before its process had time to wake
@@ -57,7 +58,8 @@ struct seat {
         uint64_t gap_ns, gap_deviation_ns, step_ns;
         struct core_budget sustained, peak;
 
-        int64_t lag_ns; // fair class: what was owed when it last went idle
+        int64_t lag_ns;   // fair class: what was owed when it last went idle
+        uint64_t left_ns; // and when that was
 
         uint32_t n_requests, n_pending; // known requests; those of them without a token
         uint32_t n_unlisted;            // requests past the table

@@ -98,8 +98,8 @@ static uint64_t active_fair(const struct core *core, const struct device *device
         return fair;
 }
 
-// The weighted mean of these seats' service: whoever is at or below it is owed time. The sum may wrap; what
-// is left of it above the least does not.
+// The weighted mean of these seats' service: whoever is at or below it is owed time. 0: there are none. The
+// sum may wrap; what is left of it above the least does not.
 static uint64_t virtual_time(const struct core *core, uint64_t fair)
 {
         uint64_t least = UINT64_MAX, sum = 0, weights = 0;
@@ -115,19 +115,36 @@ static uint64_t virtual_time(const struct core *core, uint64_t fair)
         return weights ? least + (sum - least * weights) / weights : 0;
 }
 
+static uint64_t virtual_time_of_others(const struct core *core, const struct device *device,
+                                       const struct seat *seat)
+{
+        return virtual_time(core, active_fair(core, device) & ~(UINT64_C(1) << (seat - core->seat)));
+}
+
+// Who was away for a gap between two steps has the service that it had: its debt stays, and what it is owed,
+// to a limit, as time in which it wanted nothing is not owed. After a longer time at most a slice of either
+// is left.
 void order_fair_enter(const struct core *core, const struct device *device, struct seat *seat)
 {
-        int64_t slice = (int64_t)device->config.slice_ns;
-        int64_t lag = seat->lag_ns < -slice ? -slice : seat->lag_ns > slice ? slice : seat->lag_ns;
-        uint64_t now = virtual_time(core, active_fair(core, device));
+        int64_t slice = (int64_t)device->config.slice_ns, lag = seat->lag_ns;
+        uint64_t others = virtual_time_of_others(core, device, seat);
 
-        if (now)
-                seat->vruntime = lag > 0 && (uint64_t)lag > now ? 0 : now - (uint64_t)lag;
+        if (!others)
+                return;
+        if (takt_time_since(core->now_ns, seat->left_ns) < FAIR_AWAY_NS) {
+                seat->vruntime = takt_time_max(seat->vruntime, takt_time_since(others, FAIR_AWAY_NS));
+                return;
+        }
+        lag = lag < -slice ? -slice : lag > slice ? slice : lag;
+        seat->vruntime = lag > 0 && (uint64_t)lag > others ? 0 : others - (uint64_t)lag;
 }
 
 void order_fair_leave(const struct core *core, const struct device *device, struct seat *seat)
 {
-        seat->lag_ns = (int64_t)(virtual_time(core, active_fair(core, device)) - seat->vruntime);
+        uint64_t others = virtual_time_of_others(core, device, seat);
+
+        seat->lag_ns = others ? (int64_t)(others - seat->vruntime) : 0;
+        seat->left_ns = core->now_ns;
 }
 
 // The best of one class so far.
@@ -201,6 +218,18 @@ static int slice_is_over(const struct core *core, const struct device *device, c
         return core->now_ns >= holder->opened_ns + device->config.slice_ns;
 }
 
+// A slice that is over ends only for who is before the holder: a large share is more than every other slice.
+static int fair_before(const struct core *core, const struct device *device, const struct seat *waiter,
+                       const struct seat *holder)
+{
+        uint64_t fair_now;
+
+        if (!slice_is_over(core, device, holder))
+                return 0;
+        fair_now = virtual_time(core, active_fair(core, device));
+        return virtual_deadline(waiter, fair_now) <= virtual_deadline(holder, fair_now);
+}
+
 // Whether the waiter should have the device rather than the holder, if the holder can be split now.
 int order_before(const struct core *core, const struct device *device, int32_t waiter, int32_t holder)
 {
@@ -224,6 +253,8 @@ int order_before(const struct core *core, const struct device *device, int32_t w
                 return core_budget_recovered(&device->fair) > core->now_ns ||
                        slice_is_over(core, device, h) ||
                        takt_time_since(h->opened_ns, h->want_since_ns) < FAIR_WAIT_NS;
+        if (wc == CORE_CLASS_FAIR && hc == CORE_CLASS_FAIR)
+                return fair_before(core, device, w, h);
         if (wc == hc)
                 return slice_is_over(core, device, h);
         return wc < hc;
