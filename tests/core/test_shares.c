@@ -1,5 +1,5 @@
-// The fair class under lasting contention: each has its share of the device by weight, however long the pieces
-// of its work are and the gaps between them.
+// The fair class under lasting contention: each has its share of the device by weight, however long the
+// pieces of its work are and the gaps between them.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
