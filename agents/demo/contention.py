@@ -10,17 +10,21 @@ from dataclasses import replace
 from .loads import LOADS
 from .place import TAKT, Failed, Refused
 
-SHARES = {"router": 20, "chat": 40, "summariser": 40}   # percent, claimed without objectives: the fair class
+SHARES = {"router": 20, "chat": 40, "summariser": 40}   # percent, claimed where there are no objectives: the fair class
 BOUND = .02    # of the device's time, by which measured and claimed may differ
 FLOOD = 6      # times the demo's arrivals: more than the whole device could do
 HEAP = 8       # requests that each has waiting when the measuring begins
 PATIENCE_S = 60
 
 
-def greedy(agent):
-    """The agent with a share alone, and asked for more than it can do."""
-    memory = agent.promise[agent.promise.index("--memory") + 1]
-    return replace(agent, rate=agent.rate * FLOOD, promise=("--share", f"{SHARES[agent.name]}%", "--memory", memory))
+def word(agent, flag):
+    return agent.promise[agent.promise.index(flag) + 1]
+
+
+def greedy(agent, with_objectives):
+    """The agent, asked for more than it can do; with a share alone, if it is to have no objectives."""
+    alone = ("--share", f"{SHARES[agent.name]}%", "--memory", word(agent, "--memory"))
+    return replace(agent, rate=agent.rate * FLOOD, promise=agent.promise if with_objectives else alone)
 
 
 def waiting(server):
@@ -63,20 +67,24 @@ def computed(log, begin, end):
     return ran
 
 
-def judge(held, ran):
-    """Of each agent's ns. Returns {agent: {"claimed", "measured", "computed"}} and the largest difference of the first two."""
+def judge(agents, held, ran):
+    """Of each agent's ns. Returns {agent: {"claimed", "measured", "computed"}} and the largest difference of the first two; but what
+    nobody has claimed may be anybody's."""
     held, ran = parts(held), parts(ran)
-    shares = {name: {"claimed": percent / 100, "measured": held.get(name, 0), "computed": ran.get(name, 0)} for name, percent in SHARES.items()}
-    return shares, max(abs(s["measured"] - s["claimed"]) for s in shares.values())
+    shares = {a.name: {"claimed": int(word(a, "--share").rstrip("%")) / 100, "measured": held.get(a.name, 0), "computed": ran.get(a.name, 0)}
+              for a in agents}
+    unclaimed = 1 - sum(s["claimed"] for s in shares.values())
+    return shares, max(max(s["claimed"] - s["measured"], s["measured"] - s["claimed"] - unclaimed) for s in shares.values())
 
 
-def run(demo):
+def run(demo, with_objectives):
     """On the demo's own place and device, under Takt. Returns what was measured."""
     device, servers, floods = demo.devices[0], [], []
+    agents = [greedy(agent, with_objectives) for agent in LOADS["demo"]]
     demo.reset()
     try:
-        for agent in LOADS["demo"]:
-            servers.append(demo.place.start(greedy(agent), device, TAKT))
+        for agent in agents:
+            servers.append(demo.place.start(agent, device, TAKT))
         floods = [demo.drive(s, PATIENCE_S + demo.o.contention, demo.o.seed, os.path.join(demo.work, f"flood-{s.agent.name}")) for s in servers]
         heap_up(servers)
         before = demo.place.granted()
@@ -90,13 +98,13 @@ def run(demo):
             flood.terminate()
             flood.communicate()
         demo.place.stop()
-    shares, off = judge(held, computed(log, begin, end))
-    return {"seconds": (end - begin) / 1e9, "shares": shares, "off": off, "bound": BOUND, "broken": off > BOUND}
+    shares, off = judge(agents, held, computed(log, begin, end))
+    return {"with_objectives": with_objectives, "seconds": (end - begin) / 1e9, "shares": shares, "off": off, "bound": BOUND, "broken": off > BOUND}
 
 
 def line(result):
     """For people."""
     each = "; ".join(f"{name} {s['measured']:.1%} of {s['claimed']:.0%} (computing {s['computed']:.1%})" for name, s in result["shares"].items())
     verdict = "BROKEN: more than" if result["broken"] else "within"
-    return (f"{result['seconds']:.0f} s of contention, device held of share claimed: {each}; "
+    return (f"{result['seconds']:.0f} s of contention, {'with' if result['with_objectives'] else 'without'} objectives, device held of share claimed: {each}; "
             f"{verdict} {result['bound'] * 100:.0f} points ({result['off'] * 100:.1f})")

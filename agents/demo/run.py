@@ -130,7 +130,7 @@ class Demo:
               f"load \"{self.o.load}\":", file=sys.stderr)
         try:
             runs = list(self.runs())
-            contended = contention.run(self) if self.o.dra else None
+            contended = [contention.run(self, with_objectives) for with_objectives in (False, True)] if self.o.dra else []
         except Failed as failure:
             print(f"demo: {failure}", file=sys.stderr)
             return 1
@@ -172,7 +172,7 @@ def arguments(words=None, gpu_of=Device):
                         help="the agents are pods of a real cluster of one node, in private namespaces of this machine; needs root")
     parser.add_argument("--dra", action="store_true",
                         help="with --kubernetes: by claims, not by a resource; and whether each gets the share it claimed when all want more")
-    parser.add_argument("--contention", type=minutes, default=1, metavar="MINUTES", help="how long all want more (default: 1)")
+    parser.add_argument("--contention", type=minutes, default=1, metavar="MINUTES", help="how long all want more, without objectives and with (default: 1)")
     parser.add_argument("--report", default="report.html", metavar="FILE", help="the picture (default: report.html)")
     parser.add_argument("--json", action="store_true", help="the table as JSON")
     parser.add_argument("--build", required=True, help=argparse.SUPPRESS)

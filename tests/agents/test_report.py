@@ -13,6 +13,7 @@ from demo import run as runner
 MS = 1_000_000
 A = loads.Agent("router", 1, "1:1", "1:1", "", "e2e", 200, ())
 B = loads.Agent("chat", 1, "1:1", "1:1", "", "ttft", 100, ())
+GREEDY = [contention.greedy(agent, False) for agent in loads.LOADS["demo"]]
 
 
 def answer(due, first, end, failed=0):
@@ -264,19 +265,24 @@ class Contention(unittest.TestCase):
         log = [(0, 30, "router", "run"), (30, 40, "chat", "switch"), (40, 100, "chat", "run"), (190, 300, "summariser", "run")]
         ran = contention.computed(log, 10, 200)
         self.assertEqual(ran, {"router": 20, "chat": 60, "summariser": 10})
-        shares, off = contention.judge({"router": 20, "chat": 42, "summariser": 38}, ran)
+        shares, off = contention.judge(GREEDY, {"router": 20, "chat": 42, "summariser": 38}, ran)
         self.assertEqual(shares["chat"], {"claimed": .4, "measured": .42, "computed": 60 / 90})
         self.assertAlmostEqual(off, .02)
-        self.assertEqual(contention.judge({}, {})[1], .4)   # nobody had anything
+        self.assertEqual(contention.judge(GREEDY, {}, {})[1], .4)   # nobody had anything
+
+    def test_what_nobody_claimed_is_anybodys(self):
+        agents = [contention.greedy(agent, True) for agent in loads.LOADS["demo"]]   # 20, 40 and 36 %
+        self.assertAlmostEqual(contention.judge(agents, {"router": 24, "chat": 40, "summariser": 36}, {})[1], 0)
+        self.assertAlmostEqual(contention.judge(agents, {"router": 27, "chat": 38, "summariser": 35}, {})[1], .03)
 
     def test_it_is_said_and_broken_bounds_are_a_failure(self):
-        shares, off = contention.judge({"router": 20, "chat": 45, "summariser": 35}, {})
-        result = {"seconds": 60, "shares": shares, "off": off, "bound": .02, "broken": True}
+        shares, off = contention.judge(GREEDY, {"router": 20, "chat": 45, "summariser": 35}, {})
+        result = {"with_objectives": False, "seconds": 60, "shares": shares, "off": off, "bound": .02, "broken": True}
         self.assertRegex(contention.line(result), r"^60 s of contention.* chat 45.0% of 40% .*BROKEN: more than 2 points \(5.0\)$")
         run = measured("alone", [answer(0, 1, 2)], [answer(0, 1, 2)])
         for broken in (True, False):
             with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as out:
-                status = report.show((A, B), [run], True, f"{folder}/page", False, {**result, "broken": broken})
+                status = report.show((A, B), [run], True, f"{folder}/page", False, [{**result, "broken": broken}])
                 with open(f"{folder}/page") as page:
                     self.assertIn("60 s of contention", page.read())
             self.assertEqual((status, "BROKEN" in out.getvalue()), (int(broken), broken))
@@ -304,7 +310,7 @@ class Processes(unittest.TestCase):
         self.assertEqual((said["ttft"], said["step"], "share" in said, "memory" in said), ("200ms", "16ms", False, False))
 
     def test_the_greedy_have_shares_and_no_objectives(self):
-        for agent in map(contention.greedy, loads.LOADS["demo"]):
+        for agent in GREEDY:
             claim = claims.claim_of(agent)["spec"]["devices"]
             self.assertEqual(claim["config"], [])
             self.assertEqual(claim["requests"][0]["exactly"]["capacity"]["requests"]["takt.dev/share"], str(contention.SHARES[agent.name]))
