@@ -41,6 +41,16 @@ static inline void bench_row(struct bench *bench, const char *what, double value
         bench->n_rows++;
 }
 
+// A figure that cannot be had here, and why.
+static inline void bench_skip(struct bench *bench, const char *what, const char *why)
+{
+        if (bench->json)
+                printf("%s{\"what\":\"%s\",\"skip\":\"%s\"}", bench->n_rows ? "," : "", what, why);
+        else
+                printf("%-58s SKIP: %s\n", what, why);
+        bench->n_rows++;
+}
+
 // Returns the exit code: 1 when a bound is broken.
 static inline int bench_end(struct bench *bench)
 {

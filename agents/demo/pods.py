@@ -21,12 +21,13 @@ def annotations_of(agent):
 
 class Pods(Place):
     takt_dir = node.TAKT_DIR
+    resources = {GPU: (SLOTS, {})}
 
     def __init__(self, setting):
         super().__init__(setting)
         self.agents = setting.agents
         self.takt = Installed(os.path.join(os.path.dirname(setting.here), "deploy"), os.path.join(setting.build, "takt.tar"), setting.build,
-                              {GPU: (SLOTS, {})}, CUDA, SIMGPU_NAME=setting.devices[0], SIMGPU_PROFILE=profile(setting, self.agents[0]))
+                              self.resources, CUDA, SIMGPU_NAME=setting.devices[0], SIMGPU_PROFILE=profile(setting, self.agents[0]))
 
     def pod(self, agent, device, under_takt):
         # The engine, CUDA and the model are hundreds of megabytes: lent by the node, not part of the image.
@@ -37,34 +38,49 @@ class Pods(Place):
             lent[self.takt.driver] = DRIVER
             env["LD_LIBRARY_PATH"] = f"{DRIVER}:{CUDA}"
         return node.pod(agent.name, ["node", *command(self.s, "--host", "0.0.0.0", "--port", str(PORT))], env=env, mounts=lent, port=PORT,
-                        requests={"cpu": CPU}, limits={GPU: 1} if under_takt else {},
-                        annotations=annotations_of(agent) if under_takt else {})
+                        requests={"cpu": CPU})
+
+    def objects(self, agent, device, under_takt):
+        """What is made of the agent on the cluster."""
+        pod = self.pod(agent, device, under_takt)
+        if under_takt:
+            pod["metadata"]["annotations"] = annotations_of(agent)
+            pod["spec"]["containers"][0]["resources"]["limits"] = {GPU: "1"}
+        return [pod]
+
+    @staticmethod
+    def is_offered():
+        return node.allocatable(GPU) == (SLOTS, SLOTS)
 
     def serve(self):
         if not self.takt.pid():
             self.takt.start()
-            node.until(f"{GPU} is offered", lambda: node.allocatable(GPU) == (SLOTS, SLOTS))
+            node.until("the GPU is offered", self.is_offered)
 
     def start(self, agent, device, how):
         try:
             if how == TAKT:
                 self.serve()
-            node.start(self.pod(agent, device, how == TAKT))
+            node.start(*self.objects(agent, device, how == TAKT))
             status = node.until(f"pod {agent.name} is ready or has ended", lambda: self.settled(agent.name))
         except node.Failed as failed:
             raise Failed(str(failed)) from failed
         if status["phase"] == "Running":
             pids = node.processes(agent.name)
             return Server(agent, f"http://{status['podIP']}:{PORT}", lambda: pids)
-        if status.get("reason") == "UnexpectedAdmissionError":
-            raise Refused(status["message"])
+        refusal = self.refusal(agent.name, status)
+        if refusal:
+            raise Refused(refusal)
         raise Failed(f"pod {agent.name}: {node.kubectl('logs', agent.name).strip()}")
 
-    @staticmethod
-    def settled(name):
+    def refusal(self, _, status):
+        """Why the pod was not let in; None: nobody says that it was not."""
+        return status["message"] if status.get("reason") == "UnexpectedAdmissionError" else None
+
+    def settled(self, name):
         status = node.get("pod", name)["status"]
         ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", []))
-        return status if ready or status["phase"] in ("Failed", "Succeeded") else None
+        return status if ready or status["phase"] in ("Failed", "Succeeded") or self.refusal(name, status) else None
 
     def stop(self):
         node.delete(*(a.name for a in self.agents))

@@ -2,6 +2,8 @@
 import html
 import json
 
+from . import contention
+
 COLOURS = {"router": "#d1495b", "chat": "#2e86ab", "summariser": "#7a9e48", "chat-2": "#8d6a9f"}
 RUNS = {"alone": "#999", "stock": "#d1495b", "takt": "#2e86ab"}
 OTHER_RUNS = ("#8d6a9f", "#c98a1b", "#3f7f6f")
@@ -189,7 +191,7 @@ def timeline(agents, run, seconds=3):
     return f'<svg viewBox="0 0 1010 {height + 28}">{"".join(bars)}{labels}</svg>'
 
 
-def page(agents, runs, rows, devices, refusals, simulated):
+def page(agents, runs, rows, devices, refusals, simulated, contended=None):
     shared = [r for r in runs if r["name"] != "alone"]
     legend = " ".join(f'<b style="color:{colour_of(r["name"], runs)}">{html.escape(r["name"])}</b>' for r in runs)
     if simulated:
@@ -204,26 +206,32 @@ def page(agents, runs, rows, devices, refusals, simulated):
         "table{border-collapse:collapse;margin:1em 0}td,th{border:1px solid #ccc;padding:.2em .6em;text-align:right}</style>",
         f"<h1>Takt: {len(agents)} agents on one GPU</h1>",
         "<p><b>Simulated GPU:</b> device times are a model, all else is real.</p>" if simulated else "",
+        f"<p>{html.escape(contention.line(contended))}</p>" if contended else "",
         *[f"<p><b>{html.escape(run)}: {html.escape(name)} was not started.</b> {html.escape(reason)}</p>" for run, name, reason in refusals],
         f"<h2>Latency</h2><p>{legend}; from the fastest request to the slowest</p><div class=row>", *[curve(a, runs) for a in agents], "</div>",
         *held, "<h2>Figures</h2>", *[f"<p>{html.escape(line)}</p>" for line in notes(agents, rows)], html_table(AGENT_COLUMNS, rows),
         html_table(DEVICE_COLUMNS, devices)])
 
 
-def show(agents, runs, simulated, path, as_json):
+def show(agents, runs, simulated, path, as_json, contended=None):
+    """contended: what contention.run measured; None: it did not. Returns the exit status."""
+    status = int(bool(contended and contended["broken"]))
     refusals = [(r["name"], *refusal) for r in runs for refusal in r.get("refusals", [])]
     measured = [r for r in runs if "refusals" not in r]
     alone = measured[0]
     rows = [row(a, r, alone) for a in agents for r in measured]
     devices = [device(r, len(agents) if r["name"] == "alone" else 1) for r in measured]
     with open(path, "w") as file:
-        file.write(page(agents, measured, rows, devices, refusals, simulated))
+        file.write(page(agents, measured, rows, devices, refusals, simulated, contended))
     if as_json:
-        print(json.dumps({"simulated": simulated, "rows": rows, "devices": devices, "refusals": [list(r[1:]) for r in refusals]}))
-        return 0
+        result = {"simulated": simulated, "rows": rows, "devices": devices, "refusals": [list(r[1:]) for r in refusals]}
+        print(json.dumps({**result, **({"contention": contended} if contended else {})}))
+        return status
     print(f"\n{'SIMULATED GPU: device times are a model, all else is real. ' if simulated else ''}{' '.join(notes(agents, rows))}\n")
     print(text_table(AGENT_COLUMNS, rows), text_table(DEVICE_COLUMNS, devices), sep="\n\n")
     for run, name, reason in refusals:
         print(f"\n{run}: {name} was not started. {reason}")
+    if contended:
+        print(f"\n{contention.line(contended)}")
     print(f"\nThe picture: {path}")
-    return 0
+    return status

@@ -11,7 +11,8 @@ import tempfile
 import time
 
 from gpu.device import Device
-from . import leases, loads, report
+from . import contention, leases, loads, report
+from .claims import Claims
 from .place import TAKT, Failed, Refused, ends_with_us
 from .pods import Pods
 from .processes import Processes
@@ -129,6 +130,7 @@ class Demo:
               f"load \"{self.o.load}\":", file=sys.stderr)
         try:
             runs = list(self.runs())
+            contended = contention.run(self) if self.o.dra else None
         except Failed as failure:
             print(f"demo: {failure}", file=sys.stderr)
             return 1
@@ -136,7 +138,7 @@ class Demo:
             self.place.stop()
             self.reset()
             shutil.rmtree(self.work, ignore_errors=True)
-        return report.show(self.agents, runs, self.simulated, self.o.report, self.o.json)
+        return report.show(self.agents, runs, self.simulated, self.o.report, self.o.json, contended)
 
 
 def also(text):
@@ -168,14 +170,19 @@ def arguments(words=None, gpu_of=Device):
     parser.add_argument("--simulated", action="store_true", help="on the simulated GPU even where there is another")
     parser.add_argument("--kubernetes", action="store_true",
                         help="the agents are pods of a real cluster of one node, in private namespaces of this machine; needs root")
+    parser.add_argument("--dra", action="store_true",
+                        help="with --kubernetes: by claims, not by a resource; and whether each gets the share it claimed when all want more")
+    parser.add_argument("--contention", type=minutes, default=1, metavar="MINUTES", help="how long all want more (default: 1)")
     parser.add_argument("--report", default="report.html", metavar="FILE", help="the picture (default: report.html)")
     parser.add_argument("--json", action="store_true", help="the table as JSON")
     parser.add_argument("--build", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--cache", required=True, help=argparse.SUPPRESS)
     o = parser.parse_args(words)
-    o.seconds = o.minutes * 60
+    o.seconds, o.contention = o.minutes * 60, o.contention * 60
     if o.kubernetes and (o.real or o.also):
         parser.error(f"--kubernetes and {'--real' if o.real else '--also'} do not go together")
+    if o.dra and not o.kubernetes:
+        parser.error("--dra needs --kubernetes")
     if o.real and (o.simulated or not o.model):
         parser.error("--real and --simulated are one or the other" if o.simulated else "--real needs --model FILE: which model to run")
     if o.model and not os.access(o.model, os.R_OK):
@@ -188,7 +195,7 @@ def arguments(words=None, gpu_of=Device):
         parser.error(f"--report {o.report}: {error.strerror}")
     choose_gpu(o, gpu_of(o.build, o.simulated or o.kubernetes), parser)
     o.model = os.path.abspath(o.model or os.path.join(o.cache, "tiny.gguf"))
-    o.place = Pods if o.kubernetes else Processes
+    o.place = Claims if o.dra else Pods if o.kubernetes else Processes
     return o
 
 

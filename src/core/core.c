@@ -25,6 +25,7 @@ struct core *core_init(void *storage, uint32_t n_devices, const struct core_devi
                 device->accounted_ns = now_ns;
                 device->timer_ns = TAKT_NEVER;
                 core_budget_init(&device->fair, devices[d].slice_ns, FAIR_GUARANTEE_PPM, now_ns);
+                core_budget_init(&device->left, devices[d].slice_ns, CORE_PPM, now_ns);
         }
         return core;
 }
@@ -44,15 +45,17 @@ static void join(struct core *core, const struct core_event *event, struct core_
         seat->device = event->device;
         seat->contract = *event->contract;
         core_contract_complete(&seat->contract);
+        seat->turn_ns = device->config.slice_ns * 100 / seat->contract.weight;
         pace_init(seat, event->now_ns);
         if (seat->contract.class == CORE_CLASS_DEADLINE) {
                 core_budget_init(&seat->sustained, seat->contract.depth_ns, seat->contract.share_ppm,
                                  event->now_ns);
                 core_budget_init(&seat->peak, seat->contract.burst_ns, seat->contract.peak_ppm,
                                  event->now_ns);
-                order_charged(core, seat);
+                order_charged(seat);
         }
         device->seats |= UINT64_C(1) << event->seat;
+        order_seated(core, device);
         effect_add(effects, CORE_EFFECT_ADMIT, event->seat, event->device);
         lease_mode(core, event->device, effects);
 }
@@ -81,13 +84,15 @@ static void amend(struct core *core, const struct core_event *event, struct core
                 order_fair_leave(core, device, seat);
         seat->contract = *event->contract;
         core_contract_complete(&seat->contract);
-        core->promise[event->seat] = (struct promise){0};
+        seat->turn_ns = device->config.slice_ns * 100 / seat->contract.weight;
+        seat->recovered_ns = 0;
         if (seat->contract.class == CORE_CLASS_DEADLINE) {
                 budget_amend(&seat->sustained, seat->contract.depth_ns, seat->contract.share_ppm,
                              core->now_ns);
                 budget_amend(&seat->peak, seat->contract.burst_ns, seat->contract.peak_ppm, core->now_ns);
-                order_charged(core, seat);
+                order_charged(seat);
         }
+        order_seated(core, device);
         if (active && order_class(seat, core->now_ns) == CORE_CLASS_FAIR)
                 order_fair_enter(core, device, seat);
         effect_add(effects, CORE_EFFECT_ADMIT, event->seat, seat->device);
@@ -99,7 +104,7 @@ static void leave(struct core *core, uint32_t s, struct core_effects *effects)
 
         lease_drop(core, s);
         core->seat[s].used = 0;
-        core->promise[s] = (struct promise){0};
+        order_seated(core, &core->device[device]);
         lease_mode(core, device, effects);
 }
 

@@ -15,8 +15,9 @@
 #define LINGER_SHORTEST_NS                                                                                   \
         (2 * TAKT_MS) // tried 0.9 to 3 ms: the router's p99 against alone is 1.13, 1.09, 1.06, 1.08
 #define LINGER_LONGEST_NS (4 * TAKT_MS) // never hold an idle device longer than this for somebody's next step
-#define GAP_PIECES 8                    // a pace of more pieces of others than this lends its gaps to them
+#define GAP_PIECES 4                    // a pace of more pieces of others than this lends its gaps to them
 #define DEBT_NS (2 * TAKT_S)            // longest wait that past use can cost
+#define FAIR_AWAY_NS (10 * TAKT_MS)     // a shorter time without work is a gap between two steps
 #define FAIR_GUARANTEE_PPM 50000 // the fair class gets this much of the device whatever is promised to others
 #define FAIR_WAIT_NS (1 * TAKT_S) // and its first in line gets it within this time
 #define WAKE_NS TAKT_MS           // a grant is not taken back before its process had time to wake
@@ -32,29 +33,36 @@ struct request {
 };
 
 struct seat {
+        // In one cache line: what the order asks of every waiting seat at each event.
+        _Alignas(64) uint64_t want_since_ns;
+        uint64_t strikes_ns; // as a budget: when all strikes are forgotten
+        uint64_t step_deadline_ns;
+        uint64_t pending_deadline_ns; // earliest of the pending requests'
+        uint64_t recovered_ns;        // when both buckets are (or were) out of debt
+        uint64_t vruntime;            // fair class: weighted service, ns
+        uint64_t turn_ns;             // fair class: the device's slice by its weight
+        struct core_contract contract;
+
         uint8_t used, open, soft;
         uint8_t wants, busy;
         uint8_t in_step;  // between the first submission of a step and its end
         uint8_t is_first; // the step began with a request that had no token yet: a prefill
         uint32_t device;
-        struct core_contract contract;
 
-        uint64_t want_since_ns, busy_since_ns, idle_since_ns, opened_ns;
+        uint64_t busy_since_ns, idle_since_ns, opened_ns;
         uint64_t closed_ns;  // when its gate was closed; TAKT_NEVER while it is open
         uint64_t prepaid_ns; // of the running burst, already charged
-        uint64_t strikes_ns; // as a budget: when all strikes are forgotten
 
-        uint64_t step_began_ns, step_deadline_ns;
+        uint64_t step_began_ns;
         uint64_t clock_ns; // pace clock
         uint64_t gap_ns, gap_deviation_ns, step_ns;
         struct core_budget sustained, peak;
 
-        uint64_t vruntime; // fair class: weighted service, ns
-        int64_t lag_ns;    // fair class: what was owed when it last went idle
+        int64_t lag_ns;   // fair class: what was owed when it last went idle
+        uint64_t left_ns; // and when that was
 
         uint32_t n_requests, n_pending; // known requests; those of them without a token
         uint32_t n_unlisted;            // requests past the table
-        uint64_t pending_deadline_ns;   // earliest of the pending
         uint8_t seen;                   // requests are reported for this seat
         struct request request[CORE_REQUESTS_MAX];
 
@@ -78,22 +86,18 @@ struct device {
         uint64_t wanting;        // seats at the gate, one bit each
         uint64_t seats;          // seats on this device
         struct core_budget fair; // the fair class's guarantee
+        struct core_budget left; // what is promised to nobody: the fair class's, before debtors have it
+        uint8_t promise[CORE_SEATS_MAX]; // seats of the deadline class, the longest first deadline first
+        uint32_t n_promises;
         // The longest first deadlines of the seats that keep to their budgets, and whose the longest is.
         uint64_t promised_ns, promised_next_ns;
         int32_t promised_to;
         struct core_device_account account;
 };
 
-// What the order asks of all seats at each event, side by side.
-struct promise {
-        uint64_t first_ns;     // deadline of a first burst; 0: nothing is promised
-        uint64_t recovered_ns; // when both buckets are (or were) out of debt
-};
-
 struct core {
         uint64_t now_ns;
         uint32_t n_devices;
-        struct promise promise[CORE_SEATS_MAX];
         struct device device[CORE_DEVICES_MAX];
         struct seat seat[CORE_SEATS_MAX];
 };
@@ -133,10 +137,20 @@ uint64_t pace_linger(const struct seat *seat);
 int pace_expects_step(const struct seat *seat);
 
 // order.c
-enum core_class order_class(const struct seat *seat, uint64_t now_ns);
+// After STRIKES_MAX overruns in as many seconds, a deadline is no longer heard.
+static inline enum core_class order_class(const struct seat *seat, uint64_t now_ns)
+{
+        if (seat->contract.class == CORE_CLASS_DEADLINE &&
+            takt_time_since(seat->strikes_ns, now_ns) >= (STRIKES_MAX + 1) * TAKT_S)
+                return CORE_CLASS_FAIR;
+        return seat->contract.class;
+}
+
 uint64_t order_key(const struct core *core, const struct seat *seat);
 uint64_t order_next_key(const struct core *core, const struct seat *seat);
-void order_charged(struct core *core, const struct seat *seat);
+// A seat came, went, or has another contract.
+void order_seated(const struct core *core, struct device *device);
+void order_charged(struct seat *seat);
 void order_promises(const struct core *core, struct device *device);
 int32_t order_best(const struct core *core, const struct device *device);
 int order_before(const struct core *core, const struct device *device, int32_t waiter, int32_t holder);

@@ -48,11 +48,12 @@ void lease_charge(struct core *core, struct seat *seat, uint64_t cost_ns)
         case CORE_CLASS_DEADLINE:
                 core_budget_charge(&seat->sustained, cost_ns, now_ns, DEBT_NS);
                 core_budget_charge(&seat->peak, cost_ns, now_ns, DEBT_NS);
-                order_charged(core, seat);
+                order_charged(seat);
                 break;
         case CORE_CLASS_FAIR:
                 seat->vruntime += cost_ns * 100 / seat->contract.weight;
                 core_budget_charge(&device->fair, cost_ns, now_ns, FAIR_WAIT_NS);
+                core_budget_charge(&device->left, cost_ns, now_ns, DEBT_NS);
                 break;
         case CORE_CLASS_IDLE:
                 break;
@@ -278,39 +279,33 @@ static void decide_draining(struct core *core, uint32_t d, int32_t best, struct 
                 open_gate(core, d, best, h->busy, effects);
 }
 
-static void watchdog(struct core *core, uint32_t d, struct core_effects *effects)
+// Since when somebody waits whom the watchdog looks after; TAKT_NEVER: nobody does.
+static uint64_t waits_since(const struct core *core, const struct device *device)
 {
-        struct device *device = &core->device[d];
-        int bites = 0;
+        uint64_t since = TAKT_NEVER;
 
         FOR_EACH_SEAT(i, device->wanting)
-        {
-                const struct seat *seat = &core->seat[i];
+        if (core->seat[i].contract.class != CORE_CLASS_IDLE)
+                since = takt_time_min(since, core->seat[i].want_since_ns);
+        return since;
+}
 
-                bites |= order_class(seat, core->now_ns) != CORE_CLASS_IDLE &&
-                         takt_time_since(core->now_ns, seat->want_since_ns) >= device->config.watchdog_ns;
-        }
+static void watchdog(struct core *core, uint32_t d, uint64_t since_ns, struct core_effects *effects)
+{
+        struct device *device = &core->device[d];
+        int bites = since_ns != TAKT_NEVER &&
+                    takt_time_since(core->now_ns, since_ns) >= device->config.watchdog_ns;
+
         if (device->bypass ? device->wanting != 0 : !bites)
                 return;
         device->bypass = !device->bypass;
         effect_add(effects, CORE_EFFECT_BYPASS, 0, d)->on = device->bypass;
 }
 
-static uint64_t watchdog_ns(const struct core *core, const struct device *device)
-{
-        uint64_t next = TAKT_NEVER;
-
-        if (device->bypass)
-                return next;
-        FOR_EACH_SEAT(i, device->wanting)
-        if (order_class(&core->seat[i], core->now_ns) != CORE_CLASS_IDLE)
-                next = takt_time_min(next, core->seat[i].want_since_ns + device->config.watchdog_ns);
-        return next;
-}
-
 void lease_decide(struct core *core, uint32_t d, struct core_effects *effects)
 {
         struct device *device = &core->device[d];
+        uint64_t wanting = device->wanting, since_ns = waits_since(core, device);
         int32_t best;
 
         device->timer_ns = TAKT_NEVER;
@@ -318,7 +313,7 @@ void lease_decide(struct core *core, uint32_t d, struct core_effects *effects)
                 tail_ended(&core->seat[device->overlap]);
                 device->overlap = NO_SEAT;
         }
-        watchdog(core, d, effects);
+        watchdog(core, d, since_ns, effects);
         order_promises(core, device);
         best = order_best(core, device);
         if (device->phase == PHASE_DRAINING) {
@@ -339,7 +334,10 @@ void lease_decide(struct core *core, uint32_t d, struct core_effects *effects)
                 if (device->wanting && device->timer_ns == TAKT_NEVER)
                         device->timer_ns = core->now_ns + device->config.slice_ns;
         }
-        device->timer_ns = takt_time_min(device->timer_ns, watchdog_ns(core, device));
+        if (device->wanting != wanting)
+                since_ns = waits_since(core, device);
+        if (!device->bypass && since_ns != TAKT_NEVER)
+                device->timer_ns = takt_time_min(device->timer_ns, since_ns + device->config.watchdog_ns);
 }
 
 // A seat more or less on the device: a lone holder runs free, others are bounded.

@@ -239,6 +239,7 @@ uint64_t life_due(const struct life *life)
         uint64_t due_ns =
                 stream_lost(life) || (life->state == LIFE_ENDING && !n_links(life)) ? 0 : life->due_ns;
 
+        due_ns = takt_time_min(due_ns, plugin_due(&life->plugin));
         if (link_is_open(&life->asking))
                 due_ns = takt_time_min(due_ns, rpc_deadline(life->asking.rpc));
         for (int i = 0; i < LIFE_LINKS; i++)
@@ -252,6 +253,10 @@ void life_tick(struct life *life, uint64_t now_ns)
         for (int i = 0; i < LIFE_LINKS; i++)
                 link_expire(&life->links[i], now_ns);
         link_expire(&life->asking, now_ns);
+        if (plugin_due(&life->plugin) <= now_ns) {
+                plugin_tick(&life->plugin, now_ns);
+                flush(life);
+        }
         life->seen |= life->plugin.watching != NULL;
         if (life->state != LIFE_ASKING && link_is_open(&life->asking))
                 link_close(&life->asking);

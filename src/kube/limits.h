@@ -23,6 +23,7 @@
 #define KUBE_RETRY_MAX_NS (10 * TAKT_S)
 #define KUBE_CALL_NS (5 * TAKT_S)     // deadline of the calls that we make
 #define KUBE_LOOK_NS (10 * TAKT_S)    // how often the kubelet is asked who has which slot
+#define KUBE_NEWS_NS (500 * TAKT_MS)  // so much later than the kubelet we may hear of a new pod
 #define KUBE_WAITING_MAX 8            // Allocate calls that wait for its answer
 #define KUBE_FAREWELL_NS (1 * TAKT_S) // how long a kubelet may take to close a connection that we ended
 #define KUBE_CLAIMS_MAX 64            // that are prepared at once: as many as the core has seats

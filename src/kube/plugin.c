@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/clock.h"
+#include "base/time.h"
 #include "kube/answer.h"
 #include "kube/cdi.h"
 #include "kube/deviceplugin.pb-c.h"
@@ -124,21 +126,29 @@ static void prefer(struct plugin *plugin, struct rpc_call *call, const uint8_t *
         v1beta1__preferred_allocation_request__free_unpacked(request, NULL);
 }
 
-// Keeps a call until it is known which promises have ended with their pods.
-static int wait_for_look(struct plugin *plugin, struct rpc_call *call, const uint8_t *data, size_t size)
+// Which try of a call it is. After the first it is asked which promises have ended with their pods. After the
+// second, where a pod's own promise was refused, the pod that is meant may be one that the kubelet knows
+// before us: we wait for the news.
+enum attempt { FIRST, INFORMED, LAST };
+
+// Keeps a call for its next try.
+static int keep(struct plugin *plugin, struct rpc_call *call, const uint8_t *data, size_t size,
+                enum attempt failed)
 {
         struct waiting *waiting = plugin->waiting;
         uint8_t *copy;
+        int looks;
 
         while (waiting < plugin->waiting + KUBE_WAITING_MAX && waiting->call)
                 waiting++;
-        if (waiting == plugin->waiting + KUBE_WAITING_MAX || !plugin->look || plugin->look() < 0)
+        if (waiting == plugin->waiting + KUBE_WAITING_MAX)
                 return -EAGAIN;
         copy = malloc(size);
         if (!copy)
                 return -ENOMEM;
         memcpy(copy, data, size);
-        *waiting = (struct waiting){call, copy, size};
+        looks = failed == FIRST && plugin->look && plugin->look() == 0;
+        *waiting = (struct waiting){call, copy, size, looks ? 0 : takt_clock_now() + KUBE_NEWS_NS};
         return 0;
 }
 
@@ -207,19 +217,21 @@ static void answer_recipe(struct plugin *plugin, struct rpc_call *call, uint32_t
         answer_message(call, &message.base);
 }
 
-// By the pod's own promise, if it can only be one; else by the resource's. -EAGAIN: it is to be asked first
-// who has which slot.
-static int take(struct plugin *plugin, const uint32_t *which, uint32_t n, int final, uint32_t *ret_slot,
-                char *why, size_t size)
+// By the pod's own promise, if it can only be one; else by the resource's. -EAGAIN: that may be another after
+// one more try.
+static int take(struct plugin *plugin, const uint32_t *which, uint32_t n, enum attempt attempt,
+                uint32_t *ret_slot, char *why, size_t size)
 {
         struct wish wish = {0};
         int error = plugin->wishes ? wishes_at_allocate(plugin->wishes, which[0], &wish) : 0;
 
-        if (error < 0 && !final)
+        if (error < 0 && attempt == FIRST)
                 return error;
         error = slots_take(plugin->slots, which, n, wish.pod ? &wish.contract : NULL, ret_slot, why, size);
         if (wish.pod)
-                wishes_allocated(plugin->wishes, &wish, which[0], error, why, final);
+                wishes_allocated(plugin->wishes, &wish, which[0], error, why, attempt == LAST);
+        if (wish.pod && error == -EDQUOT && attempt != LAST)
+                return -EAGAIN;
         return wish.pod && error == -EDOM ? slots_take(plugin->slots, which, n, NULL, ret_slot, why, size)
                                           : error;
 }
@@ -237,9 +249,9 @@ static int put_cdi(const struct plugin *plugin, uint32_t slot, char *why, size_t
 }
 
 // The kubelet asks for one container and one resource at a time. A refusal is the pod's
-// UnexpectedAdmissionError, with our words; it is final only once the promises of ended pods are given back.
+// UnexpectedAdmissionError, with our words.
 static void allocate(struct plugin *plugin, struct rpc_call *call, const uint8_t *data, size_t size,
-                     int final)
+                     enum attempt attempt)
 {
         V1beta1__AllocateRequest *request = v1beta1__allocate_request__unpack(NULL, size, data);
         const V1beta1__ContainerAllocateRequest *one =
@@ -247,11 +259,13 @@ static void allocate(struct plugin *plugin, struct rpc_call *call, const uint8_t
         uint32_t which[ASK_MAX], slot;
         char why[384];
         int n = one ? slots_of(plugin, one->devices_ids, one->n_devices_ids, which, why, sizeof why) : 0,
-            error = n > 0 ? take(plugin, which, (uint32_t)n, final, &slot, why, sizeof why) : 0;
-        int waits = error == -EAGAIN && wait_for_look(plugin, call, data, size) == 0;
+            error = n > 0 ? take(plugin, which, (uint32_t)n, attempt, &slot, why, sizeof why) : 0;
+        int is_refused = n > 0 && error < 0 && error != -EINVAL;
+        int waits = is_refused && (attempt == FIRST || error == -EAGAIN) &&
+                    keep(plugin, call, data, size, attempt) == 0;
 
-        if (error == -EAGAIN && !waits) // nobody knows who has which slot
-                error = take(plugin, which, (uint32_t)n, final = 1, &slot, why, sizeof why);
+        if (error == -EAGAIN && !waits) // too many wait
+                error = take(plugin, which, (uint32_t)n, LAST, &slot, why, sizeof why);
         if (n > 0 && error == 0)
                 error = put_cdi(plugin, slot, why, sizeof why);
         if (waits)
@@ -264,21 +278,46 @@ static void allocate(struct plugin *plugin, struct rpc_call *call, const uint8_t
                 answer_recipe(plugin, call, slot, (uint32_t)n);
         else if (error == -EINVAL)
                 rpc_end(call, GRPC_INVALID_ARGUMENT, why);
-        else if (final || wait_for_look(plugin, call, data, size) < 0)
+        else
                 rpc_end(call, GRPC_RESOURCE_EXHAUSTED, why);
         v1beta1__allocate_request__free_unpacked(request, NULL);
 }
 
+static void try_again(struct plugin *plugin, struct waiting *waiting)
+{
+        struct waiting now = *waiting;
+
+        *waiting = (struct waiting){0};
+        allocate(plugin, now.call, now.data, now.size, now.due_ns ? LAST : INFORMED);
+        free(now.data);
+}
+
+#define FOR_EACH_WAITING(w, plugin)                                                                          \
+        for (struct waiting *w = (plugin)->waiting; w < (plugin)->waiting + KUBE_WAITING_MAX; w++)           \
+                if (w->call)
+
 void plugin_looked(struct plugin *plugin)
 {
-        for (struct waiting *w = plugin->waiting; w < plugin->waiting + KUBE_WAITING_MAX; w++)
-                if (w->call) {
-                        struct waiting now = *w;
+        FOR_EACH_WAITING(w, plugin)
+        if (!w->due_ns)
+                try_again(plugin, w);
+}
 
-                        *w = (struct waiting){0};
-                        allocate(plugin, now.call, now.data, now.size, 1);
-                        free(now.data);
-                }
+uint64_t plugin_due(const struct plugin *plugin)
+{
+        uint64_t due_ns = TAKT_NEVER;
+
+        for (const struct waiting *w = plugin->waiting; w < plugin->waiting + KUBE_WAITING_MAX; w++)
+                if (w->call && w->due_ns)
+                        due_ns = takt_time_min(due_ns, w->due_ns);
+        return due_ns;
+}
+
+void plugin_tick(struct plugin *plugin, uint64_t now_ns)
+{
+        FOR_EACH_WAITING(w, plugin)
+        if (w->due_ns && w->due_ns <= now_ns)
+                try_again(plugin, w);
 }
 
 // Before each start of a container. Its slots are held, unless the record was lost (as /run is at a reboot).
@@ -345,7 +384,7 @@ static void request(void *context, struct rpc_call *call, const char *method, co
         } else if (!strcmp(name, "GetPreferredAllocation")) {
                 prefer(plugin, call, data, size);
         } else if (!strcmp(name, "Allocate")) {
-                allocate(plugin, call, data, size, 0);
+                allocate(plugin, call, data, size, FIRST);
         } else if (!strcmp(name, "PreStartContainer")) {
                 pre_start(plugin, call, data, size);
         } else {

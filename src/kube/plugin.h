@@ -21,6 +21,7 @@ struct plugin {
                 struct rpc_call *call; // NULL: none
                 uint8_t *data;         // its request
                 size_t size;
+                uint64_t due_ns; // when it is tried for the last time; 0: it waits for the look
         } waiting[KUBE_WAITING_MAX];
 };
 
@@ -30,6 +31,9 @@ extern const struct rpc_service plugin_service;
 void plugin_update(struct plugin *plugin);
 // Judges again what was refused before it was known who has ended.
 void plugin_looked(struct plugin *plugin);
+// When the next Allocate is tried for the last time; those whose time has come.
+uint64_t plugin_due(const struct plugin *plugin);
+void plugin_tick(struct plugin *plugin, uint64_t now_ns);
 // Ends the stream in order.
 void plugin_farewell(struct plugin *plugin);
 // The Register request's bytes in new memory (free). endpoint: the socket's file name.

@@ -150,10 +150,23 @@ static void read_some(struct secure *secure)
         }
 }
 
+// What a handshake needs; and what libmicrohttpd is linked with for a TLS of its own, which is not used here:
+// once loaded it does nothing any more.
+static int is_seldom_used(const char *library)
+{
+        static const char *const names[] = {"/libcrypto.", "/libssl.",     "/libgnutls.",    "/libp11-kit.",
+                                            "/libnettle.", "/libhogweed.", "/libunistring.", "/libgmp."};
+
+        for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+                if (strstr(library, names[i]))
+                        return 1;
+        return 0;
+}
+
 static int forget_library(struct dl_phdr_info *library, size_t size, void *context)
 {
         (void)size, (void)context;
-        if (!strstr(library->dlpi_name, "/libcrypto.") && !strstr(library->dlpi_name, "/libssl."))
+        if (!is_seldom_used(library->dlpi_name))
                 return 0;
         for (int i = 0; i < library->dlpi_phnum; i++) {
                 const ElfW(Phdr) *part = &library->dlpi_phdr[i];
@@ -166,8 +179,8 @@ static int forget_library(struct dl_phdr_info *library, size_t size, void *conte
         return 0;
 }
 
-// What of the libraries only a handshake needs, 3 MiB of code and tables, is the page cache's again and not
-// ours, until the next one in some minutes. (What is written to stays.)
+// 5 MiB of code and tables are the page cache's again and not ours, until the next handshake in some minutes.
+// (What is written to stays.)
 static void forget_handshake(void)
 {
         dl_iterate_phdr(forget_library, NULL);

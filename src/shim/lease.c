@@ -22,7 +22,8 @@
 #define UNANSWERED_MAX 50       // kicks in a row, one at each look, that a living daemon may leave unanswered
 #define PATIENCE_RATIO 16       // a daemon that does not answer costs the host at most this part of its time
 
-struct lease lease = {.socket = -1, .kick = -1, .wake = -1};
+// In one cache line.
+_Alignas(64) struct lease lease = {.socket = -1, .kick = -1, .wake = -1};
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static uint64_t next_try_ns;

@@ -7,7 +7,7 @@ import tempfile
 import types
 import unittest
 
-from demo import loads, place, pods, processes, report
+from demo import claims, contention, loads, place, pods, processes, report
 from demo import run as runner
 
 MS = 1_000_000
@@ -259,6 +259,29 @@ class Flags(unittest.TestCase):
             self.assertIn(said, err)
 
 
+class Contention(unittest.TestCase):
+    def test_shares_of_what_all_had(self):
+        log = [(0, 30, "router", "run"), (30, 40, "chat", "switch"), (40, 100, "chat", "run"), (190, 300, "summariser", "run")]
+        ran = contention.computed(log, 10, 200)
+        self.assertEqual(ran, {"router": 20, "chat": 60, "summariser": 10})
+        shares, off = contention.judge({"router": 20, "chat": 42, "summariser": 38}, ran)
+        self.assertEqual(shares["chat"], {"claimed": .4, "measured": .42, "computed": 60 / 90})
+        self.assertAlmostEqual(off, .02)
+        self.assertEqual(contention.judge({}, {})[1], .4)   # nobody had anything
+
+    def test_it_is_said_and_broken_bounds_are_a_failure(self):
+        shares, off = contention.judge({"router": 20, "chat": 45, "summariser": 35}, {})
+        result = {"seconds": 60, "shares": shares, "off": off, "bound": .02, "broken": True}
+        self.assertRegex(contention.line(result), r"^60 s of contention.* chat 45.0% of 40% .*BROKEN: more than 2 points \(5.0\)$")
+        run = measured("alone", [answer(0, 1, 2)], [answer(0, 1, 2)])
+        for broken in (True, False):
+            with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as out:
+                status = report.show((A, B), [run], True, f"{folder}/page", False, {**result, "broken": broken})
+                with open(f"{folder}/page") as page:
+                    self.assertIn("60 s of contention", page.read())
+            self.assertEqual((status, "BROKEN" in out.getvalue()), (int(broken), broken))
+
+
 class Processes(unittest.TestCase):
     def test_cpu_of_a_tree_and_of_nobody(self):
         nobody = 2**22 + 1
@@ -273,6 +296,19 @@ class Processes(unittest.TestCase):
             for a in agents:
                 words = [word for key, value in pods.annotations_of(a).items() for word in (key.replace("takt.dev/", "--"), value)]
                 self.assertEqual(tuple(words), a.promise)
+
+    def test_a_claim_promises_what_takt_run_would(self):
+        claim = claims.claim_of(loads.CHAT)["spec"]["devices"]
+        self.assertEqual(claim["requests"][0]["exactly"]["capacity"]["requests"], {"takt.dev/share": "40", "memory": "8Gi"})
+        said = claim["config"][0]["opaque"]["parameters"]
+        self.assertEqual((said["ttft"], said["step"], "share" in said, "memory" in said), ("200ms", "16ms", False, False))
+
+    def test_the_greedy_have_shares_and_no_objectives(self):
+        for agent in map(contention.greedy, loads.LOADS["demo"]):
+            claim = claims.claim_of(agent)["spec"]["devices"]
+            self.assertEqual(claim["config"], [])
+            self.assertEqual(claim["requests"][0]["exactly"]["capacity"]["requests"]["takt.dev/share"], str(contention.SHARES[agent.name]))
+        self.assertEqual(sum(contention.SHARES.values()), 100)
 
     def test_loads_are_what_takt_can_read(self):
         for agents in loads.LOADS.values():

@@ -93,6 +93,8 @@ static void apply(struct world *w, const struct core_effect *effect)
                 a->open = a->watched = 0;
                 event = event_of(w, busy(a) ? CORE_EVENT_BUSY : CORE_EVENT_IDLE, effect->seat);
                 event.at_ns = busy(a) ? a->busy_since_ns : a->idle_since_ns;
+                event.busy_ns = a->busy_sum_ns;
+                a->busy_sum_ns = 0;
                 tell_one(w, event);
                 break;
         case CORE_EFFECT_WATCH:
@@ -167,8 +169,10 @@ static void arrive(struct world *w, uint32_t i)
         struct agent *a = &w->agent[i];
         struct request *r;
 
-        if (a->n_waiting == WAITING_MAX)
-                abort();
+        if (a->n_waiting == WAITING_MAX) { // an overloaded server turns it away
+                schedule_arrival(w, a);
+                return;
+        }
         r = &a->waiting[a->n_waiting++];
         *r = (struct request){
                 a->next_id++, w->now_ns, uniform_ns(&a->random, a->what->prefill_ms),
@@ -179,9 +183,11 @@ static void arrive(struct world *w, uint32_t i)
         tell_request(w, i, CORE_EVENT_ARRIVED, r->id);
 }
 
-static void begin_step(struct agent *a)
+static void begin_step(const struct world *w, struct agent *a)
 {
-        if (a->n_waiting && a->n_active < ACTIVE_MAX) {
+        uint32_t room = w->scenario->sequences ? w->scenario->sequences : ACTIVE_MAX;
+
+        if (a->n_waiting && a->n_active < room) {
                 a->step = STEP_PREFILL;
                 a->current = a->waiting[0];
                 memmove(a->waiting, a->waiting + 1, --a->n_waiting * sizeof *a->waiting);
@@ -208,7 +214,7 @@ static void submit(struct world *w, uint32_t i)
         if (gated(w) && a->open_at_ns > w->now_ns)
                 return;
         if (gated(w) && a->step == STEP_PREFILL)
-                piece = takt_time_min(piece, w->scenario->device.bound_ns);
+                piece = takt_time_min(piece, w->scenario->piece_ns);
         a->left_ns -= piece;
         a->in_flight_ns = piece;
         a->busy_since_ns = w->now_ns;
@@ -260,7 +266,9 @@ static void piece_done(struct world *w, uint32_t i)
         a->steps++;
         a->step = STEP_NONE;
         a->ready_ns =
-                w->now_ns + (uint64_t)((.4 + .37 * (a->n_active > 1 ? fmin(a->n_active, 4) - 1 : 0)) * MS);
+                w->now_ns +
+                (uint64_t)((w->scenario->host_ms + .37 * (a->n_active > 1 ? fmin(a->n_active, 4) - 1 : 0)) *
+                           MS);
         if (gated(w) && (a->watched || !a->open))
                 read_page(w, i);
         if (was == STEP_PREFILL)
@@ -321,6 +329,8 @@ static void device_advance(struct world *w, uint64_t to_ns)
                 used = takt_time_min(span - used, a->in_flight_ns);
                 a->in_flight_ns -= used;
                 w->result->busy_ms += (double)used / MS;
+                if (w->now_ns < w->end_ns)
+                        w->result->agent_ms[w->owner] += (double)used / MS;
         } else if (waiting) {
                 w->result->wasted_ms += (double)span / MS;
         }
@@ -359,7 +369,7 @@ static void turn(struct world *w)
                 while (a->next_arrival_ns <= w->now_ns)
                         arrive(w, i);
                 if (a->step == STEP_NONE && (a->n_waiting || a->n_active) && a->ready_ns <= w->now_ns)
-                        begin_step(a);
+                        begin_step(w, a);
                 if (a->step != STEP_NONE && !busy(a) && a->left_ns)
                         submit(w, i);
         }
@@ -513,10 +523,21 @@ void scenario_demo(struct scenario *s)
                 .minutes = 20,
                 .load = 1,
                 .handover_ns = 60 * TAKT_US,
+                .host_ms = .4,
+                .piece_ns = 2 * TAKT_MS,
                 .device = {.memory_bytes = UINT64_C(40) << 30,
                            .switch_ns = 100 * TAKT_US,
                            .bound_ns = 2 * TAKT_MS,
                            .watchdog_ns = 10 * TAKT_S,
                            .slice_ns = 2 * TAKT_MS},
         };
+}
+
+void scenario_engine(struct scenario *s)
+{
+        scenario_demo(s);
+        s->host_ms = 1.1;
+        s->piece_ns = 15 * TAKT_MS;
+        for (uint32_t i = 1; i < s->n_agents; i++)
+                s->agent[i].contract.step_ns = 16 * TAKT_MS;
 }

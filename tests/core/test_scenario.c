@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include "scenario.h"
+#include "base/time.h"
 
 enum { ROUTER, CHAT, SUMMARISER };
 
@@ -47,6 +48,69 @@ static void greed_costs_the_greedy(void **state)
         }
 }
 
+// Where all come with more than the device can do, each has its share of it: within two points
+// of the time in which the device works.
+static void has_its_shares(struct scenario s)
+{
+        double sum = 0;
+
+        s.minutes = 1;
+        s.sequences = 8;
+        for (uint32_t i = 0; i < s.n_agents; i++)
+                s.agent[i].rate *= 8;
+        scenario_run(&s, SCENARIO_TAKT, 1, &takt);
+        for (uint32_t i = 0; i < s.n_agents; i++)
+                sum += takt.agent_ms[i];
+        for (uint32_t i = 0; i < s.n_agents; i++)
+                assert_true(takt.agent_ms[i] / sum > s.agent[i].contract.share_ppm / 1e6 - .02);
+}
+
+static void an_overloaded_device_is_shared_as_promised(void **state)
+{
+        struct scenario engine;
+
+        (void)state;
+        scenario_engine(&engine);
+        has_its_shares(demo);
+        has_its_shares(engine);
+}
+
+// Two come with far more than their shares, whose deadlines are long past; a third, of the fair class, has
+// what is promised to nobody, but for what their steps, that cannot be split, take of it.
+static void the_fair_have_what_is_left(struct scenario s)
+{
+        double sum = 0;
+
+        s.minutes = 1;
+        s.sequences = 8;
+        for (uint32_t i = 0; i < s.n_agents; i++) {
+                struct core_contract *c = &s.agent[i].contract;
+
+                s.agent[i].rate *= 8;
+                *c = (struct core_contract){.ttft_ns = 2000 * TAKT_MS,
+                                            .itl_ns = 200 * TAKT_MS,
+                                            .share_ppm = 300000,
+                                            .step_ns = c->step_ns};
+        }
+        s.agent[ROUTER].contract = (struct core_contract){.class = CORE_CLASS_FAIR};
+        scenario_run(&s, SCENARIO_TAKT, 1, &takt);
+        for (uint32_t i = 0; i < s.n_agents; i++)
+                sum += takt.agent_ms[i];
+        assert_true(takt.agent_ms[ROUTER] / sum > .35);
+        assert_true(takt.agent_ms[CHAT] / sum > .28);
+        assert_true(takt.agent_ms[SUMMARISER] / sum > .28);
+}
+
+static void debtors_come_behind_the_fair_class(void **state)
+{
+        struct scenario engine;
+
+        (void)state;
+        scenario_engine(&engine);
+        the_fair_have_what_is_left(demo);
+        the_fair_have_what_is_left(engine);
+}
+
 // A long step is a prefill, seen or not: it does not stand in the way of the others.
 static void requests_unseen_are_served_well_still(void **state)
 {
@@ -82,6 +146,8 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(objectives_are_kept),
                 cmocka_unit_test(greed_costs_the_greedy),
+                cmocka_unit_test(an_overloaded_device_is_shared_as_promised),
+                cmocka_unit_test(debtors_come_behind_the_fair_class),
                 cmocka_unit_test(requests_unseen_are_served_well_still),
                 cmocka_unit_test(one_tenant_too_many_is_refused),
                 cmocka_unit_test(the_same_seed_is_the_same_run),

@@ -349,6 +349,91 @@ static void a_gate_that_closes_while_one_waits_for_room_is_closed(void)
         CHECK(stage.fake->count("cuLaunchKernel", NULL) == before + 1);
 }
 
+static _Atomic int is_held, sleeper;
+
+static int held(const uintptr_t *a)
+{
+        (void)a;
+        while (is_held)
+                sched_yield();
+        return 0;
+}
+
+// A thread that is let in, and does not come to the driver before it is let go.
+static pthread_t held_inside(uintptr_t stream)
+{
+        unsigned before = stage.fake->count("cuLaunchKernel", NULL);
+        pthread_t thread;
+
+        is_held = 1;
+        stage.fake->set("cuLaunchKernel", held);
+        pthread_create(&thread, NULL, launches_once, (void *)stream);
+        AWAIT(stage.fake->count("cuLaunchKernel", NULL) > before);
+        return thread;
+}
+
+static void a_stream_to_which_somebody_submits_is_not_done(void)
+{
+        uintptr_t stream;
+        pthread_t thread;
+
+        begin();
+        stage_gate(0, TAKT_GATE_OPEN);
+        stream = new_stream();
+        thread = held_inside(stream);
+        MUST(cuStreamSynchronize, stream);
+        MUST(cuCtxSynchronize);
+        MUST(cuEventQuery, (uintptr_t)1);
+        CHECK(stage_busy(0));
+        is_held = 0;
+        pthread_join(thread, NULL);
+        MUST(cuStreamSynchronize, stream);
+        CHECK(!stage_busy(0));
+}
+
+static void *clears_once(void *stream)
+{
+        MUST(cuCtxSetCurrent, context);
+        sleeper = gettid();
+        MUST(cuMemsetD8Async, (uintptr_t)0, 0, (size_t)4, (uintptr_t)stream);
+        return NULL;
+}
+
+static int is_asleep(pid_t thread)
+{
+        char path[64], state = 0;
+        FILE *file;
+
+        snprintf(path, sizeof path, "/proc/self/task/%d/stat", thread);
+        file = fopen(path, "r");
+        CHECK(file && fscanf(file, "%*d %*s %c", &state) == 1);
+        fclose(file);
+        return state == 'S';
+}
+
+// The gate closes behind a thread that is on its way to the driver: the device is not given back before its
+// work is done.
+static void a_closed_gate_waits_for_who_is_inside(void)
+{
+        pthread_t inside, outside;
+        uintptr_t stream;
+
+        begin();
+        stage_gate(0, TAKT_GATE_OPEN);
+        stream = new_stream();
+        inside = held_inside(stream);
+        stage_gate(0, TAKT_GATE_CLOSED);
+        pthread_create(&outside, NULL, clears_once, (void *)stream);
+        AWAIT(sleeper && is_asleep(sleeper));
+        CHECK(stage_busy(0) && !stage_want(0));
+        is_held = 0;
+        pthread_join(inside, NULL);
+        AWAIT(stage_want(0) == 1);
+        CHECK(!stage_busy(0));
+        stage_gate(0, TAKT_GATE_OPEN);
+        pthread_join(outside, NULL);
+}
+
 static float launch_ms;
 
 // As long as what was launched since it was asked last.
@@ -491,6 +576,8 @@ static const struct test tests[] = {
         TEST(another_device_is_left_alone),
         TEST(two_devices_have_two_gates),
         TEST(a_gate_that_closes_while_one_waits_for_room_is_closed),
+        TEST(a_stream_to_which_somebody_submits_is_not_done),
+        TEST(a_closed_gate_waits_for_who_is_inside),
         TEST(what_launches_take_is_learned),
         TEST(one_more_on_the_same_stream_is_let_in_at_once),
         TEST(a_grant_lets_everybody_in),

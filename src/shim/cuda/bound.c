@@ -97,10 +97,10 @@ int bound_is_full(int lane, uintptr_t graph)
         return bound && l->n_markers && l->outstanding_ns + l->piece.estimate_ns + estimate(l, graph) > bound;
 }
 
-int bound_enter(int lane, uintptr_t graph)
+void bound_wait(int lane, uintptr_t graph)
 {
         struct lane *l = &lanes[lane];
-        int mode = -1;
+        int mode = settle_relax(CAPTURE_RELAXED);
 
         for (;;) {
                 void *event;
@@ -113,14 +113,10 @@ int bound_enter(int lane, uintptr_t graph)
                 pthread_mutex_unlock(&l->lock);
                 if (!full)
                         break;
-                if (mode < 0)
-                        mode = settle_relax(CAPTURE_RELAXED);
                 REAL(cuEventSynchronize, event);
                 reached(l, event);
         }
-        if (mode >= 0)
-                settle_relax(mode);
-        return mode >= 0;
+        settle_relax(mode);
 }
 
 // With the lock held: a spare event, of this context if there is one; of another when there are enough.
@@ -157,8 +153,9 @@ static void *event_for(struct lane *l, void *context)
 
 // Records a marker behind the piece. The lock is not held meanwhile: another thread may do the same on its
 // stream.
-static void mark(struct lane *l, uintptr_t handle, void *context, struct marker piece)
+void bound_mark(int lane, uintptr_t handle, void *context, struct marker piece)
 {
+        struct lane *l = &lanes[lane];
         int mode = settle_relax(CAPTURE_RELAXED), failed;
 
         piece.context = context;
@@ -175,29 +172,25 @@ static void mark(struct lane *l, uintptr_t handle, void *context, struct marker 
         settle_relax(mode);
 }
 
-void bound_leave(int lane, uintptr_t handle, void *context, uintptr_t graph)
+struct marker bound_count(int lane, uintptr_t graph)
 {
         struct lane *l = &lanes[lane];
         uint64_t bound = bound_of(lane);
-        struct marker piece;
-        int long_enough;
+        struct marker piece = {0};
 
         if (!bound || !driver.event_create || !driver.event_record || !driver.event_elapsed)
-                return;
-        pthread_mutex_lock(&l->lock);
+                return piece;
         l->piece.estimate_ns += estimate(l, graph);
         l->piece.n_launches++;
         if (graph)
                 l->piece.graph = l->piece.graph ? GRAPHS_MIXED : graph;
         if (l->piece.graph && l->piece.n_launches > BESIDE_GRAPH_MAX)
                 l->piece.graph = GRAPHS_MIXED;
-        piece = l->piece;
-        long_enough = piece.estimate_ns >= bound / 2;
-        if (long_enough)
+        if (l->piece.estimate_ns >= bound / 2) {
+                piece = l->piece;
                 l->piece = (struct marker){0};
-        pthread_mutex_unlock(&l->lock);
-        if (long_enough)
-                mark(l, handle, context, piece);
+        }
+        return piece;
 }
 
 // One graph and little more between idle and idle, as most engines' decode steps are, teaches what it takes.

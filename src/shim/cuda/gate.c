@@ -31,15 +31,6 @@ stream_key gate_key(uintptr_t handle)
         return handle ? handle : HANDLE_LEGACY;
 }
 
-int gate_device(void **ret_context)
-{
-        struct place place = place_now(0);
-
-        if (ret_context)
-                *ret_context = place.context;
-        return place.device;
-}
-
 void gate_context(int device)
 {
         unsigned bit = device >= 0 && device < 32 ? 1u << device : 0;
@@ -67,31 +58,47 @@ static int refusal(void)
         return lease.refuse_on_loss ? CUDA_NOT_READY : CUDA_SUCCESS;
 }
 
-// Past the gate of the place's lane, with the submission noted as work in flight. Returns 0, or 1: the daemon
-// has gone.
-static int pass(const struct place *place, uintptr_t graph, uintptr_t handle, stream_key key, uint64_t now)
+// While others have a seat: whether one more may be in flight. If not, waits until it may; as this takes a
+// while, the gate may then have closed, and the note been settled.
+static int has_room(const struct passage *passage, uintptr_t graph)
 {
-        uint64_t idle_since = 0;
+        struct lane *l = &lanes[passage->lane];
+        int full;
+
+        helper_start();
+        pthread_mutex_lock(&l->lock);
+        full = bound_is_full(passage->lane, graph);
+        if (full && passage->is_inside)
+                work_leave(l, passage->key, passage->context);
+        pthread_mutex_unlock(&l->lock);
+        if (full)
+                bound_wait(passage->lane, graph);
+        return !full;
+}
+
+// Past the gate of the passage's lane, with the submission noted as work in flight. Returns 0, or 1: the
+// daemon has gone.
+static int pass(struct passage *passage, uintptr_t graph, uintptr_t handle, uint64_t now)
+{
+        int lane = passage->lane;
 
         for (;; now = takt_clock_now()) {
-                int was_idle = work_add(place->lane, handle, key, place->context, now, &idle_since);
+                struct note note = work_add(lane, handle, passage->key, passage->context, now);
 
+                passage->is_inside = note.is_inside;
                 atomic_signal_fence(memory_order_seq_cst); // the daemon's membarrier does the rest
-                switch (gate_state(place->lane)) {
+                switch (gate_state(lane)) {
                 case TAKT_GATE_FREE:
                         return 0;
                 case TAKT_GATE_OPEN:
-                        helper_start();
-                        if (!bound_enter(place->lane, graph))
+                        if (has_room(passage, graph))
                                 return 0;
-                        break; // it took a while: the gate may have closed, and our note been settled
+                        break;
                 default:
                         helper_start();
-                        if (was_idle)
-                                work_retract(place->lane, key, place->context, idle_since);
-                        else
-                                settle_wait(place->lane);
-                        if (lease_wait((unsigned)place->lane))
+                        if (!work_retract(lane, passage->key, passage->context, &note))
+                                settle_wait(lane);
+                        if (lease_wait((unsigned)lane))
                                 return 1;
                 }
         }
@@ -108,11 +115,11 @@ static int again(uintptr_t graph, uintptr_t handle, struct passage *ret_passage)
         if (atomic_load_explicit(&gate_last, memory_order_relaxed) != handle || settle_is_capturing(handle))
                 return 0;
         pthread_mutex_lock(&l->lock);
-        entry = work_last(l, handle);
-        if (entry && gate_state(lane) == TAKT_GATE_OPEN && !bound_is_full(lane, graph)) {
-                entry->stamp = ++l->stamp;
-                *ret_passage = (struct passage){lane, entry->context};
-                in = 1;
+        if (gate_state(lane) == TAKT_GATE_OPEN && !bound_is_full(lane, graph)) {
+                entry = work_again(l, handle);
+                in = entry != NULL;
+                if (in)
+                        *ret_passage = (struct passage){lane, entry->key, entry->context, 1};
         }
         pthread_mutex_unlock(&l->lock);
         return in;
@@ -120,8 +127,6 @@ static int again(uintptr_t graph, uintptr_t handle, struct passage *ret_passage)
 
 int gate_enter(uintptr_t graph, uintptr_t handle, stream_key key, struct passage *ret_passage)
 {
-        struct place place;
-
         if (again(graph, handle, ret_passage))
                 return CUDA_SUCCESS;
         ret_passage->lane = -1;
@@ -129,23 +134,44 @@ int gate_enter(uintptr_t graph, uintptr_t handle, stream_key key, struct passage
                 return door_open(), CUDA_SUCCESS;
         for (;;) { // a daemon may go and another come meanwhile
                 uint64_t now = takt_clock_now();
+                struct place place = place_now(now);
 
-                place = place_now(now);
                 if (place.lane < 0)
                         return atomic_load(&lease.daemon) ? CUDA_SUCCESS : refusal();
                 if (settle_is_capturing(handle))
                         return CUDA_SUCCESS;
-                if (!pass(&place, graph, handle, key, now))
-                        break;
+                *ret_passage = (struct passage){.lane = place.lane, .key = key, .context = place.context};
+                if (!pass(ret_passage, graph, handle, now))
+                        return CUDA_SUCCESS;
+                ret_passage->lane = -1;
         }
-        *ret_passage = (struct passage){place.lane, place.context};
-        return CUDA_SUCCESS;
 }
 
 void gate_leave(const struct passage *passage, uintptr_t handle, uintptr_t graph)
 {
+        struct lane *l = &lanes[passage->lane];
+        struct marker piece = {0};
+
+        if (!passage->is_inside)
+                return;
+        pthread_mutex_lock(&l->lock);
+        work_leave(l, passage->key, passage->context);
         if (gate_state(passage->lane) != TAKT_GATE_FREE)
-                bound_leave(passage->lane, handle, passage->context, graph);
+                piece = bound_count(passage->lane, graph);
+        pthread_mutex_unlock(&l->lock);
+        if (piece.n_launches)
+                bound_mark(passage->lane, handle, passage->context, piece);
+}
+
+void gate_leave_done(const struct passage *passage)
+{
+        struct lane *l = &lanes[passage->lane];
+
+        if (!passage->is_inside)
+                return;
+        pthread_mutex_lock(&l->lock);
+        work_leave(l, passage->key, passage->context);
+        pthread_mutex_unlock(&l->lock);
 }
 
 #define FOR_EACH_DIRTY_LANE(lane)                                                                            \

@@ -22,14 +22,18 @@ extern _Atomic stream_key gate_last;
 // What a submission that was let in is counted on.
 struct passage {
         int lane; // -1: not counted
+        stream_key key;
         void *context;
+        int is_inside; // its stream is not done before it is with the driver
 };
 
 // Before a submission on a stream: joins, waits at a closed gate, keeps the work in flight bounded. graph:
 // the executable graph that is launched, 0 for all else. Returns 0, or the CUDA error to give.
 int gate_enter(uintptr_t graph, uintptr_t handle, stream_key key, struct passage *ret_passage);
-// After it, if it was counted.
+// After it, if it was counted: the work is with the driver.
 void gate_leave(const struct passage *passage, uintptr_t handle, uintptr_t graph);
+// The same, of a call that leaves no work of its own behind.
+void gate_leave_done(const struct passage *passage);
 // After a call of the host's that waited for a stream, or asked whether it is done and heard yes.
 void gate_done(stream_key key);
 // A whole context was waited for, or is about to go.
@@ -40,9 +44,6 @@ void gate_forget(uintptr_t handle);
 // A context was made: device's primary one, or (-1) another. With two, a default stream's handle names none.
 void gate_context(int device);
 stream_key gate_key(uintptr_t handle);
-// The CUDA ordinal of the current context's device, and that context; joins if need be. -1: no context, or
-// Takt is not wanted.
-int gate_device(void **ret_context);
 // An executable graph was changed, or is no more: what its launches took says nothing of the next.
 void gate_forget_graph(uintptr_t exec);
 // With the lock of the stream's lane held, and work on it noted: further submissions to it need no note.

@@ -15,8 +15,18 @@
 struct dirty {
         stream_key key;
         uintptr_t handle;
-        void *context;  // that was current when work was submitted
-        uint32_t stamp; // grows with each submission that was seen
+        void *context;   // that was current when work was submitted
+        uint32_t stamp;  // grows with each submission that was seen
+        uint32_t inside; // of them, those that were let in while others have a seat, and are not with the
+                         // driver yet: a thread may lose its core there
+};
+
+// A submission to come, as it was noted.
+struct note {
+        int was_idle; // the lane, until now
+        uint64_t idle_since_ns;
+        uint32_t stamp;
+        int is_inside;
 };
 
 // Work in flight is bounded by markers: events of ours behind pieces of work of estimated length.
@@ -33,6 +43,8 @@ struct lane {
         struct dirty dirty[DIRTY_MAX];
         _Atomic uint32_t n_dirty;     // read without the lock
         uint32_t stamp, last;         // last: the entry that was noted last, while it is there
+        _Atomic uint32_t n_inside;    // of all streams; a futex word for those who wait until it is 0
+        uint32_t n_awaiting;          // who they are
         uint64_t began_ns, worked_ns; // the running burst; work since the last step's end
         struct marker marker[MARKERS_MAX], spare[SPARE_MAX];
         uint32_t first, n_markers, n_spare;
@@ -50,14 +62,17 @@ extern struct lane lanes[TAKT_PAGE_LANES];
 // work.c
 // ------------------------------------------------------------------------------------------------------------
 
-// Notes a submission to come; returns whether the lane was idle until now (and is now published as busy).
-// From now until the stream is seen to be done, further ones on it need no note.
-int work_add(int lane, uintptr_t handle, stream_key key, void *context, uint64_t now_ns,
-             uint64_t *ret_idle_since_ns);
-// With the lock held: the entry of that stream, if it was the last to be noted. NULL: look again.
-struct dirty *work_last(struct lane *l, uintptr_t handle);
-// Takes that back: nothing was submitted.
-void work_retract(int lane, stream_key key, void *context, uint64_t idle_since_ns);
+// Notes a submission to come; the lane is then published as busy. From now until the stream is seen to be
+// done, further ones on it need no note.
+struct note work_add(int lane, uintptr_t handle, stream_key key, void *context, uint64_t now_ns);
+// With the lock held: notes one more on that stream, if it was the last to be noted. NULL: look again.
+struct dirty *work_again(struct lane *l, uintptr_t handle);
+// With the lock held: the work is with the driver, or will not be for now.
+void work_leave(struct lane *l, stream_key key, const void *context);
+// Back from a closed gate: nothing was submitted. Returns whether the lane is idle again, as it was.
+int work_retract(int lane, stream_key key, void *context, const struct note *note);
+// Waits, while the gate is closed, until who was let in before has submitted.
+void work_await(int lane);
 // Copies the streams with work; returns how many.
 uint32_t work_copy(int lane, struct dirty ret_dirty[DIRTY_MAX]);
 int work_has(int lane, const struct dirty *entry);
@@ -66,7 +81,8 @@ void work_orphan(int lane, stream_key key, void *owner);
 // There is a new session: its page says of our work in flight what the last one said.
 void work_joined(void);
 // These streams are done: the one of that key (and context, where the key is of a default stream); all of a
-// context; or the one entry, if nothing was submitted to it since. The burst ends with the last.
+// context; or the one entry, if nothing was submitted to it since. Not those to which somebody is about to
+// submit. The burst ends with the last.
 void work_done_stream(int lane, stream_key key, void *context);
 void work_done_context(int lane, void *context);
 void work_done_entry(int lane, const struct dirty *entry);
@@ -99,11 +115,13 @@ void settle_capture_ended(uintptr_t handle); // or is no capture that we know
 // With the lane's lock held: whether one more submission would be more GPU time in flight than the daemon's
 // bound.
 int bound_is_full(int lane, uintptr_t graph);
-// Waits while one more submission would be more GPU time in flight than the daemon's bound.
-// Returns whether it waited.
-int bound_enter(int lane, uintptr_t graph);
-// After it: counts it, and marks the place when the piece is long enough.
-void bound_leave(int lane, uintptr_t handle, void *context, uintptr_t graph);
+// Waits while that is so.
+void bound_wait(int lane, uintptr_t graph);
+// With the lane's lock held, after a submission: counts it. Returns the piece that it completes, to be
+// marked; or one of no launches.
+struct marker bound_count(int lane, uintptr_t graph);
+// Marks the end of that piece.
+void bound_mark(int lane, uintptr_t handle, void *context, struct marker piece);
 // With the lane's lock held: the burst is over, after span_ns.
 void bound_end(struct lane *l, uint64_t span_ns);
 // With the lane's lock held: events of this context are no more.

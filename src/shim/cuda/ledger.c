@@ -1,9 +1,8 @@
 #include "shim/cuda/ledger.h"
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
 #include "shim/cuda/door.h"
+#include "shim/cuda/lock.h"
 #include "shim/lease.h"
 
 #define FIRST_ROOM 1024
@@ -13,33 +12,34 @@ struct ledger_shared {
         uint32_t holders, handles; // all of them; those that cuMemRelease takes back
 };
 
-struct ledger_pages {
-        struct takt_page_client *client;
-        struct takt_page_tenant *tenant;
-        int8_t lane_of[TAKT_PAGE_LANES];
+struct session {
+        const struct takt_page_client *client;
+        struct ledger_counts counts[TAKT_PAGE_LANES]; // by CUDA ordinal
 };
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct ledger_entry *table; // open addressing, without tombstones; all of it is counted on `pages`
-static size_t room, n_used;
+// In one cache line: the driver's own work leaves little of ours in the caches.
+static struct {
+        struct lock lock;
+        // The one now; NULL: there was none yet. The counts need no lock: what is in neither the table nor
+        // the counts of this session was charged on an older one's.
+        _Atomic(struct session *) session;
+        struct ledger_entry *table; // open addressing, without tombstones; all of it is counted on `session`
+        size_t room, n_used;
+} ledger __attribute__((aligned(64)));
 
-// Of the session now; NULL: there was none yet. The counts in them need no lock: what is in neither the table
-// nor a page of this session was charged on an older one's.
-static _Atomic(struct ledger_pages *) pages;
-
-static int lane_of(const struct ledger_charge *charge)
+static struct ledger_counts counts_now(int device)
 {
-        return charge->on && charge->device >= 0 ? charge->on->lane_of[charge->device] : -1;
+        const struct session *session = atomic_load_explicit(&ledger.session, memory_order_acquire);
+
+        return session && device >= 0 ? session->counts[device] : (struct ledger_counts){0};
 }
 
 static void count(const struct ledger_charge *charge, uint64_t bytes)
 {
-        int lane = lane_of(charge);
-
-        if (lane < 0)
+        if (!charge->on.own)
                 return;
-        atomic_fetch_add_explicit(&charge->on->client->lane[lane].memory_used, bytes, memory_order_relaxed);
-        atomic_fetch_add_explicit(&charge->on->tenant->lane[lane].memory_used, bytes, memory_order_relaxed);
+        atomic_fetch_add_explicit(charge->on.own, bytes, memory_order_relaxed);
+        atomic_fetch_add_explicit(charge->on.tenant, bytes, memory_order_relaxed);
 }
 
 void ledger_uncharge(const struct ledger_charge *charge)
@@ -50,9 +50,9 @@ void ledger_uncharge(const struct ledger_charge *charge)
 // With the lock held: what was counted for an older session, or for none, is counted for this one.
 static void count_now(struct ledger_charge *charge)
 {
-        struct ledger_pages *now = atomic_load(&pages);
+        struct ledger_counts now = counts_now(charge->device);
 
-        if (charge->on == now)
+        if (charge->on.own == now.own)
                 return;
         charge->on = now;
         count(charge, charge->bytes);
@@ -63,23 +63,38 @@ static struct ledger_charge *charge_of(struct ledger_entry *entry)
         return entry->shared ? &entry->shared->charge : &entry->charge;
 }
 
+// With the lease's pages as they are.
+static struct session *session_new(void)
+{
+        struct session *session = calloc(1, sizeof *session);
+
+        if (!session)
+                return NULL;
+        session->client = lease.client;
+        for (int device = 0; device < TAKT_PAGE_LANES; device++) {
+                int lane = lease.lane_of[device];
+
+                if (lane >= 0)
+                        session->counts[device] = (struct ledger_counts){
+                                &lease.client->lane[lane].memory_used, &lease.tenant->lane[lane].memory_used};
+        }
+        return session;
+}
+
 // What we hold goes with us to a new daemon.
 void ledger_joined(void)
 {
-        struct ledger_pages *now;
+        struct session *now;
 
-        pthread_mutex_lock(&lock);
-        now = atomic_load(&pages);
-        if (atomic_load(&lease.daemon) && (!now || now->client != lease.client) &&
-            (now = malloc(sizeof *now))) {
-                *now = (struct ledger_pages){.client = lease.client, .tenant = lease.tenant};
-                memcpy(now->lane_of, lease.lane_of, sizeof now->lane_of);
-                atomic_store(&pages, now);
-                for (size_t i = 0; i < room; i++)
-                        if (table[i].key)
-                                count_now(charge_of(&table[i]));
+        lock_take(&ledger.lock);
+        now = atomic_load(&ledger.session);
+        if (atomic_load(&lease.daemon) && (!now || now->client != lease.client) && (now = session_new())) {
+                atomic_store(&ledger.session, now);
+                for (size_t i = 0; i < ledger.room; i++)
+                        if (ledger.table[i].key)
+                                count_now(charge_of(&ledger.table[i]));
         }
-        pthread_mutex_unlock(&lock);
+        lock_give(&ledger.lock);
 }
 
 uint64_t ledger_quota(int device)
@@ -101,69 +116,67 @@ uint64_t ledger_used(int device)
 // meanwhile must not be refused for what this one does not get.
 static int fits(const struct ledger_charge *charge, uint64_t quota)
 {
-        int lane = lane_of(charge);
         uint64_t bytes = charge->bytes, now;
-        _Atomic uint64_t *sum;
 
-        if (lane < 0 || !quota)
+        if (!charge->on.own || !quota)
                 return count(charge, bytes), 1;
-        sum = &charge->on->tenant->lane[lane].memory_used;
-        now = atomic_load_explicit(sum, memory_order_relaxed);
+        now = atomic_load_explicit(charge->on.tenant, memory_order_relaxed);
         do {
                 if (bytes > quota || now > quota - bytes)
                         return 0;
-        } while (!atomic_compare_exchange_weak(sum, &now, now + bytes));
-        atomic_fetch_add_explicit(&charge->on->client->lane[lane].memory_used, bytes, memory_order_relaxed);
+        } while (!atomic_compare_exchange_weak(charge->on.tenant, &now, now + bytes));
+        atomic_fetch_add_explicit(charge->on.own, bytes, memory_order_relaxed);
         return 1;
 }
 
 int ledger_charge(int device, uint64_t bytes, struct ledger_charge *ret)
 {
-        *ret = (struct ledger_charge){atomic_load_explicit(&pages, memory_order_acquire), device, bytes};
+        *ret = (struct ledger_charge){counts_now(device), device, bytes};
         return fits(ret, ledger_quota(device)) ? CUDA_SUCCESS : CUDA_OUT_OF_MEMORY;
 }
 
 static size_t home(uintptr_t key)
 {
-        return (size_t)((key >> 4) * UINT64_C(0x9e3779b97f4a7c15) >> 20) & (room - 1);
+        return (size_t)((key >> 4) * UINT64_C(0x9e3779b97f4a7c15) >> 20) & (ledger.room - 1);
 }
 
 static size_t find(enum ledger_kind kind, uintptr_t key)
 {
         size_t i = home(key);
 
-        while (table[i].key && (table[i].key != key || table[i].kind != kind))
-                i = (i + 1) & (room - 1);
+        while (ledger.table[i].key && (ledger.table[i].key != key || ledger.table[i].kind != kind))
+                i = (i + 1) & (ledger.room - 1);
         return i;
 }
 
 // Closes the gap that an entry leaves: whoever was pushed past it moves up.
 static void remove_at(size_t gap)
 {
-        for (size_t i = (gap + 1) & (room - 1); table[i].key; i = (i + 1) & (room - 1))
-                if (((i - home(table[i].key)) & (room - 1)) >= ((i - gap) & (room - 1))) {
-                        table[gap] = table[i];
+        for (size_t i = (gap + 1) & (ledger.room - 1); ledger.table[i].key; i = (i + 1) & (ledger.room - 1))
+                if (((i - home(ledger.table[i].key)) & (ledger.room - 1)) >=
+                    ((i - gap) & (ledger.room - 1))) {
+                        ledger.table[gap] = ledger.table[i];
                         gap = i;
                 }
-        table[gap].key = 0;
-        n_used--;
+        ledger.table[gap].key = 0;
+        ledger.n_used--;
 }
 
 static int grow(void)
 {
-        struct ledger_entry *old = table, *wider;
-        size_t n = room;
+        struct ledger_entry *old = ledger.table, *wider;
+        size_t n = ledger.room, wider_room = n ? 2 * n : FIRST_ROOM;
 
-        if (n_used * 2 < room)
+        if (ledger.n_used * 2 < ledger.room)
                 return 1;
-        wider = calloc(room ? 2 * room : FIRST_ROOM, sizeof *wider);
+        wider = calloc(wider_room, sizeof *wider);
         if (!wider) // the last place stays free: a search ends there
-                return n_used + 1 < room;
-        table = wider;
-        room = room ? 2 * room : FIRST_ROOM;
+                return ledger.n_used + 1 < ledger.room;
+        ledger.table = wider;
+        ledger.room = wider_room;
         for (size_t i = 0; i < n; i++)
                 if (old[i].key)
-                        table[find(old[i].kind, old[i].key)] = old[i];
+                        ledger.table[find(old[i].kind, old[i].key)] = old[i];
         free(old);
         return 1;
 }
@@ -176,11 +189,11 @@ static int put(struct ledger_entry entry)
         if (!entry.key || !grow())
                 return 0;
         at = find(entry.kind, entry.key);
-        if (!table[at].key)
-                n_used++;
-        else if (!table[at].shared)
-                ledger_uncharge(&table[at].charge);
-        table[at] = entry;
+        if (!ledger.table[at].key)
+                ledger.n_used++;
+        else if (!ledger.table[at].shared)
+                ledger_uncharge(&ledger.table[at].charge);
+        ledger.table[at] = entry;
         return 1;
 }
 
@@ -194,13 +207,13 @@ void ledger_note(enum ledger_kind kind, uintptr_t key, const struct ledger_charg
                 entry.shared = calloc(1, sizeof *entry.shared);
         if (entry.shared)
                 *entry.shared = (struct ledger_shared){*charge, 1, 1};
-        pthread_mutex_lock(&lock);
+        lock_take(&ledger.lock);
         count_now(charge_of(&entry));
         if ((kind == LEDGER_HANDLE && !entry.shared) || !put(entry)) {
                 ledger_uncharge(charge_of(&entry));
                 free(entry.shared);
         }
-        pthread_mutex_unlock(&lock);
+        lock_give(&ledger.lock);
 }
 
 struct ledger_entry ledger_take(enum ledger_kind kind, uintptr_t key)
@@ -208,16 +221,16 @@ struct ledger_entry ledger_take(enum ledger_kind kind, uintptr_t key)
         struct ledger_entry found = {.charge.device = -1};
         size_t at;
 
-        pthread_mutex_lock(&lock);
-        if (room && key) {
+        lock_take(&ledger.lock);
+        if (ledger.room && key) {
                 at = find(kind, key);
-                if (table[at].key) {
-                        found = table[at];
+                if (ledger.table[at].key) {
+                        found = ledger.table[at];
                         if (kind != LEDGER_HANDLE || --found.shared->handles == 0)
                                 remove_at(at);
                 }
         }
-        pthread_mutex_unlock(&lock);
+        lock_give(&ledger.lock);
         return found;
 }
 
@@ -226,9 +239,9 @@ static void release(struct ledger_shared *shared)
 {
         int is_last;
 
-        pthread_mutex_lock(&lock);
+        lock_take(&ledger.lock);
         is_last = --shared->holders == 0;
-        pthread_mutex_unlock(&lock);
+        lock_give(&ledger.lock);
         if (is_last) {
                 ledger_uncharge(&shared->charge);
                 free(shared);
@@ -237,11 +250,11 @@ static void release(struct ledger_shared *shared)
 
 static void put_back(struct ledger_entry entry)
 {
-        pthread_mutex_lock(&lock);
+        lock_take(&ledger.lock);
         count_now(charge_of(&entry));
         if (entry.kind != LEDGER_HANDLE || entry.shared->handles++ == 0)
                 put(entry);
-        pthread_mutex_unlock(&lock);
+        lock_give(&ledger.lock);
 }
 
 void ledger_freed(const struct ledger_entry *entry, int error)
@@ -258,24 +271,24 @@ void ledger_freed(const struct ledger_entry *entry, int error)
 
 static struct ledger_shared *share(uintptr_t handle, int *ret_device)
 {
-        size_t at = room ? find(LEDGER_HANDLE, handle) : 0;
+        size_t at = ledger.room ? find(LEDGER_HANDLE, handle) : 0;
 
-        if (!room || !table[at].key)
+        if (!ledger.room || !ledger.table[at].key)
                 return NULL;
-        table[at].shared->holders++;
-        *ret_device = table[at].charge.device;
-        return table[at].shared;
+        ledger.table[at].shared->holders++;
+        *ret_device = ledger.table[at].charge.device;
+        return ledger.table[at].shared;
 }
 
 void ledger_map(uintptr_t address, uint64_t bytes, uintptr_t handle)
 {
-        struct ledger_entry entry = {address, LEDGER_MAPPING, {NULL, -1, bytes}, NULL, NULL};
+        struct ledger_entry entry = {address, LEDGER_MAPPING, {{0}, -1, bytes}, NULL, NULL};
 
-        pthread_mutex_lock(&lock);
+        lock_take(&ledger.lock);
         entry.shared = share(handle, &entry.charge.device);
         if (entry.shared && !put(entry))
                 entry.shared->holders--;
-        pthread_mutex_unlock(&lock);
+        lock_give(&ledger.lock);
 }
 
 void ledger_unmap(uintptr_t address, uint64_t bytes)
@@ -297,39 +310,39 @@ void ledger_retain(uintptr_t handle)
         struct ledger_shared *shared;
         int device;
 
-        pthread_mutex_lock(&lock);
+        lock_take(&ledger.lock);
         shared = share(handle, &device);
         if (shared)
                 shared->handles++;
-        pthread_mutex_unlock(&lock);
+        lock_give(&ledger.lock);
 }
 
 void ledger_forget(const void *context)
 {
-        pthread_mutex_lock(&lock);
-        for (size_t i = 0; context && i < room; i++)
-                while (table[i].key && table[i].context == context) {
-                        ledger_uncharge(&table[i].charge);
+        lock_take(&ledger.lock);
+        for (size_t i = 0; context && i < ledger.room; i++)
+                while (ledger.table[i].key && ledger.table[i].context == context) {
+                        ledger_uncharge(&ledger.table[i].charge);
                         remove_at(i);
                 }
-        pthread_mutex_unlock(&lock);
+        lock_give(&ledger.lock);
 }
 
 void ledger_rename(const void *context, void *now)
 {
-        pthread_mutex_lock(&lock);
-        for (size_t i = 0; context && i < room; i++)
-                if (table[i].key && table[i].context == context)
-                        table[i].context = now;
-        pthread_mutex_unlock(&lock);
+        lock_take(&ledger.lock);
+        for (size_t i = 0; context && i < ledger.room; i++)
+                if (ledger.table[i].key && ledger.table[i].context == context)
+                        ledger.table[i].context = now;
+        lock_give(&ledger.lock);
 }
 
 // A forked child holds nothing: CUDA does not go with a fork. The table may be in the middle of a change: it
 // is left.
 void ledger_in_child(void)
 {
-        pthread_mutex_init(&lock, NULL);
-        table = NULL;
-        room = n_used = 0;
-        atomic_store(&pages, NULL);
+        ledger.lock = (struct lock){0};
+        ledger.table = NULL;
+        ledger.room = ledger.n_used = 0;
+        atomic_store(&ledger.session, NULL);
 }

@@ -1,17 +1,21 @@
 // What this process holds of each device's memory, by address or handle, and the tenant's sum in the page.
 // Every operation is O(1): the quota is compared with the sum, never added up.
 #pragma once
+#include <stdatomic.h>
 #include <stdint.h>
 
 enum ledger_kind { LEDGER_POINTER = 1, LEDGER_HANDLE, LEDGER_MAPPING, LEDGER_ARRAY };
 
-// The pages of one session. They stay when it ends: whoever charged them may still be in the driver.
-struct ledger_pages;
+// Where a device's memory is counted: in the pages of one session, which stay mapped when it ends, since
+// whoever charged them may still be in the driver. NULL: nowhere.
+struct ledger_counts {
+        _Atomic uint64_t *own, *tenant;
+};
 
 // Memory that is taken off a device's quota.
 struct ledger_charge {
-        struct ledger_pages *on; // where it is counted; NULL: nowhere
-        int device;              // CUDA ordinal; -1: not found, and nothing is counted
+        struct ledger_counts on;
+        int device; // CUDA ordinal; -1: not found, and nothing is counted
         uint64_t bytes;
 };
 

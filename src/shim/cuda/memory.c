@@ -5,15 +5,17 @@
 // frees.
 #include <stdlib.h>
 #include <string.h>
-#include "shim/cuda/gate.h"
+#include "shim/cuda/door.h"
 #include "shim/cuda/ledger.h"
+#include "shim/cuda/place.h"
+#include "shim/lease.h"
 
 #define NODE_TYPE_ALLOC 10 // CU_GRAPH_NODE_TYPE_MEM_ALLOC
 #define NODE_TYPE_FREE 11
 
 // Around an allocation that puts its address or handle into *ret.
 #define ALLOCATE(kind, name, params, args, bytes)                                                            \
-        ALLOCATE_AT(kind, name, params, args, bytes, gate_device(&context))
+        ALLOCATE_AT(kind, name, params, args, bytes, place_device(&context))
 #define ALLOCATE_AT(kind, name, params, args, bytes, at)                                                     \
         EXPORT int name params;                                                                              \
         int name params                                                                                      \
@@ -70,6 +72,13 @@
                 return error;                                                                                \
         }
 
+static int device_now(void)
+{
+        void *context;
+
+        return place_device(&context);
+}
+
 // The pitch is the driver's to choose: 512 bytes is what devices of today align rows to.
 static uint64_t pitched(size_t width, size_t height)
 {
@@ -85,7 +94,7 @@ static uint64_t on_device(const int *prop, size_t size)
 // It names its device; a context need not be there.
 static int device_in(const int *prop)
 {
-        int current = gate_device(NULL);
+        int current = device_now();
 
         return prop && prop[2] == 1 && lease_wanted() && prop[3] >= 0 && prop[3] < TAKT_PAGE_LANES ? prop[3]
                                                                                                    : current;
@@ -141,15 +150,15 @@ ALLOCATE(LEDGER_POINTER, cuMemAllocPitch_v2,
          (uintptr_t * ret, size_t *pitch, size_t width, size_t height, unsigned element),
          (ret, pitch, width, height, element), pitched(width, height))
 ALLOCATE_AT(LEDGER_POINTER, cuMemAllocAsync, (uintptr_t * ret, size_t size_, uintptr_t stream),
-            (ret, size_, stream), size_, gate_device(NULL))
+            (ret, size_, stream), size_, device_now())
 ALLOCATE_AT(LEDGER_POINTER, cuMemAllocAsync_ptsz, (uintptr_t * ret, size_t size_, uintptr_t stream),
-            (ret, size_, stream), size_, gate_device(NULL))
+            (ret, size_, stream), size_, device_now())
 ALLOCATE_AT(LEDGER_POINTER, cuMemAllocFromPoolAsync,
             (uintptr_t * ret, size_t size_, void *pool, uintptr_t stream), (ret, size_, pool, stream), size_,
-            gate_device(NULL))
+            device_now())
 ALLOCATE_AT(LEDGER_POINTER, cuMemAllocFromPoolAsync_ptsz,
             (uintptr_t * ret, size_t size_, void *pool, uintptr_t stream), (ret, size_, pool, stream), size_,
-            gate_device(NULL))
+            device_now())
 RELEASE(LEDGER_POINTER, cuMemFree_v2, (uintptr_t pointer), (pointer), pointer)
 RELEASE(LEDGER_POINTER, cuMemFreeAsync, (uintptr_t pointer, uintptr_t stream), (pointer, stream), pointer)
 RELEASE(LEDGER_POINTER, cuMemFreeAsync_ptsz, (uintptr_t pointer, uintptr_t stream), (pointer, stream),
@@ -288,7 +297,7 @@ ALLOCATE(LEDGER_ARRAY, cuArray3DCreate, (uintptr_t * ret, const unsigned *descri
 // What the tenant has of this device, and what is left of it.
 static void own_view(uint64_t *free_bytes, uint64_t *total)
 {
-        int lane = gate_device(NULL);
+        int lane = device_now();
         uint64_t quota = ledger_quota(lane), used = ledger_used(lane), left = used < quota ? quota - used : 0;
 
         if (!quota || quota >= *total)

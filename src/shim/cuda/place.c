@@ -85,32 +85,42 @@ static int device_of(void *context)
         return device;
 }
 
-static void join(void)
+// Apart from the way of a thread that finds a session. Returns whether Takt is wanted at all.
+static __attribute__((noinline)) int arrive(void)
 {
-        if (atomic_load(&lease.daemon) || try_join(takt_clock_now()))
-                return;
-        work_joined();
-        ledger_joined();
+        if (!lease_wanted())
+                return 0;
+        place_ready();
+        if (!try_join(takt_clock_now())) {
+                work_joined();
+                ledger_joined();
+        }
+        return 1;
+}
+
+int place_device(void **ret_context)
+{
+        int device;
+
+        *ret_context = NULL;
+        if (!atomic_load_explicit(&lease.daemon, memory_order_acquire) && !arrive())
+                return -1;
+        if (!driver.current_context || driver.current_context(ret_context) || !*ret_context)
+                return -1;
+        device = device_of(*ret_context);
+        return device < TAKT_PAGE_LANES ? device : -1;
 }
 
 struct place place_now(uint64_t now_ns)
 {
-        struct place place = {.lane = -1, .device = -1};
-        int device;
+        struct place place = {.lane = -1};
 
-        if (!lease_wanted())
-                return place;
-        place_ready();
         if (now_ns)
                 lease_check(now_ns);
-        join();
-        if (!driver.current_context || driver.current_context(&place.context) || !place.context)
+        place.device = place_device(&place.context);
+        if (place.device < 0)
                 return place;
-        device = device_of(place.context);
-        if (device < 0 || device >= TAKT_PAGE_LANES)
-                return place;
-        place.device = device;
-        place.lane = atomic_load(&lease.daemon) ? lease.lane_of[device] : -1;
+        place.lane = atomic_load(&lease.daemon) ? lease.lane_of[place.device] : -1;
         if (place.lane >= 0 && !(atomic_load_explicit(&place_lanes, memory_order_relaxed) >> place.lane & 1))
                 atomic_fetch_or(&place_lanes, 1u << place.lane);
         return place;

@@ -26,6 +26,9 @@ struct place {
 
 // Joins the daemon if need be. now_ns 0: does not look whether it is still there.
 struct place place_now(uint64_t now_ns);
+// The CUDA ordinal of the current context's device, and that context; joins if need be. -1: no context, or
+// Takt is not wanted.
+int place_device(void **ret_context);
 // Contexts that were there may be no more: what threads remember of them is not to be believed.
 void place_changed(void);
 // Looks up the driver's functions, once.

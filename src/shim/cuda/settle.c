@@ -241,9 +241,12 @@ static int wait_entry(int lane, const struct dirty *entry)
 void settle_wait(int lane)
 {
         struct dirty entries[DIRTY_MAX];
-        uint32_t n = work_copy(lane, entries);
-        int mode = settle_relax(CAPTURE_RELAXED);
+        uint32_t n;
+        int mode;
 
+        work_await(lane);
+        n = work_copy(lane, entries);
+        mode = settle_relax(CAPTURE_RELAXED);
         for (uint32_t i = 0; i < n; i++)
                 if (is_over(wait_entry(lane, &entries[i])))
                         work_done_entry(lane, &entries[i]);

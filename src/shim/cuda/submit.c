@@ -89,10 +89,10 @@ static inline uintptr_t or_thread(uintptr_t handle)
         SLOW(name, n, a0, stream, gate_leave(&passage, handle, a0))                                          \
         FAST(name, n, stream)
 #define SUBMIT_SYNC(name, n, stream)                                                                         \
-        SLOW(name, n, 0, stream, error ? (void)0 : gate_done(key))                                           \
+        SLOW(name, n, 0, stream, (gate_leave_done(&passage), error ? (void)0 : gate_done(key)))              \
         NEVER_FAST(name, n)
 #define SUBMIT_SOON(name, n, stream)                                                                         \
-        SLOW(name, n, 0, stream, gate_done(KEY_ANY))                                                         \
+        SLOW(name, n, 0, stream, (gate_leave_done(&passage), gate_done(KEY_ANY)))                            \
         NEVER_FAST(name, n)
 
 #define DONE_AT(k) gate_done(gate_key(a##k))

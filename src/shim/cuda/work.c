@@ -1,7 +1,10 @@
 // Which streams have work in flight, and so whether this process is busy: the truth behind `activity` in the
 // page.
 #include "shim/cuda/lane.h"
+#include <linux/futex.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include "base/clock.h"
 #include "base/time.h"
 
@@ -22,18 +25,14 @@ static struct dirty *find(struct lane *l, stream_key key, const void *context)
 
 static void remove_entry(struct lane *l, struct dirty *entry)
 {
-        if (entry)
-                *entry = l->dirty[--l->n_dirty];
+        *entry = l->dirty[--l->n_dirty];
 }
 
-static uint32_t remove_context(struct lane *l, const void *context)
+// Removes the entry, unless somebody is about to submit to its stream.
+static void remove_done(struct lane *l, struct dirty *entry)
 {
-        uint32_t before = l->n_dirty;
-
-        for (uint32_t i = l->n_dirty; i-- > 0;)
-                if (l->dirty[i].context == context)
-                        remove_entry(l, &l->dirty[i]);
-        return before - l->n_dirty;
+        if (entry && !(entry->inside && atomic_load_explicit(&l->n_inside, memory_order_relaxed)))
+                remove_entry(l, entry);
 }
 
 // One entry that stands for streams of a context that have none of their own, and is waited for with all of
@@ -42,10 +41,25 @@ static struct dirty *add_rest(struct lane *l, void *context)
 {
         struct dirty *entry = find(l, KEY_REST, context);
 
-        if (!entry)
+        if (!entry) {
                 entry = &l->dirty[l->n_dirty < DIRTY_MAX ? l->n_dirty++ : DIRTY_MAX - 1];
-        *entry = (struct dirty){KEY_REST, HANDLE_PER_THREAD, context, ++l->stamp};
+                *entry = (struct dirty){.key = KEY_REST, .handle = HANDLE_PER_THREAD, .context = context};
+        }
+        entry->stamp = ++l->stamp;
         return entry;
+}
+
+// All entries of a context become that one.
+static void crowd(struct lane *l, void *context)
+{
+        uint32_t inside = 0;
+
+        for (uint32_t i = l->n_dirty; i-- > 0;)
+                if (l->dirty[i].context == context) {
+                        inside += l->dirty[i].inside;
+                        remove_entry(l, &l->dirty[i]);
+                }
+        add_rest(l, context)->inside = inside;
 }
 
 // With the lock held. More streams than we can tell apart: those of one context become one entry.
@@ -53,61 +67,111 @@ static struct dirty *add_entry(struct lane *l, uintptr_t handle, stream_key key,
 {
         struct dirty *entry = find(l, key, context);
 
-        if (!entry && l->n_dirty == DIRTY_MAX) {
-                void *crowded = l->dirty[0].context;
-
-                remove_context(l, crowded);
-                add_rest(l, crowded);
-        }
+        if (!entry && l->n_dirty == DIRTY_MAX)
+                crowd(l, l->dirty[0].context);
         if (!entry && l->n_dirty == DIRTY_MAX)
                 return add_rest(l, context);
-        if (!entry)
+        if (!entry) {
                 entry = &l->dirty[l->n_dirty++];
-        *entry = (struct dirty){key, handle, context, ++l->stamp};
+                entry->inside = 0;
+        }
+        *entry = (struct dirty){key, handle, context, ++l->stamp, entry->inside};
         l->last = (uint32_t)(entry - l->dirty);
         return entry;
 }
 
-struct dirty *work_last(struct lane *l, uintptr_t handle)
+// With the lock held.
+static void enter(struct lane *l, struct dirty *entry)
+{
+        entry->inside++;
+        atomic_fetch_add_explicit(&l->n_inside, 1, memory_order_relaxed);
+}
+
+struct dirty *work_again(struct lane *l, uintptr_t handle)
 {
         struct dirty *entry = &l->dirty[l->last];
 
-        return l->last < l->n_dirty && entry->handle == handle ? entry : NULL;
+        if (l->last >= l->n_dirty || entry->handle != handle)
+                return NULL;
+        entry->stamp = ++l->stamp;
+        enter(l, entry);
+        return entry;
 }
 
-int work_add(int lane, uintptr_t handle, stream_key key, void *context, uint64_t now_ns,
-             uint64_t *ret_idle_since_ns)
+void work_leave(struct lane *l, stream_key key, const void *context)
+{
+        struct dirty *entry = find(l, key, context);
+
+        if (!entry)
+                entry = find(l, KEY_REST, context);
+        if (entry && entry->inside)
+                entry->inside--;
+        if (atomic_fetch_sub_explicit(&l->n_inside, 1, memory_order_release) == 1 && l->n_awaiting)
+                syscall(SYS_futex, &l->n_inside, FUTEX_WAKE_PRIVATE, l->n_awaiting, NULL, NULL, 0);
+}
+
+void work_await(int lane)
+{
+        const struct timespec patience = {.tv_nsec = 100000000}; // then look whether the gate is still closed
+        struct lane *l = &lanes[lane];
+        uint32_t n;
+
+        if (!atomic_load_explicit(&l->n_inside, memory_order_relaxed))
+                return;
+        pthread_mutex_lock(&l->lock);
+        l->n_awaiting++;
+        pthread_mutex_unlock(&l->lock);
+        while (gate_state(lane) == TAKT_GATE_CLOSED &&
+               (n = atomic_load_explicit(&l->n_inside, memory_order_acquire)))
+                syscall(SYS_futex, &l->n_inside, FUTEX_WAIT_PRIVATE, n, &patience, NULL, 0);
+        pthread_mutex_lock(&l->lock);
+        l->n_awaiting--;
+        pthread_mutex_unlock(&l->lock);
+}
+
+struct note work_add(int lane, uintptr_t handle, stream_key key, void *context, uint64_t now_ns)
 {
         struct lane *l = &lanes[lane];
         struct takt_lane_client *page = page_of(lane);
-        int was_idle;
+        struct note note = {0};
+        struct dirty *entry;
 
         pthread_mutex_lock(&l->lock);
-        add_entry(l, handle, key, context);
+        entry = add_entry(l, handle, key, context);
+        note.stamp = l->stamp;
+        note.is_inside = gate_state(lane) != TAKT_GATE_FREE;
+        if (note.is_inside)
+                enter(l, entry);
         gate_remember(lane, handle);
-        was_idle = !(page->activity & 1);
-        if (was_idle) {
-                *ret_idle_since_ns = page->activity;
+        note.was_idle = !(page->activity & 1);
+        if (note.was_idle) {
+                note.idle_since_ns = page->activity;
                 l->began_ns = now_ns;
                 atomic_store_explicit(&page->activity, takt_activity_busy(now_ns), memory_order_relaxed);
         }
         pthread_mutex_unlock(&l->lock);
-        if (was_idle && takt_time_since(now_ns, *ret_idle_since_ns) > TAKT_PAUSE_NS)
+        if (note.was_idle && takt_time_since(now_ns, note.idle_since_ns) > TAKT_PAUSE_NS)
                 lease_kick();
-        return was_idle;
+        return note;
 }
 
-void work_retract(int lane, stream_key key, void *context, uint64_t idle_since_ns)
+int work_retract(int lane, stream_key key, void *context, const struct note *note)
 {
         struct lane *l = &lanes[lane];
+        int alone;
 
         pthread_mutex_lock(&l->lock);
-        remove_entry(l, find(l, key, context));
-        if (!l->n_dirty)
-                atomic_store_explicit(&page_of(lane)->activity, takt_activity_idle(idle_since_ns),
+        if (note->is_inside)
+                work_leave(l, key, context);
+        alone = note->was_idle && note->stamp == l->stamp;
+        if (alone) {
+                l->n_dirty = 0;
+                atomic_store_explicit(&page_of(lane)->activity, takt_activity_idle(note->idle_since_ns),
                                       memory_order_release);
+        }
         atomic_store_explicit(&gate_last, KEY_NONE, memory_order_relaxed);
         pthread_mutex_unlock(&l->lock);
+        return alone;
 }
 
 uint32_t work_copy(int lane, struct dirty ret_dirty[DIRTY_MAX])
@@ -177,7 +241,7 @@ void work_done_stream(int lane, stream_key key, void *context)
         struct lane *l = &lanes[lane];
 
         pthread_mutex_lock(&l->lock);
-        remove_entry(l, find(l, key, context));
+        remove_done(l, find(l, key, context));
         unlock_done(l, lane);
 }
 
@@ -186,7 +250,9 @@ void work_done_context(int lane, void *context)
         struct lane *l = &lanes[lane];
 
         pthread_mutex_lock(&l->lock);
-        remove_context(l, context);
+        for (uint32_t i = l->n_dirty; i-- > 0;)
+                if (l->dirty[i].context == context)
+                        remove_done(l, &l->dirty[i]);
         unlock_done(l, lane);
 }
 
@@ -198,7 +264,7 @@ void work_done_entry(int lane, const struct dirty *entry)
         pthread_mutex_lock(&l->lock);
         found = find(l, entry->key, entry->context);
         if (found && found->stamp == entry->stamp)
-                remove_entry(l, found);
+                remove_done(l, found);
         unlock_done(l, lane);
 }
 
@@ -212,7 +278,7 @@ void work_orphan(int lane, stream_key key, void *owner)
         if (found) {
                 void *context = owner ? owner : found->context;
 
-                remove_entry(l, found);
+                remove_entry(l, found); // whoever is submitting to it at the same time is beyond help
                 add_rest(l, context);
                 atomic_store_explicit(&gate_last, KEY_NONE, memory_order_relaxed);
         }

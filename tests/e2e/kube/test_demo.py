@@ -48,6 +48,24 @@ class Demo(unittest.TestCase):
         with open(f"{self.folder.name}/report.html") as page:
             self.assertEqual(page.read().count("<svg"), 3 + 2)
 
+    def test_claims_three_ways_and_their_shares(self):
+        process = self.start("--dra", "--minutes", "0.05", "--contention", "0.3", "--json")
+        out, err = process.communicate(timeout=500)
+        self.assertEqual(process.returncode, 0, err + out)
+        result = json.loads(out.splitlines()[-1])
+        self.assertEqual(result["refusals"], [])
+        self.assertEqual({r["run"] for r in result["rows"]}, {"alone", "stock", "takt"})
+        contention = result["contention"]
+        self.assertGreaterEqual(contention["seconds"], 18)
+        self.assertLessEqual(contention["off"], .02)
+        for who, share in contention["shares"].items():
+            self.assertGreater(share["computed"], 0, who)
+
+    def test_claim_that_does_not_fit_is_refused(self):
+        process = self.start("--dra", "--minutes", "0.02", "--contention", "0.02", "--load", "too-much")
+        out, err = process.communicate(timeout=500)
+        self.assertRegex(out, r"(?m)^takt: chat-2 was not started\. .*cannot allocate all claims", err)
+
     def test_pod_that_does_not_fit_is_refused(self):
         process = self.start("--minutes", "0.02", "--load", "too-much")
         out, err = process.communicate(timeout=400)

@@ -7,11 +7,11 @@ import sys
 import unittest
 
 from kube import node
+from kube.claim import DRIVER, claim, request, slices
 
 import thief
 
 BUILD = os.environ["TAKT_BUILD"]
-DRIVER = "gpu.takt.dev"
 WORK = ["takt-synthetic", "--cost", "1000,40000", "--rate", "20", "--prefill-ms", "1-2", "--tokens", "2-4", "--token-ms", "1", "--seconds", "600"]
 CLASS = {"apiVersion": "resource.k8s.io/v1", "kind": "DeviceClass", "metadata": {"name": DRIVER}, "spec": {
     "extendedResourceName": "takt.dev/gpu",
@@ -34,23 +34,6 @@ class Takt(node.Takt):
     def start(self):
         super().start()
         node.until("the slice is published", slices)
-
-
-def slices():
-    return node.get("resourceslices", f"--field-selector=spec.driver={DRIVER}")["items"]
-
-
-def request(share=None, memory="4Gi", name="gpu"):
-    exactly = {"deviceClassName": DRIVER}
-    if share:
-        exactly["capacity"] = {"requests": {"takt.dev/share": str(share), "memory": memory}}
-    return {"name": name, "exactly": exactly}
-
-
-def claim(name, *requests, promise=None):
-    config = [{"opaque": {"driver": DRIVER, "parameters": {"apiVersion": f"{DRIVER}/v1", "kind": "Promise", **promise}}}] if promise else []
-    return {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": {"name": name},
-            "spec": {"devices": {"requests": list(requests), "config": config}}}
 
 
 def worker(name, of=None, requests=(None,), **more):

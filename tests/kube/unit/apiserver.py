@@ -73,6 +73,7 @@ class ApiServer:
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True   # as the real one
 
     def log_message(self, *_):
         pass

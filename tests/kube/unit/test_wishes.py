@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 
 from apiserver import ApiServer, pod
 from test_interop import BUILD, CODE, GPUS, JOINER, WELCOME, Kubelet, field, grpc, pod_cgroup, strings
@@ -124,6 +125,21 @@ class Wishes(unittest.TestCase):
         self.assertIn("would break", why)
         self.assertIn("share 60 %", self.event("PromiseRefused", "b"))
         self.assertEqual(len(self.tenants()), 1)
+
+    def test_a_pod_that_the_kubelet_knows_first_is_not_refused_for_another(self):
+        """The only one that we know of does not fit. The news of who was meant comes while the kubelet waits for us."""
+        self.start(pod("early"), pod("greedy", annotations={"takt.dev/share": "90%"}))
+        self.plugin.allocate(self.slot(0))
+        self.kubelet.pods = {("default", "early", "c0"): [self.slot(0)]}
+        while not self.kubelet.asked.empty():
+            self.kubelet.asked.get()
+        with ThreadPoolExecutor() as pool:
+            late = pool.submit(self.plugin.allocate, self.slot(1))
+            self.kubelet.asked.get(timeout=20)
+            self.server.change("ADDED", pod("late", annotations={"takt.dev/memory": "1Gi"}))
+            env, _ = late.result(20)
+        self.assertEqual(env["TAKT_MEMORY_QUOTA"], str(8 << 30), "greedy or late: the resource's")
+        self.assertTrue(self.server.events.empty())
 
     def test_two_wishes_are_told_apart_once_the_kubelet_lists_them(self):
         self.start(pod("a", annotations={"takt.dev/memory": "1Gi"}), pod("b", annotations={"takt.dev/share": "50%", "takt.dev/memory": "2Gi"}))
