@@ -119,6 +119,7 @@ static void become_daemon(const char *dir, int ready)
 static int start_daemon(const char *dir, char *why, size_t size)
 {
         int fds[2];
+        int ready = 0;
         size_t n = 0;
         ssize_t got;
         pid_t parent;
@@ -133,10 +134,12 @@ static int start_daemon(const char *dir, char *why, size_t size)
         }
         waitpid(parent, NULL, 0);
         close(fds[1]);
-        while (n < size - 1 && (got = read(fds[0], why + n, size - 1 - n)) > 0 && *why != '1')
+        while (!ready && n < size - 1 && (got = read(fds[0], why + n, size - 1 - n)) > 0) {
                 n += (size_t)got;
+                ready = why[n - 1] == '1' && (n == 1 || why[n - 2] == '\n'); // after what else it has to say
+        }
         close(fds[0]);
-        if (*why == '1')
+        if (ready)
                 return *why = 0;
         why[n] = 0;
         why[strcspn(why, "\n")] = 0;

@@ -179,7 +179,11 @@ static int make(struct claims *claims, struct held *held, const json_t *object, 
         if (error)
                 return error;
         error = write_cdi(claims, held);
-        if (error) {
+        if (error && !object) { // it matters to containers that are still to begin
+                failed(&held->claim.of, "its CDI file", error, why, size);
+                fprintf(stderr, "taktd: %s: it stays as it is\n", why);
+                error = 0;
+        } else if (error) {
                 failed(&held->claim.of, "its CDI file", error, why, size);
         } else if (object && (error = write_record(claims, &held->claim.of, object)) != 0) {
                 failed(&held->claim.of, "its record", error, why, size);
@@ -200,6 +204,8 @@ static int again(struct claims *claims, struct held *held, const struct claim *c
         if (held->stale) {
                 error = make(claims, held, object, why, size);
                 held->stale = error != 0;
+        } else if ((error = write_cdi(claims, held)) != 0) {
+                failed(&claim->of, "its CDI file", error, why, size);
         } else if ((error = write_record(claims, &claim->of, object)) != 0) {
                 failed(&claim->of, "its record", error, why, size);
         }
@@ -290,9 +296,15 @@ static int read_record(struct claims *claims, const char *uid, struct held *held
 static void take_up(struct claims *claims, const char *uid)
 {
         struct held *held = room(claims);
-        char why[512] = "too many claims";
+        char why[512];
+        struct claim_name of;
         int error = -ENOSPC;
 
+        if (claim_name_check(uid, "any", "any", &of, why, sizeof why) < 0) {
+                fprintf(stderr, "taktd: %s/claims/%.40s: %s; it is left alone\n", claims->dir, uid, why);
+                return;
+        }
+        snprintf(why, sizeof why, "%d claims are prepared already", KUBE_CLAIMS_MAX);
         if (held) {
                 begin(claims, uid, held);
                 error = read_record(claims, uid, held, why, sizeof why);
@@ -301,7 +313,10 @@ static void take_up(struct claims *claims, const char *uid)
         }
         if (!error)
                 return;
-        fprintf(stderr, "taktd: claim %.40s is prepared, but cannot be taken up again: %s\n", uid, why);
+        fprintf(stderr,
+                "taktd: %s/claims/%.40s: the claim is prepared, but cannot be taken up until it is again: "
+                "%s\n",
+                claims->dir, uid, why);
         if (!held)
                 return;
         begin(claims, uid, held);

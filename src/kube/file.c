@@ -7,24 +7,43 @@
 #include <string.h>
 #include <unistd.h>
 
+static int has_already(const char *path, const char *text, size_t size)
+{
+        FILE *file = fopen(path, "re");
+        int same = file != NULL;
+
+        for (size_t i = 0; same && i < size; i++)
+                same = fgetc(file) == (unsigned char)text[i];
+        same = same && fgetc(file) == EOF && !ferror(file);
+        if (file)
+                fclose(file);
+        return same;
+}
+
 int file_write_whole(const char *folder, const char *name, const char *text)
 {
         char path[PATH_MAX], new[PATH_MAX];
         size_t size = strlen(text);
-        int fd, ok;
+        int fd, error = 0;
 
         if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path ||
             snprintf(new, sizeof new, "%s/.%s.new", folder, name) >= (int)sizeof new)
                 return -ENAMETOOLONG;
+        if (has_already(path, text, size)) // so that a full disk is in the way of nothing that was there
+                return 0;
         fd = open(new, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
         if (fd < 0)
                 return -errno;
-        ok = write(fd, text, size) == (ssize_t)size && fsync(fd) == 0;
-        ok &= close(fd) == 0;
-        if (ok && rename(new, path) == 0)
-                return 0;
-        unlink(new);
-        return -EIO;
+        errno = ENOSPC; // a write in part says nothing
+        if (write(fd, text, size) != (ssize_t)size || fsync(fd) < 0)
+                error = -errno;
+        if (close(fd) < 0 && !error)
+                error = -errno;
+        if (!error && rename(new, path) < 0)
+                error = -errno;
+        if (error)
+                unlink(new);
+        return error;
 }
 
 int file_read_whole(const char *path, char *ret_text, size_t size)

@@ -2,7 +2,8 @@
 #pragma once
 #include <stddef.h>
 
-// Writes FOLDER/NAME, whole or not at all, and to the disk. Returns 0 or a negative errno.
+// Writes FOLDER/NAME, whole or not at all, and to the disk; not if it has that text already. Returns 0 or a
+// negative errno.
 int file_write_whole(const char *folder, const char *name, const char *text);
 // Reads a file of fewer than `size` bytes, and ends the text with a zero. Returns how many, -EFBIG or another
 // negative errno.

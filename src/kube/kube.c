@@ -252,8 +252,8 @@ static int kube_open(struct node *node, const struct door_services *services, co
                 return snprintf(why, size, "%s", strerror(-error)), error;
         libdir_make(kube.dir, kube.config.shims, &kube.config.injection);
         error = kube.config.injection.cdi[0] ? cdi_write(&kube.slots, &kube.config.injection) : 0;
-        if (error)
-                return snprintf(why, size, "cdi: %s: %s", kube.config.injection.cdi, strerror(-error)), error;
+        if (error) // Allocate tries again
+                fprintf(stderr, "taktd: cdi: %s: %s\n", kube.config.injection.cdi, strerror(-error));
         error = kube.config.metrics[0] ? metrics_open(&kube.metrics, &kube.host, &kube.slots, &kube.health,
                                                       kube.config.metrics, why, size)
                                        : 0;

@@ -28,7 +28,26 @@ static int copy(const char *from, const char *to)
                 fclose(in);
         if (out)
                 ok &= fclose(out) == 0;
-        return ok && chmod(new, 0755) == 0 && rename(new, to) == 0 ? 0 : -EIO;
+        if (ok && chmod(new, 0755) == 0 && rename(new, to) == 0)
+                return 0;
+        if (out)
+                unlink(new);
+        return -EIO;
+}
+
+// Likewise: without its driver no program there begins.
+static int link_to(const char *real, const char *to)
+{
+        char new[PATH_MAX], now[PATH_MAX];
+        ssize_t n = readlink(to, now, sizeof now - 1);
+
+        now[n > 0 ? n : 0] = 0;
+        if (!strcmp(now, real))
+                return 0;
+        if (snprintf(new, sizeof new, "%s.new", to) >= (int)sizeof new)
+                return -ENAMETOOLONG;
+        unlink(new);
+        return symlink(real, new) < 0 || rename(new, to) < 0 ? -errno : 0;
 }
 
 static int place(const char *lib, const char *shims, const char *name, const char *driver_name,
@@ -38,12 +57,14 @@ static int place(const char *lib, const char *shims, const char *name, const cha
 
         snprintf(from, sizeof from, "%s/%s", shims, name);
         snprintf(to, sizeof to, "%s/%s", lib, name);
-        if (copy(from, to) < 0)
-                return -ENOENT;
+        if (copy(from, to) < 0) {
+                if (access(from, R_OK) < 0 || access(to, R_OK) < 0)
+                        return -ENOENT;
+                fprintf(stderr, "taktd: %s: no room for it: the one that is there stays\n", to);
+        }
         snprintf(to, sizeof to, "%s/%s", lib, driver_name);
         snprintf(real, sizeof real, "%s/%s", driver, name);
-        unlink(to);
-        return symlink(real, to) < 0 ? -errno : 0; // the container's path, and so perhaps none of ours
+        return link_to(real, to); // the container's path, and so perhaps none of ours
 }
 
 static int find_shims(char *path, size_t size)

@@ -236,6 +236,18 @@ static int take(struct plugin *plugin, const uint32_t *which, uint32_t n, enum a
                                           : error;
 }
 
+// What the answer names must be there: it may have been taken away, or the disk full when we began.
+static int put_cdi(const struct plugin *plugin, uint32_t slot, char *why, size_t size)
+{
+        int error = plugin->injection->cdi[0] ? cdi_write(plugin->slots, plugin->injection) : 0;
+
+        if (!error)
+                return 0;
+        slots_free(plugin->slots, slot);
+        snprintf(why, size, "cdi: %s: %s", plugin->injection->cdi, strerror(-error));
+        return -ENOSPC;
+}
+
 // The kubelet asks for one container and one resource at a time. A refusal is the pod's
 // UnexpectedAdmissionError, with our words.
 static void allocate(struct plugin *plugin, struct rpc_call *call, const uint8_t *data, size_t size,
@@ -254,6 +266,8 @@ static void allocate(struct plugin *plugin, struct rpc_call *call, const uint8_t
 
         if (error == -EAGAIN && !waits) // too many wait
                 error = take(plugin, which, (uint32_t)n, LAST, &slot, why, sizeof why);
+        if (n > 0 && error == 0)
+                error = put_cdi(plugin, slot, why, sizeof why);
         if (waits)
                 ;
         else if (n == 0)

@@ -238,7 +238,8 @@ int slots_open(struct slots *slots, const struct host *host, const char *dir)
         if (mkdir(path, 0700) < 0 && errno != EEXIST)
                 return -errno;
         for (uint32_t i = 0; i < slots->n_slots; i++)
-                if (access(slots->slot[i].dir, F_OK) == 0)
-                        slots_hold(slots, i, why, sizeof why);
+                if (access(slots->slot[i].dir, F_OK) == 0 && slots_hold(slots, i, why, sizeof why) < 0)
+                        fprintf(stderr, "taktd: slot %s is held, but cannot be taken up again: %s\n",
+                                slots->slot[i].id, why);
         return 0;
 }

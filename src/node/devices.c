@@ -1,6 +1,9 @@
 // Which GPUs there are. NVML is asked in a child process: it is large, and somebody else's.
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,12 +61,13 @@ int devices_add(struct node *node, const char *text)
         return (int)++node->n_devices;
 }
 
-// In the child: one line "UUID:BYTES name" a device.
+// In the child: one line "UUID:BYTES name" a device; "!..." says why there is none.
 static void list(FILE *out)
 {
         void *nvml = dlopen("libnvidia-ml.so.1", RTLD_NOW);
         int (*init)(void), (*count)(unsigned *), (*handle)(unsigned, void **), (*memory)(void *, uint64_t *);
-        int (*uuid)(void *, char *, unsigned), (*name)(void *, char *, unsigned);
+        int (*uuid)(void *, char *, unsigned), (*name)(void *, char *, unsigned), error;
+        const char *(*text)(int);
         unsigned n = 0;
 
         if (!nvml)
@@ -74,8 +78,11 @@ static void list(FILE *out)
         memory = (int (*)(void *, uint64_t *))dlsym(nvml, "nvmlDeviceGetMemoryInfo");
         uuid = (int (*)(void *, char *, unsigned))dlsym(nvml, "nvmlDeviceGetUUID");
         name = (int (*)(void *, char *, unsigned))dlsym(nvml, "nvmlDeviceGetName");
-        if (!init || !count || !handle || !memory || !uuid || !name || init() || count(&n))
+        text = (const char *(*)(int))dlsym(nvml, "nvmlErrorString");
+        if (!init || !count || !handle || !memory || !uuid || !name)
                 return;
+        if ((error = init()) || (error = count(&n)))
+                fprintf(out, "!%s\n", text ? text(error) : "it does not say why");
         for (unsigned i = 0; i < n; i++) {
                 uint64_t info[3];
                 char id[96], called[96];
@@ -87,8 +94,28 @@ static void list(FILE *out)
         }
 }
 
+// A child that NVML keeps cannot be ended, and must keep nothing of ours: not the lock, nor the ends of
+// pipes.
+static void be_child(int fd)
+{
+        int nowhere = open("/dev/null", O_RDWR);
+        FILE *out;
+
+        fd = fcntl(fd, F_DUPFD, 3);
+        for (int i = 0; i < 3; i++)
+                dup2(nowhere, i);
+        dup2(fd, 3);
+        close_range(4, ~0U, 0);
+        out = fdopen(3, "w");
+        setvbuf(out, NULL, _IOFBF, 65536); // told at once, when all of it is known
+        list(out);
+        fflush(out);
+        _exit(0);
+}
+
 int devices_find(struct node *node)
 {
+        struct pollfd told = {.events = POLLIN};
         char line[256];
         int fds[2];
         FILE *in;
@@ -99,17 +126,21 @@ int devices_find(struct node *node)
         child = fork();
         if (child < 0)
                 return -errno;
-        if (child == 0) {
-                FILE *out = fdopen(fds[1], "w");
-
-                list(out);
-                fflush(out);
-                _exit(0);
-        }
+        if (child == 0)
+                be_child(fds[1]);
         close(fds[1]);
+        told.fd = fds[0];
+        if (poll(&told, 1, NODE_NVML_MS) == 0) {
+                kill(child, SIGKILL);
+                close(fds[0]);
+                return -ETIMEDOUT;
+        }
         in = fdopen(fds[0], "r");
         while (fgets(line, sizeof line, in))
-                devices_add(node, line);
+                if (line[0] == '!')
+                        fprintf(stderr, "taktd: NVML: %s", line + 1);
+                else
+                        devices_add(node, line);
         fclose(in);
         waitpid(child, NULL, 0);
         return (int)node->n_devices;
@@ -117,7 +148,8 @@ int devices_find(struct node *node)
 
 int devices_list(struct node *node)
 {
-        devices_find(node);
+        if (devices_find(node) == -ETIMEDOUT)
+                fputs("taktd: " NODE_NVML_SILENT "\n", stderr);
         for (uint32_t d = 0; d < node->n_devices; d++)
                 printf("%s, %.1f GiB\n", node->device[d].name,
                        (double)node->device[d].memory_bytes / (1 << 30));

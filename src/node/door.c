@@ -41,9 +41,10 @@ static int admit(struct node *node, const struct door_tenant *wish, char *why, s
 
         if (index == -EDQUOT || index == -EDOM)
                 refusal_explain(node, &refusal, why, size);
+        else if (index == -EUSERS)
+                snprintf(why, size, "no seat is left on this node");
         else if (index < 0)
-                snprintf(why, size, "%s",
-                         index == -ENOSPC ? "no seat is left on this node" : strerror(-index));
+                snprintf(why, size, "%s: %s", wish->dir, strerror(-index));
         return index;
 }
 

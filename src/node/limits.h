@@ -11,4 +11,6 @@
         (100 * TAKT_US) // what a change of holder costs until it is measured (`script/gpu-check`)
 #define NODE_SLICE_NS (2 * TAKT_MS)
 #define NODE_SAMPLE_NS (20 * TAKT_MS) // how often what sessions used is read for the account
+#define NODE_NVML_MS 30000            // how long NVML may take to say which GPUs there are
+#define NODE_NVML_SILENT "NVML: gives no answer for 30 s"
 #define NODE_WATCHDOG_NS (10 * TAKT_S)

@@ -225,8 +225,8 @@ int main(int argc, char **argv)
                 return fail(75, node.dir, "a daemon is running there already");
         if (error < 0)
                 return fail(1, node.dir, error == -EPERM ? "not this user's alone" : strerror(-error));
-        if (!node.n_devices)
-                devices_find(&node);
+        if (!node.n_devices && devices_find(&node) == -ETIMEDOUT)
+                return fputs("taktd: " NODE_NVML_SILENT "\n", stderr), 1;
         if ((error = start()) < 0)
                 return fail(1, node.dir, strerror(-error));
         if (kube && door_open(&node, kube, why, sizeof why) < 0)

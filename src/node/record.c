@@ -1,7 +1,9 @@
 #include "node/record.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -9,19 +11,24 @@ struct record_file *record_open(const char *dir)
 {
         char path[128];
         void *file = MAP_FAILED;
-        int fd;
+        int fd, error;
 
         snprintf(path, sizeof path, "%s/leases", dir);
         unlink(path); // who reads the last daemon's goes on reading that
         fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-        if (fd < 0)
-                return NULL;
+        error = fd < 0 ? errno : posix_fallocate(fd, 0, sizeof(struct record_file));
         // All of it now: a full disk is found here, not by a store.
-        if (posix_fallocate(fd, 0, sizeof(struct record_file)) == 0)
+        if (!error) {
                 file = mmap(NULL, sizeof(struct record_file), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        close(fd);
-        if (file == MAP_FAILED)
+                error = errno;
+        }
+        if (fd >= 0)
+                close(fd);
+        if (file == MAP_FAILED) {
+                fprintf(stderr, "taktd: %s: %s: who held which device is not recorded\n", path,
+                        strerror(error));
                 return unlink(path), NULL;
+        }
         ((struct record_file *)file)->magic = RECORD_MAGIC;
         return file;
 }

@@ -75,6 +75,7 @@ static void kicked(struct node *node, struct watch *watch, uint32_t events)
         (void)events;
         grant_read(node, watch->index);
         sample_wake(node);
+        atomic_fetch_add_explicit(&node->session[watch->index].daemon->answers, 1, memory_order_relaxed);
 }
 
 static void ended(struct node *node, struct watch *watch, uint32_t events)

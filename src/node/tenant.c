@@ -33,6 +33,9 @@ static int take_dir(const char *dir)
         if (mkdir(dir, 0700) < 0 && errno != EEXIST)
                 return -errno;
         fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0 && errno == ENOTDIR && unlink(dir) == 0 &&
+            mkdir(dir, 0700) == 0) // no folder was in its place
+                fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (fd < 0)
                 return -errno;
         if (fchown(fd, geteuid(), (gid_t)-1) < 0 || fchmod(fd, 0700) < 0)
@@ -104,7 +107,7 @@ static int place(const struct node *node, int32_t reclaim)
         for (int i = 0; i < NODE_TENANTS_MAX; i++)
                 if (!node->tenant[i].used)
                         return i;
-        return -ENOSPC;
+        return -EUSERS;
 }
 
 // No user has more seats than are free, so that there is one for the next. Root's agents are many users'.

@@ -16,15 +16,20 @@
 #include "base/time.h"
 #include "wire/frame.h"
 
-#define AWAY_FD 512         // most programs have fewer of their own
-#define FRAME_SIZE_MAX 4096 // of a later minor version
-#define PATIENCE_RATIO 16   // a daemon that does not answer costs the host at most this part of its time
+#define AWAY_FD 512             // most programs have fewer of their own
+#define FRAME_SIZE_MAX 4096     // of a later minor version
+#define LOOK_NS (100 * TAKT_MS) // how often who waits at a gate looks whether the daemon is still there
+#define UNANSWERED_MAX 50       // kicks in a row, one at each look, that a living daemon may leave unanswered
+#define PATIENCE_RATIO 16       // a daemon that does not answer costs the host at most this part of its time
 
 // In one cache line.
 _Alignas(64) struct lease lease = {.socket = -1, .kick = -1, .wake = -1};
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static uint64_t next_try_ns;
+static const struct takt_page_daemon
+        *silent;                // the session's page while its daemon is there and does not answer
+static uint32_t silent_answers; // how often it had by then
 static struct stat kick_then, socket_then, wake_then; // what our descriptors were when we got them
 
 // What is asked of us while there is no daemon holds from the first submission, joined or not.
@@ -43,8 +48,10 @@ int lease_wanted(void)
         return known;
 }
 
+// A daemon that is stopped takes no connections and gives no answers.
 static int connect_to(const char *path)
 {
+        const struct timeval patience = {.tv_sec = 2};
         struct sockaddr_un address = {.sun_family = AF_UNIX};
         int fd;
 
@@ -54,6 +61,8 @@ static int connect_to(const char *path)
         fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
         if (fd < 0)
                 return -errno;
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
         if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
                 int error = -errno;
 
@@ -164,7 +173,6 @@ static int take_session(int fd, const union takt_frame *frame, const int fds[TAK
 
 static int join(const uint8_t *uuids, uint32_t n_devices)
 {
-        struct timeval patience = {.tv_sec = 2};
         int fds[TAKT_N_FDS], fd = connect_to(getenv("TAKT_SOCKET")), error;
         union takt_frame frame;
         size_t size = takt_frame_init(&frame, TAKT_FRAME_JOIN);
@@ -173,7 +181,6 @@ static int join(const uint8_t *uuids, uint32_t n_devices)
                 return fd;
         frame.join.n_devices = n_devices < TAKT_WIRE_DEVICES ? n_devices : TAKT_WIRE_DEVICES;
         memcpy(frame.join.uuid, uuids, frame.join.n_devices * 16);
-        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
         if (send(fd, &frame, size, MSG_NOSIGNAL) != (ssize_t)size)
                 error = -EPIPE;
         else
@@ -194,6 +201,7 @@ static int join(const uint8_t *uuids, uint32_t n_devices)
 // lost daemon, and daemons are lost rarely.
 static void drop(void)
 {
+        silent = NULL;
         atomic_store_explicit(&lease.daemon, NULL, memory_order_release);
         if (is_ours(lease.socket, &socket_then))
                 close(lease.socket);
@@ -215,10 +223,43 @@ static void in_child(void)
         next_try_ns = 0;
 }
 
+static int is_gone(void)
+{
+        char byte;
+
+        return !is_ours(lease.socket, &socket_then) ||
+               recv(lease.socket, &byte, 1, MSG_DONTWAIT | MSG_PEEK) == 0;
+}
+
+// The session goes on as soon as its daemon does: it is kicked once a second. Returns 0, or -EAGAIN.
+static int take_up_again(uint64_t now_ns)
+{
+        if (atomic_load(&silent->answers) != silent_answers) {
+                atomic_store_explicit(&lease.daemon, silent, memory_order_release);
+                silent = NULL;
+                return 0;
+        }
+        lease_kick();
+        next_try_ns = now_ns + TAKT_S;
+        return -EAGAIN;
+}
+
+// The page is believed no more, as if its daemon had gone; the session stays, for that may just be stopped.
+static void leave(const struct takt_page_daemon *page, uint32_t answers)
+{
+        pthread_mutex_lock(&lock);
+        if (atomic_load(&lease.daemon) == page) {
+                silent = page;
+                silent_answers = answers;
+                atomic_store_explicit(&lease.daemon, NULL, memory_order_release);
+        }
+        pthread_mutex_unlock(&lock);
+}
+
 int lease_join(const uint8_t *uuids, uint32_t n_devices, uint64_t now_ns)
 {
         static _Atomic int registered;
-        int error = -EAGAIN;
+        int error;
 
         if (!lease_wanted())
                 return -ENOENT;
@@ -227,23 +268,20 @@ int lease_join(const uint8_t *uuids, uint32_t n_devices, uint64_t now_ns)
         pthread_mutex_lock(&lock);
         if (atomic_load(&lease.daemon)) {
                 error = 0;
-        } else if (now_ns >= next_try_ns) {
+        } else if (now_ns < next_try_ns) {
+                error = -EAGAIN;
+        } else if (silent && !is_gone()) {
+                error = take_up_again(now_ns);
+        } else {
                 uint64_t took_ns;
 
+                drop();
                 error = join(uuids, n_devices);
                 took_ns = takt_time_since(takt_clock_now(), now_ns);
                 next_try_ns = now_ns + took_ns + takt_time_max(TAKT_S, PATIENCE_RATIO * took_ns);
         }
         pthread_mutex_unlock(&lock);
         return error;
-}
-
-static int is_gone(void)
-{
-        char byte;
-
-        return !is_ours(lease.socket, &socket_then) ||
-               recv(lease.socket, &byte, 1, MSG_DONTWAIT | MSG_PEEK) == 0;
 }
 
 void lease_look(void)
@@ -275,13 +313,35 @@ void lease_kick(void)
         (void)n; // a full counter has been told already
 }
 
+// Until the word has changed, or for the time of a look: returns whether that is over. The time is one to
+// come: signals of the host's must not begin it again.
+static int wait_on(const _Atomic uint32_t *gate, uint32_t word, uint64_t until_ns)
+{
+        const struct timespec until = {(time_t)(until_ns / TAKT_S), (long)(until_ns % TAKT_S)};
+
+        return syscall(SYS_futex, gate, FUTEX_WAIT_BITSET, word, &until, NULL, FUTEX_BITSET_MATCH_ANY) < 0 &&
+               errno == ETIMEDOUT;
+}
+
+// Looks are counted, not time: whoever was stopped together with its daemon has not waited for it.
+static void look_at(const struct takt_page_daemon *page, uint32_t *answers, unsigned *unanswered)
+{
+        uint32_t now = atomic_load(&page->answers);
+
+        *unanswered = now == *answers ? *unanswered + 1 : 0;
+        *answers = now;
+        lease_look();
+        if (page->minor >= 1 && *unanswered >= UNANSWERED_MAX)
+                leave(page, now);
+}
+
 int lease_wait(unsigned lane)
 {
-        const struct timespec patience = {.tv_nsec =
-                                                  100000000}; // then look whether the daemon is still there
         const struct takt_page_daemon *page = atomic_load(&lease.daemon);
         _Atomic uint32_t *want = page ? &lease.client->lane[lane].want : NULL;
-        uint32_t word;
+        uint64_t look_ns = takt_clock_now() + LOOK_NS;
+        uint32_t word, answers = page ? atomic_load(&page->answers) : 0;
+        unsigned unanswered = 0;
         int gone = !page;
 
         if (gone)
@@ -289,13 +349,13 @@ int lease_wait(unsigned lane)
         atomic_fetch_add(want, 1);
         lease_kick();
         while (TAKT_GATE_STATE(word = atomic_load(&page->lane[lane].gate)) == TAKT_GATE_CLOSED) {
-                if (syscall(SYS_futex, &page->lane[lane].gate, FUTEX_WAIT, word, &patience, NULL, 0) == 0 ||
-                    errno != ETIMEDOUT)
+                if (!wait_on(&page->lane[lane].gate, word, look_ns))
                         continue;
-                lease_look();
+                look_at(page, &answers, &unanswered);
                 if ((gone = atomic_load(&lease.daemon) != page))
                         break;
                 lease_kick(); // a kick may be lost where a host closes what it did not open
+                look_ns = takt_clock_now() + LOOK_NS;
         }
         atomic_fetch_sub(want, 1);
         return gone;

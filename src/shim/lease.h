@@ -24,7 +24,8 @@ static inline uint32_t lease_attention(void)
         return page ? atomic_load_explicit(&page->attention, memory_order_relaxed) : 1;
 }
 
-// Asks for a session at the socket named in TAKT_SOCKET. uuids: n_devices times 16 bytes, in the order of the
+// Asks for a session at the socket named in TAKT_SOCKET, or takes up the last one again if its daemon was
+// silent and is not any more. uuids: n_devices times 16 bytes, in the order of the
 // CUDA ordinals. At most one try a second, fewer where a try takes long. Returns 0, or a negative errno (the
 // process then runs without Takt).
 int lease_join(const uint8_t *uuids, uint32_t n_devices, uint64_t now_ns);
@@ -39,5 +40,6 @@ void lease_look(void);
 int lease_is_wake(int fd);
 // Tells the daemon that the page has news.
 void lease_kick(void);
-// Waits while the lane's gate is closed. Returns 0 when it is open, 1 when the daemon has gone.
+// Waits while the lane's gate is closed. Returns 0 when it is open, 1 when the daemon has gone, or has not
+// answered for 5 s.
 int lease_wait(unsigned lane);

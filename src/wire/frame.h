@@ -15,7 +15,7 @@
 
 #define TAKT_WIRE_MAGIC UINT32_C(0x544b4154) // "TAKT"
 #define TAKT_WIRE_MAJOR 1
-#define TAKT_WIRE_MINOR 0
+#define TAKT_WIRE_MINOR 1
 #define TAKT_WIRE_FEATURES UINT32_C(0) // a bit each, none yet: what both ends may use if both have it
 #define TAKT_WIRE_DEVICES 16
 

@@ -47,7 +47,9 @@ struct takt_page_daemon {
         _Atomic uint32_t attention; // 0 only while every lane is FREE: the one word that the fast path loads
         uint64_t tenant;            // the daemon's number of the tenant
         uint64_t generation;        // start time of the daemon, ns: another daemon, another generation
-        uint8_t reserved[224];
+        uint8_t reserved0[32];
+        _Atomic uint32_t answers; // minor 1: kicks of this session that the daemon has seen to
+        uint8_t reserved[188];
         struct takt_lane_daemon lane[TAKT_PAGE_LANES];
 };
 

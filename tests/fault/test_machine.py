@@ -12,7 +12,7 @@ from agent import holdings, until
 from behind import Behind, Host
 
 PROMISE = {"slo_ns": 200e6, "share_ppm": 200000}
-WALL, SCARCE = os.environ["WALL"], os.environ["SCARCE"]
+WALL, SCARCE, NVML = os.environ["WALL"], os.environ["SCARCE"], os.environ["NVML"]
 
 
 class Clock(Behind):
@@ -91,6 +91,42 @@ class Memory(unittest.TestCase):
                 resource.prlimit(daemon.process.pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
                 until(self, lambda: holdings(tenant), before)
         self.assertIn(tenant.join().take(), ("open", "free"))
+
+
+class Nvml(unittest.TestCase):
+    """28, 30: NVML at the start of a daemon gives no answer, or may not open the devices."""
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="takt-machine-")
+        self.addCleanup(shutil.rmtree, self.folder)
+        os.symlink(NVML, f"{self.folder}/libnvidia-ml.so.1")
+
+    def start(self, **env):
+        return subprocess.Popen([f"{takt.BUILD}/src/node/taktd", "--dir", f"{self.folder}/takt"], stderr=subprocess.PIPE, text=True,
+                                env=dict(os.environ, LD_LIBRARY_PATH=self.folder, **env))
+
+    def test_daemon_does_not_wait_for_ever(self):
+        silent = self.start(SILENT_NVML="1")
+        children = f"/proc/{silent.pid}/task/{silent.pid}/children"
+        until(self, lambda: os.path.exists(children) and len(open(children).read().split()), 1)
+        child = int(open(children).read())
+
+        def holds():
+            with contextlib.suppress(FileNotFoundError):   # closed meanwhile
+                return {int(n): os.readlink(f"/proc/{child}/fd/{n}").split(":")[0] for n in os.listdir(f"/proc/{child}/fd")}
+        until(self, holds, {0: "/dev/null", 1: "/dev/null", 2: "/dev/null", 3: "pipe"})   # one that cannot be ended keeps nothing of ours
+        self.assertEqual(silent.communicate(timeout=60)[1], "taktd: NVML: gives no answer for 30 s\n")
+        self.assertEqual(silent.returncode, 1)
+
+    def test_what_nvml_says_is_said(self):
+        daemon = self.start()
+        self.addCleanup(daemon.stderr.close)
+        self.addCleanup(daemon.wait)
+        self.addCleanup(daemon.kill)
+        self.assertEqual(daemon.stderr.readline(), "taktd: NVML: Insufficient Permissions\n")
+        out = subprocess.run([f"{takt.BUILD}/src/cli/takt", "run", "--", "true"], capture_output=True, text=True, timeout=60,
+                             env=dict(os.environ, LD_LIBRARY_PATH=self.folder, TAKT_DIR=f"{self.folder}/own"))
+        self.assertEqual((out.returncode, out.stdout, out.stderr), (69, "", "takt: no GPU: no GPU was found on this machine\n"))
 
 
 if __name__ == "__main__":

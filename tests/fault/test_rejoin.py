@@ -1,6 +1,7 @@
 """The daemon dies under tenants of many threads at full rate: all rejoin the next one, and the device is shared as before."""
 import os
 import signal
+import socket
 import unittest
 
 from agent import until
@@ -57,33 +58,75 @@ class Rejoin(Behind):
     def hand_overs(self):
         return self.daemon.status()["devices"][0]["switches"]
 
+    def take_turns_from(self, begin):
+        switches = self.hand_overs()
+        while self.hand_overs() < switches + 20:
+            self.all_go_on()
+        end = self.now()
+        self.assertEqual(self.overlaps(begin, end), 0)
+        self.assertEqual(len({pid for _, _, pid, _ in self.intervals(begin, end)}), 3)
+
     def test_many_threads_rejoin(self):
         for crowd in self.crowds:
             crowd.says("rounds")
         for _ in range(3):
             killed = self.now()
             gone = self.replace_daemon()
-            begin, switches = self.now(), self.hand_overs()
-            while self.hand_overs() < switches + 20:
-                self.all_go_on()
-            end = self.now()
+            begin = self.now()
             self.assertGreater(self.overlaps(killed, gone), 0)   # so that the next means something
-            self.assertEqual(self.overlaps(begin, end), 0)
-            self.assertEqual(len({pid for _, _, pid, _ in self.intervals(begin, end)}), 3)
+            self.take_turns_from(begin)
         self.ends_with_nothing_lost(begin)
 
-    def test_stopped_daemon_is_waited_for_until_it_ends(self):
-        """Whose gate is closed waits: nobody can tell it from one that is slow. Its death frees all."""
+    def stop_daemon(self):
+        self.addCleanup(lambda process: process.send_signal(signal.SIGCONT), self.daemon.process)   # so that it can be ended
+        self.daemon.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.daemon.process.pid, os.WSTOPPED | os.WNOWAIT)
+
+    def grants(self):
+        return [self.tenants()[name]["grants"] for name in NAMES]
+
+    def test_stopped_daemon_is_as_none_until_it_goes_on(self):
+        """Whose gate is closed waits for five seconds, once. The sessions stay, and so does what they hold."""
         for crowd in self.crowds:
             crowd.says("rounds")
-        for end in (signal.SIGCONT, signal.SIGKILL):
-            self.daemon.process.send_signal(signal.SIGSTOP)
-            os.waitid(os.P_PID, self.daemon.process.pid, os.WSTOPPED | os.WNOWAIT)
-            for crowd in self.crowds:
-                crowd.goes_on()
-            self.daemon.process.send_signal(end)
-            for crowd in self.crowds:
-                crowd.says("rounds")
+        for _ in range(2):
+            stopped = self.now()
+            self.stop_daemon()
+            for _ in range(3):
+                self.all_go_on()
+            gone = self.now()
+            self.daemon.process.send_signal(signal.SIGCONT)
+            before = self.grants()
+            until(self, lambda: [a > b for a, b in zip(self.grants(), before)], [True] * 3)   # all have asked it since
+            self.assertGreater(self.overlaps(stopped, gone), 0)
+            self.all_go_on()   # what passed it is done
+            begin = self.now()
+            self.take_turns_from(begin)
+            self.assertEqual(self.processes(), [1, 1, 1])
+        self.ends_with_nothing_lost(begin)
+
+    def test_stopped_daemon_that_is_killed_is_replaced(self):
+        for crowd in self.crowds:
+            crowd.says("rounds")
+        for silent in (False, True):
+            self.stop_daemon()
+            if silent:
+                self.all_go_on()
+            self.replace_daemon()
+            self.take_turns_from(self.now())
+
+    def test_stopped_daemon_keeps_nobody_from_beginning(self):
+        """Not even with its queue of connections full."""
+        self.stop_daemon()
+        path, waiting = self.tenant.answer["join"], []
+        self.addCleanup(lambda: [s.close() for s in waiting])
+        with self.assertRaises(BlockingIOError):
+            while True:
+                waiting.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK))
+                waiting[-1].connect(path)
+        for mode, expected in (("pass", "0 0\n"), ("refuse", "802 0\n")):
+            with self.subTest(mode):
+                self.assertEqual(Host(self, "once 0", self.tenant, TAKT_ON_LOSS=mode).process.communicate(timeout=60)[0], expected)
 
     def ends_with_nothing_lost(self, begin):
         counts = []

@@ -78,7 +78,7 @@ class Versions(Behind):
 
     def test_later_minor_versions_agree_on_ours(self):
         out, welcome = self.outcome("refuse", join=lambda frame: longer(frame, 100))
-        self.assertEqual((out, struct.unpack_from("<HHI", welcome, MAJOR)), ("0 0\n", (1, 0, 0)))
+        self.assertEqual((out, struct.unpack_from("<HHI", welcome, MAJOR)), ("0 0\n", (1, 1, 0)))
         out, _ = self.outcome("refuse", welcome=lambda frame: longer(frame, 3000))
         self.assertEqual(out, "0 0\n")
 

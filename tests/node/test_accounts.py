@@ -133,14 +133,23 @@ class Accounts(Case):
 
     def test_versions_and_features_are_agreed_on(self):
         tenant = self.daemon.tenant(**PROMISE)
-        for minor, features in ((0, 0), (7, 0xFFFFFFFF)):
+        for minor, features, ours in ((0, 0, 0), (7, 0xFFFFFFFF, 1)):
             s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             s.settimeout(10)
             s.connect(tenant.answer["join"])
             s.send(takt.join_frame(minor=minor, features=features))
             magic, kind, size, major, agreed, common = struct.unpack_from("<IHHHHI", s.recv(100), 0)
-            self.assertEqual((magic, kind, size, major, agreed, common), (0x544B4154, 2, 40, 1, 0, 0))
+            self.assertEqual((magic, kind, size, major, agreed, common), (0x544B4154, 2, 40, 1, ours, 0))
             s.close()
+
+    def test_kicks_are_answered_and_nothing_else_is(self):
+        tenant = self.daemon.tenant(**PROMISE)
+        session, other = tenant.join(), tenant.join()
+        answers = lambda: [struct.unpack_from("<I", s.daemon, 64)[0] for s in (session, other)]
+        for n in range(3):
+            session.kick()
+            self.daemon.status()   # after that
+            self.assertEqual(answers(), [n + 1, 0])
 
     def test_request_lines_may_come_in_pieces(self):
         tenant = self.daemon.tenant(**PROMISE)

@@ -3,6 +3,7 @@
 // for its own.
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -75,17 +76,105 @@ static void *launches_once(void *arg)
         return NULL;
 }
 
+static void interrupted(int number)
+{
+        (void)number;
+}
+
 // Whoever stands at a closed gate when the daemon dies goes on, and stands at the next one's.
 static void a_waiter_goes_on_when_the_daemon_dies(void)
 {
         pthread_t thread;
 
         begin();
+        signal(SIGUSR1, interrupted);
         stage_gate(0, TAKT_GATE_CLOSED);
         pthread_create(&thread, NULL, launches_once, NULL);
         AWAIT(stage_want(0) == 1);
         stage_lose();
+        while (pthread_tryjoin_np(thread, NULL)) { // however often the host is interrupted
+                pthread_kill(thread, SIGUSR1);
+                usleep(1000);
+        }
+}
+
+static void hear_kicks(int n, int answers)
+{
+        struct pollfd kick = {stage_session()->kick, POLLIN, 0};
+        uint64_t count;
+
+        for (int i = 0; i < n; i++) {
+                CHECK(poll(&kick, 1, 10000) == 1 && read(kick.fd, &count, sizeof count) == sizeof count);
+                atomic_fetch_add(&stage_session()->daemon->answers, answers);
+        }
+}
+
+static void *works_for_ever(void *stop)
+{
+        MUST(cuCtxSetCurrent, context);
+        while (!atomic_load((_Atomic int *)stop))
+                work();
+        return NULL;
+}
+
+// Stopped, or stuck: as one that is gone, until it answers. The session stays the same.
+static void a_silent_daemon_is_as_none_until_it_answers(void)
+{
+        static _Atomic int stop;
+        pthread_t thread;
+        int alone;
+
+        begin();
+        alone = n_threads();
+        stage_session()->daemon->minor = 1;
+        stage_gate(0, TAKT_GATE_OPEN);
+        work(); // its helper is there
+        stage_gate(0, TAKT_GATE_CLOSED);
+        pthread_create(&thread, NULL, works_for_ever, &stop);
+        AWAIT(stage_want(0) == 1);
+        CHECK(n_threads() == alone + 2);
+        AWAIT(stage_want(0) == 0); // it goes on behind the closed gate
+        work();
+        stage_nudge(); // and so ends its helper
+        AWAIT(n_threads() == alone + 1);
+        hear_kicks(1, 1);
+        AWAIT(stage_want(0) == 1);
+        stage_gate(0, TAKT_GATE_OPEN);
+        stop = 1;
         pthread_join(thread, NULL);
+        AWAIT((work(), n_threads() == alone + 1)); // there again
+        CHECK(stage.n_connections == 1);
+}
+
+// A long wait is none for an answer; and one of the first version gives none.
+static void a_daemon_that_answers_is_waited_for(void)
+{
+        pthread_t thread;
+
+        begin();
+        for (uint16_t minor = 0; minor < 2; minor++) {
+                stage_session()->daemon->minor = minor;
+                stage_gate(0, TAKT_GATE_CLOSED);
+                pthread_create(&thread, NULL, launches_once, NULL);
+                hear_kicks(60, minor);
+                CHECK(stage_want(0) == 1);
+                stage_gate(0, TAKT_GATE_OPEN);
+                pthread_join(thread, NULL);
+        }
+}
+
+static void a_silent_daemon_that_dies_is_gone(void)
+{
+        pthread_t thread;
+
+        begin();
+        stage_session()->daemon->minor = 1;
+        stage_gate(0, TAKT_GATE_CLOSED);
+        pthread_create(&thread, NULL, launches_once, NULL);
+        pthread_join(thread, NULL);
+        stage_lose();
+        stage_return();
+        AWAIT((work(), stage.n_sessions == 2));
 }
 
 static void daemons_come_and_go(void)
@@ -222,10 +311,17 @@ static void works_in_exit_handlers(void)
         CHECK(waitpid(child, &status, 0) == child && status == 0);
 }
 
-static const struct test tests[] = {
-        TEST(a_daemon_that_does_not_answer_costs_little), TEST(work_in_flight_is_told_to_a_new_daemon),
-        TEST(a_waiter_goes_on_when_the_daemon_dies),      TEST(daemons_come_and_go),
-        TEST(one_thread_and_only_beside_others),          TEST(descriptors_that_the_host_took_are_the_hosts),
-        TEST(a_forked_child_is_a_process_of_its_own),     TEST(a_library_that_is_closed_stays),
-        TEST(many_threads_race_for_the_first_call),       TEST(works_in_exit_handlers)};
+static const struct test tests[] = {TEST(a_daemon_that_does_not_answer_costs_little),
+                                    TEST(work_in_flight_is_told_to_a_new_daemon),
+                                    TEST(a_waiter_goes_on_when_the_daemon_dies),
+                                    TEST(daemons_come_and_go),
+                                    TEST(one_thread_and_only_beside_others),
+                                    TEST(descriptors_that_the_host_took_are_the_hosts),
+                                    TEST(a_forked_child_is_a_process_of_its_own),
+                                    TEST(a_library_that_is_closed_stays),
+                                    TEST(many_threads_race_for_the_first_call),
+                                    TEST(works_in_exit_handlers),
+                                    TEST(a_silent_daemon_is_as_none_until_it_answers),
+                                    TEST(a_daemon_that_answers_is_waited_for),
+                                    TEST(a_silent_daemon_that_dies_is_gone)};
 STAGE_MAIN(tests)

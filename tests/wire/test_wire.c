@@ -58,7 +58,9 @@ static void pages_have_no_other_fields(void **state)
         assert_int_equal(offsetof(struct takt_page_daemon, major), 4);
         assert_int_equal(offsetof(struct takt_page_daemon, minor), 6);
         assert_int_equal(offsetof(struct takt_page_daemon, features), 8);
-        assert_int_equal(offsetof(struct takt_page_daemon, reserved), 32);
+        assert_int_equal(offsetof(struct takt_page_daemon, reserved0), 32);
+        assert_int_equal(offsetof(struct takt_page_daemon, answers), 64);
+        assert_int_equal(offsetof(struct takt_page_daemon, reserved), 68);
         assert_int_equal(offsetof(struct takt_page_client, magic), 0);
         assert_int_equal(offsetof(struct takt_page_client, pid), 4);
         assert_int_equal(offsetof(struct takt_page_client, reserved), 8);
@@ -75,7 +77,7 @@ static void pages_have_no_other_fields(void **state)
 static void heads_have_their_layout(void **state)
 {
         union takt_frame frame;
-        const uint8_t wanted[16] = {0x54, 0x41, 0x4b, 0x54, 1, 0, 0x18, 1, 1, 0, 0, 0, 0, 0, 0, 0};
+        const uint8_t wanted[16] = {0x54, 0x41, 0x4b, 0x54, 1, 0, 0x18, 1, 1, 0, 1, 0, 0, 0, 0, 0};
 
         (void)state;
         assert_int_equal(offsetof(struct takt_frame_head, type), 4);
@@ -87,7 +89,7 @@ static void heads_have_their_layout(void **state)
         assert_int_equal(offsetof(struct takt_frame_welcome, tenant), 16);
         assert_int_equal(offsetof(struct takt_frame_refused, reason), 16);
         assert_int_equal(takt_frame_init(&frame, TAKT_FRAME_JOIN), 280);
-        assert_memory_equal(&frame, wanted, sizeof wanted); // "TAKT", JOIN, 280 bytes, version 1.0
+        assert_memory_equal(&frame, wanted, sizeof wanted); // "TAKT", JOIN, 280 bytes, version 1.1
         for (size_t i = sizeof wanted; i < sizeof frame; i++)
                 assert_int_equal(((const uint8_t *)&frame)[i], 0);
         assert_int_equal(takt_frame_init(&frame, TAKT_FRAME_WELCOME), 40);

@@ -11,7 +11,7 @@
 #include "shim/cuda/lane.h"
 #include "shim/cuda/place.h"
 
-static _Atomic(const void *) served; // the session that has a thread, or had one
+static _Atomic(const void *) served; // the session that has a thread
 
 static void look(void)
 {
@@ -25,6 +25,7 @@ static void look(void)
 static void *run(void *session)
 {
         struct pollfd fds[] = {{lease.wake, POLLIN, 0}, {lease.socket, 0, 0}};
+        const void *ours = session;
         char news[64];
 
         prctl(PR_SET_NAME, "takt");
@@ -34,10 +35,11 @@ static void *run(void *session)
                 if (fds[1].revents) // the daemon has gone
                         lease_look();
                 if (!lease_is_wake(fds[0].fd)) // the host's now: nothing of it is ours to read
-                        break;
+                        return NULL;
                 if (fds[0].revents && read(fds[0].fd, news, sizeof news) > 0)
                         look();
         }
+        atomic_compare_exchange_strong(&served, &ours, NULL); // the session may be taken up again
         return NULL;
 }
 

@@ -13,6 +13,7 @@ import time
 import unittest
 
 from apiserver import ApiServer
+from disk import Disk
 from test_interop import BUILD, CODE, GPUS, JOINER, REFUSED, WELCOME, field, fields, grpc, pod_cgroup, strings
 
 DRIVER, PREFIX = "gpu.takt.dev", "/k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin/Node"
@@ -216,6 +217,62 @@ class Driver(unittest.TestCase):
         self.server.fault = lambda handler, url: handler.refuse(500, "unwell") or True
         self.assertEqual(len(self.prepare("a")["a"]), 1)   # it is prepared already
         self.assertIn("unwell", self.prepare("b")["b"])
+
+    # 11: the disk is full
+    def test_with_a_full_disk_goes_on_what_was_there_and_what_is_new_waits(self):
+        disks = [Disk(self, f"{self.dir}/{name}", kib) for name, kib in (("run", 16384), ("cdi", 64))]
+        self.resources.claims.update(a=claim("a", 40), b=claim("b", 30, "q"))
+        self.start()
+        self.prepare("a")
+        for lost in ((), (f"{self.dir}/cdi/gpu.takt.dev-{UIDS['a']}.json",)):
+            self.kill()
+            for path in lost:
+                os.unlink(path)
+            for disk in disks:
+                disk.fill()
+            if not lost:
+                os.unlink(f"{self.dir}/run/leases")
+                disks[0].fill()   # what it had, too
+            self.start()
+            self.assertEqual(list(self.tenants()), ["default/p/gpu"])
+            self.assertRegex(self.prepare("b")["b"], "claim default/b: its CDI file: No space left on device")
+            self.assertIn("run/leases: No space left on device", self.logged())
+            self.assertIn("libcuda.so.1: no room for it", self.logged())
+            self.assertEqual([n for n in os.listdir(f"{self.dir}/run/lib") if n.endswith(".new")], [])
+            if not lost:
+                self.assertEqual(len(self.prepare("a")["a"]), 1)
+            disks[1].empty()
+            self.assertRegex(self.prepare("b")["b"], "claim default/b: its record: No space left on device")
+            disks[0].empty()
+        self.assertIn("default/a: its CDI file: No space left on device: it stays as it is", self.logged())
+        self.assertEqual([len(devices) for devices in self.prepare("a", "b").values()], [1, 1])
+        self.assertEqual(sorted(os.listdir(f"{self.dir}/cdi")), [*sorted(f"gpu.takt.dev-{UIDS[n]}.json" for n in "ab"), "takt.dev-slot.json"])
+        self.assertEqual((len(self.tenants()), len(os.listdir(f"{self.dir}/run/claims"))), (2, 2))
+
+    # 12: what is on it is garbage
+    def test_record_that_is_garbage_costs_its_own_claim_until_it_is_prepared_again(self):
+        self.resources.claims.update(a=claim("a", 40), b=claim("b", 30, "q"))
+        self.start()
+        self.prepare("a", "b")
+        path = f"{self.dir}/run/claims/{UIDS['a']}"
+        with open(path, "rb") as file:
+            whole = file.read()
+        open(f"{self.dir}/run/claims/README", "w").close()
+        for garbage in (b"", bytes(4096), whole[:len(whole) // 2], whole + whole, b"[" * 70000, b"[]", whole.replace(b"default", b"Default"),
+                        whole.replace(b"8Gi", b"-1"), whole.replace(GPUS[0].encode(), b"none")):
+            self.kill()
+            with open(path, "wb") as file:
+                file.write(garbage)
+            self.log.truncate(0)
+            self.start()
+            self.assertIn(f"taktd: {path}: the claim is prepared, but cannot be taken up until it is again: ", self.logged())
+            self.assertIn("claims/README: \"README\" is no claim's UID; it is left alone", self.logged())
+            self.assertEqual(list(self.tenants()), ["default/q/gpu"], garbage[:40])
+            self.assertTrue(os.path.exists(f"{self.dir}/cdi/gpu.takt.dev-{UIDS['a']}.json"))   # its containers have begun
+            self.assertEqual(len(self.prepare("a")["a"]), 1)
+            self.assertEqual(len(self.tenants()), 2)
+            with open(path, "rb") as file:
+                self.assertEqual(file.read(), whole)
 
     def test_the_next_daemon_waits_and_takes_over(self):
         self.resources.claims["a"] = claim("a", 40)

@@ -22,6 +22,8 @@ except ImportError:
     print("SKIP: no grpcio (script/fetch brings it)")
     sys.exit(77)
 
+from disk import Disk
+
 BUILD = os.environ["TAKT_BUILD"]
 GPUS = ["00010203-0405-0607-0809-0a0b0c0d0e0f", "10111213-1415-1617-1819-1a1b1c1d1e1f"]
 CONFIG = """
@@ -343,6 +345,46 @@ class Interop(unittest.TestCase):
         edits = {d["name"]: d["containerEdits"] for d in spec["devices"]}[name]
         self.assertEqual({m["containerPath"]: m["hostPath"] for m in edits["mounts"]}, mounts)
         self.assertIn("TAKT_SOCKET=/run/takt/join", edits["env"])
+
+    def restart(self, before=lambda: None, **how):
+        self.plugin.channel.close()
+        self.daemon.kill()
+        self.daemon.wait()
+        before()
+        self.start(**how)
+        self.plugin = self.kubelet.plugin()
+
+    # 11: the disk is full
+    def test_cdi_file_for_which_there_is_no_room_is_written_when_there_is(self):
+        disk, ask = Disk(self, f"{self.dir}/cdi", 16), field(1, strings(1, [self.slot(0, 1)]))
+        self.restart(disk.fill, more=f"cdi: {self.dir}/cdi")
+        with self.assertRaises(grpc.RpcError) as refused:
+            self.plugin.call("Allocate", ask)
+        self.assertEqual((refused.exception.code(), refused.exception.details()),
+                         (CODE.RESOURCE_EXHAUSTED, f"cdi: {self.dir}/cdi: No space left on device"))
+        self.assertEqual(self.status()["tenants"], [])
+        disk.empty()
+        for _ in range(2):   # and when it was taken away
+            self.plugin.call("Allocate", ask)
+            self.assertEqual(os.listdir(f"{self.dir}/cdi"), ["takt.dev-slot.json"])
+            os.unlink(f"{self.dir}/cdi/takt.dev-slot.json")
+
+    # 12: what is on it is garbage
+    def test_what_is_in_a_slots_place_goes(self):
+        _, mounts = self.plugin.allocate(self.slot(0, 0))
+        folder = mounts["/run/takt"]
+
+        def make_file():
+            shutil.rmtree(folder)
+            open(folder, "w").close()
+
+        def make_link():
+            shutil.rmtree(folder)
+            os.symlink(self.dir, folder)
+        for in_the_way in (make_file, make_link):
+            self.restart(in_the_way)
+            self.assertEqual(len(self.status()["tenants"]), 1)
+            self.assertEqual(sorted(os.listdir(folder)), ["join", "requests"])
 
     def found(self, seen):
         """A plugin in the watcher's folder, as the kubelet takes it in."""
