@@ -28,6 +28,37 @@ static int add_slot(struct slots *slots, uint32_t resource, uint32_t device, uin
         return 0;
 }
 
+static const char *folder_of(const struct slot *slot)
+{
+        return strrchr(slot->dir, '/') + 1;
+}
+
+static uint32_t n_with(const struct slots *slots, uint32_t index)
+{
+        uint32_t n = 0;
+
+        for (uint32_t i = 0; i < slots->n_slots; i++)
+                n += slots->slot[i].with == (int32_t)index;
+        return n;
+}
+
+// A slot that strengthens another has a link to its folder, for the next daemon.
+static void join_slots(struct slots *slots, uint32_t index, uint32_t first)
+{
+        struct slot *slot = &slots->slot[index];
+
+        slot->with = (int32_t)first;
+        if (symlink(folder_of(&slots->slot[first]), slot->dir) < 0)
+                fprintf(stderr, "taktd: %s: %s: the next start will not know that slot %s is held\n",
+                        slot->dir, strerror(errno), slot->id);
+}
+
+static void part(struct slot *slot)
+{
+        slot->with = -1;
+        unlink(slot->dir);
+}
+
 static int is_taken(const struct slot *slot)
 {
         return slot->tenant >= 0 || slot->with >= 0;
@@ -68,13 +99,9 @@ static int admit(struct slots *slots, uint32_t index, uint32_t n, const struct c
 int slots_amend(struct slots *slots, uint32_t index, const struct core_contract *one, char *why, size_t size)
 {
         struct slot *slot = &slots->slot[index];
-        struct core_contract contract;
-        uint32_t n = 1;
+        struct core_contract contract = times(one, 1 + n_with(slots, index));
         int error;
 
-        for (uint32_t i = 0; i < slots->n_slots; i++)
-                n += slots->slot[i].with == (int32_t)index;
-        contract = times(one, n);
         error = slots->host->services->amend(slots->host->node, (uint32_t)slot->tenant, &contract, why, size);
         if (!error)
                 slot->contract = *one;
@@ -89,8 +116,9 @@ void slots_free(struct slots *slots, uint32_t index)
                 slots->host->services->drop(slots->host->node, (uint32_t)slot->tenant);
         for (uint32_t i = 0; i < slots->n_slots; i++)
                 if (slots->slot[i].with == (int32_t)index)
-                        slots->slot[i].with = -1;
-        slot->tenant = slot->with = -1;
+                        part(&slots->slot[i]);
+        part(slot);
+        slot->tenant = -1;
         slot->pod[0] = slot->name[0] = 0;
         slot->judged = slot->overruns = 0;
         slot->is_lowered = 0;
@@ -131,14 +159,15 @@ int slots_take(struct slots *slots, const uint32_t *which, uint32_t n, const str
         if (error)
                 return error;
         for (uint32_t i = 1; i < n; i++)
-                slots->slot[which[i]].with = (int32_t)which[0];
+                join_slots(slots, which[i], which[0]);
         *ret = which[0];
         return 0;
 }
 
 int slots_hold(struct slots *slots, uint32_t index, char *why, size_t size)
 {
-        return is_taken(&slots->slot[index]) ? 0 : admit(slots, index, 1, NULL, why, size);
+        return is_taken(&slots->slot[index]) ? 0
+                                             : admit(slots, index, 1 + n_with(slots, index), NULL, why, size);
 }
 
 static uint32_t n_taken_on(const struct slots *slots, uint32_t device)
@@ -220,6 +249,22 @@ int slots_of_tenant(const struct slots *slots, uint32_t tenant)
         return -1;
 }
 
+// Which slots strengthen another, by their links.
+static void read_links(struct slots *slots)
+{
+        for (struct slot *s = slots->slot; s < slots->slot + slots->n_slots; s++) {
+                char target[sizeof s->dir];
+                ssize_t n = readlink(s->dir, target, sizeof target - 1);
+
+                target[n > 0 ? n : 0] = 0;
+                for (uint32_t i = 0; n > 0 && i < slots->n_slots; i++)
+                        if (!strcmp(folder_of(&slots->slot[i]), target) && slots->slot[i].device == s->device)
+                                s->with = (int32_t)i;
+                if (n > 0 && s->with < 0)
+                        part(s);
+        }
+}
+
 int slots_open(struct slots *slots, const struct host *host, const char *dir)
 {
         char path[96], why[256];
@@ -237,9 +282,13 @@ int slots_open(struct slots *slots, const struct host *host, const char *dir)
         snprintf(path, sizeof path, "%s/slots", dir);
         if (mkdir(path, 0700) < 0 && errno != EEXIST)
                 return -errno;
+        read_links(slots);
         for (uint32_t i = 0; i < slots->n_slots; i++)
                 if (access(slots->slot[i].dir, F_OK) == 0 && slots_hold(slots, i, why, sizeof why) < 0)
                         fprintf(stderr, "taktd: slot %s is held, but cannot be taken up again: %s\n",
                                 slots->slot[i].id, why);
+        for (struct slot *s = slots->slot; s < slots->slot + slots->n_slots; s++)
+                if (s->with >= 0 && slots->slot[s->with].tenant < 0)
+                        part(s);
         return 0;
 }

@@ -220,6 +220,39 @@ static void slots_of_one_container_are_one_tenant(void **state)
         assert_int_equal(slots.slot[2].with, -1);
 }
 
+// The next daemon finds them together; what one was given to somebody else since is not theirs any more.
+static void slots_of_one_container_stay_one_tenant(void **state)
+{
+        const uint32_t two[] = {1, 2};
+        uint32_t slot;
+
+        (void)state;
+        slots_take(&slots, two, 2, NULL, &slot, why, sizeof why);
+        begin();
+        assert_int_equal(n_tenants(), 1);
+        assert_int_equal(fake.tenant[slots.slot[1].tenant].share, 600000);
+        assert_int_equal(slots.slot[2].with, 1);
+        take(2);
+        begin();
+        assert_int_equal(n_tenants(), 2);
+        assert_int_equal(fake.tenant[slots.slot[1].tenant].share, 300000);
+        assert_int_equal(slots.slot[2].with, -1);
+        slots_free(&slots, 1);
+        begin();
+        assert_int_equal(n_tenants(), 1);
+        slots_free(&slots, 2);
+        // A link to what is not held, or is no slot's, is no link.
+        symlink("nowhere", slots.slot[2].dir);
+        symlink(strrchr(slots.slot[1].dir, '/') + 1, slots.slot[0].dir);
+        begin();
+        assert_int_equal(n_tenants(), 0);
+        assert_int_equal(slots.slot[2].with, -1);
+        assert_int_equal(slots.slot[0].with, -1);
+        assert_int_equal(take(0), 0);
+        assert_int_equal(take(2), 0);
+        slots_free(&slots, 0), slots_free(&slots, 2);
+}
+
 static void the_emptier_gpu_is_preferred_and_one_for_all(void **state)
 {
         const uint32_t all[] = {0, 1, 2, 3, 4, 5, 6, 7}, few[] = {2, 3, 4, 5, 6, 7}, must[] = {3};
@@ -315,6 +348,7 @@ int main(void)
                 TEST(a_slot_given_away_again_has_a_new_holder),
                 TEST(a_slot_is_its_first_pods),
                 TEST(slots_of_one_container_are_one_tenant),
+                TEST(slots_of_one_container_stay_one_tenant),
                 TEST(the_emptier_gpu_is_preferred_and_one_for_all),
                 TEST(who_was_listed_and_is_no_more_has_ended),
                 TEST(who_is_wanted_urgently_need_be_missed_once),
