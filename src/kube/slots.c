@@ -260,8 +260,6 @@ static void read_links(struct slots *slots)
                 for (uint32_t i = 0; n > 0 && i < slots->n_slots; i++)
                         if (!strcmp(folder_of(&slots->slot[i]), target) && slots->slot[i].device == s->device)
                                 s->with = (int32_t)i;
-                if (n > 0 && s->with < 0)
-                        part(s);
         }
 }
 
