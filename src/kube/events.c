@@ -141,15 +141,17 @@ static json_t *time_text(time_t when)
 
 static json_t *body_of(const struct events *events, const struct event *e)
 {
+        int is_claim = !strcmp(e->involved, "ResourceClaim");
+
         return json_pack(
                 "{s:s,s:s,s:{s:s,s:s},s:{s:s,s:s,s:s,s:s,s:s},s:s,s:s,s:s,s:i,s:o,s:o,s:{s:s,s:s},s:s,s:s}",
                 "apiVersion", "v1", "kind", "Event", "metadata", "name", e->at, "namespace", e->namespace,
-                "involvedObject", "apiVersion", "v1", "kind", e->involved, "namespace", e->object_namespace,
-                "name", e->object, "uid", e->uid, "reason", e->reason, "message", e->text, "type",
-                e->warning ? "Warning" : "Normal", "count", (int)e->count, "firstTimestamp",
-                time_text(e->first), "lastTimestamp", time_text(e->last), "source", "component", "taktd",
-                "host", events->node, "reportingComponent", "takt.dev/taktd", "reportingInstance",
-                events->node);
+                "involvedObject", "apiVersion", is_claim ? "resource.k8s.io/v1" : "v1", "kind", e->involved,
+                "namespace", e->object_namespace, "name", e->object, "uid", e->uid, "reason", e->reason,
+                "message", e->text, "type", e->warning ? "Warning" : "Normal", "count", (int)e->count,
+                "firstTimestamp", time_text(e->first), "lastTimestamp", time_text(e->last), "source",
+                "component", "taktd", "host", events->node, "reportingComponent", "takt.dev/taktd",
+                "reportingInstance", events->node);
 }
 
 static void write_one(struct events *events, struct event *event)

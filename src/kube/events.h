@@ -5,14 +5,14 @@
 
 // What an event is of. The strings must last only for the call.
 struct events_object {
-        const char *kind;                   // "Pod" or "Node"
+        const char *kind;                   // "Pod", "Node" or "ResourceClaim"
         const char *namespace, *name, *uid; // a node has no namespace, and its name for a UID
 };
 
 struct event {
         uint64_t key;                // of object, reason and message; 0: free
         char namespace[64], at[254]; // where the event itself is kept, once it was written
-        char involved[8], object_namespace[64], object[254], uid[40];
+        char involved[16], object_namespace[64], object[254], uid[40];
         char reason[32], text[KUBE_EVENT_TEXT_MAX];
         uint8_t warning;
         uint8_t dirty;   // there is more to tell than was written

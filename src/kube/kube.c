@@ -196,7 +196,7 @@ static void open_api(void)
         if (!error)
                 error = api_open(&kube.api, &kube.host, &kube.config.api, why, sizeof why);
         events_open(&kube.events, &kube.api, node_name());
-        kube.reports = (struct reports){&kube.wishes, &kube.events, node_name(), 0};
+        kube.reports = (struct reports){&kube.wishes, NULL, &kube.events, node_name(), 0};
         kube.wishes.slots = &kube.slots;
         kube.wishes.events = &kube.events;
         strangers_open(&kube.strangers, &kube.wishes, node_name());
@@ -219,6 +219,8 @@ static int open_claiming(char *why, size_t size)
                 return 0;
         error = claiming_open(&kube.claiming, &kube.host, &kube.slots, &kube.config.injection, &kube.api,
                               node_name(), kube.config.kubelet, kube.dir, why, size);
+        if (!error)
+                kube.reports.claims = &kube.claiming.driver.dra.claims;
         if (!error && kube.health.lost)
                 claiming_health(&kube.claiming, kube.health.lost);
         return error;

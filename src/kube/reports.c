@@ -52,6 +52,26 @@ void reports_look(struct reports *r)
                         look_at(r, s);
 }
 
+static void say_of_claim(const struct reports *r, const struct claim *claim, int warning, const char *reason,
+                         const char *text)
+{
+        const struct events_object one = {"Pod", claim->of.namespace, claim->pod_name, claim->pod[0]};
+        const struct events_object several = {"ResourceClaim", claim->of.namespace, claim->of.name,
+                                              claim->of.uid};
+        size_t size = strlen(claim->pod_name);
+        int is_known = size > 0 && size + 1 < sizeof claim->pod_name; // else it may have been cut
+
+        events_say(r->events, is_known ? &one : &several, warning, reason, "%s", text);
+}
+
+static int is_on(const struct claim *claim, uint32_t device)
+{
+        for (uint32_t i = 0; i < claim->n_results; i++)
+                if (claim->result[i].gpu == device)
+                        return 1;
+        return 0;
+}
+
 static void say_health(const struct reports *r, uint32_t device, int is_lost)
 {
         const struct slots *slots = r->wishes->slots;
@@ -68,6 +88,9 @@ static void say_health(const struct reports *r, uint32_t device, int is_lost)
         for (const struct slot *s = slots->slot; s < slots->slot + slots->n_slots; s++)
                 if (s->device == device && s->tenant >= 0)
                         say(r, s, is_lost, reason, text);
+        for (uint32_t i = 0; r->claims && i < KUBE_CLAIMS_MAX; i++)
+                if (r->claims->held[i].used && is_on(&r->claims->held[i].claim, device))
+                        say_of_claim(r, &r->claims->held[i].claim, is_lost, reason, text);
 }
 
 void reports_health(struct reports *r, uint32_t lost)

@@ -196,13 +196,14 @@ class Driver(unittest.TestCase):
         self.assertEqual((self.tenants(), os.listdir(f"{self.dir}/run/claims"), os.path.exists(folder)), ({}, [], False))
 
     def test_what_does_not_fit_is_refused_with_the_cores_numbers(self):
-        for name, share, pod in (("a", 60, "p"), ("b", 30, "q"), ("c", 30, "p")):
-            self.resources.claims[name] = claim(name, share, pods=pod, promise={"ttft": "2s", "itl": "200ms"})
+        pods = {"a": "p", "b": "q", "c": "p"}
+        for name, share in (("a", 60), ("b", 30), ("c", 30)):
+            self.resources.claims[name] = claim(name, share, pods=pods[name], promise={"ttft": "2s", "itl": "200ms"})
         self.start()
         answer = self.prepare("a", "b", "c")
         refused, = (n for n in "abc" if isinstance(answer[n], str))   # whoever the API server tells of last
         self.assertRegex(answer[refused], rf"claim default/{refused}: .*would break: within [\d.]+ ms, [\d.]+ ms of device time would be due")
-        self.assertEqual(len(self.tenants()), 2)
+        self.assertEqual(set(self.tenants()), {f"default/{pods[n]}/gpu" for n in "abc" if n != refused})
 
     def test_the_next_daemon_takes_up_what_was_prepared(self):
         self.resources.claims["a"] = claim("a", 40)
@@ -312,6 +313,23 @@ class Driver(unittest.TestCase):
         os.unlink(f"{self.dir}/run/lost/GPU-{GPUS[1]}")
         self.assertEqual(health(), [1, 1])
         stream.cancel()
+
+    def test_lost_gpu_is_an_event_of_the_pod_or_of_the_claim_of_several(self):
+        self.resources.claims |= {"a": claim("a", 40, gpu=1), "b": claim("b", 40, ("p", "q"), gpu=1), "c": claim("c", 20)}
+        self.start()
+        for name in "abc":
+            self.prepare(name)
+        path, said = f"{self.dir}/run/lost/GPU-{GPUS[1]}", []
+
+        def hear():
+            said[:] = [self.server.events.get(timeout=20)[2] for _ in range(3)]
+            return {(e["involvedObject"]["apiVersion"], e["involvedObject"]["kind"], e["involvedObject"]["name"], e["involvedObject"]["uid"])
+                    for e in said}
+        whom = {("v1", "Node", "n1", "n1"), ("v1", "Pod", "p", PODS["p"]), ("resource.k8s.io/v1", "ResourceClaim", "b", UIDS["b"])}
+        open(path, "w").close()
+        self.assertEqual((hear(), {e["reason"] for e in said}), (whom, {"GPULost"}))
+        os.unlink(path)
+        self.assertEqual((hear(), {e["reason"] for e in said}), (whom, {"GPURecovered"}))
 
     def test_only_pods_that_it_is_reserved_for_join(self):
         groups = {p: pod_cgroup(uid) for p, uid in PODS.items()}
