@@ -1,6 +1,21 @@
 // Events: a place in a stream, to be waited for.
+#include <pthread.h>
 #include <stdlib.h>
 #include "simgpu/driver.h"
+
+// One thread may record an event again while another waits for it: who waits does so for the place that it
+// was when the wait began.
+static pthread_mutex_t places = PTHREAD_MUTEX_INITIALIZER;
+
+static struct event place_of(const struct event *event)
+{
+        struct event place;
+
+        pthread_mutex_lock(&places);
+        place = *event;
+        pthread_mutex_unlock(&places);
+        return place;
+}
 
 API cuEventCreate(struct event **ret, unsigned flags)
 {
@@ -40,15 +55,19 @@ static int record(struct event *event, struct stream *stream, unsigned flags)
         (void)flags;
         if (!event || !stream)
                 return INVALID_HANDLE;
-        event->capture_id = stream->capture ? stream->capture_id : 0;
         if (stream->capture)
-                return graph_add(stream->capture, 5), SUCCESS;
-        event->context = stream->context;
-        event->lane = stream->lane;
-        event->copied_ns = stream->copied_ns;
-        stream_positions(stream, event->position_ns);
-        begin_now(event);
-        event->recorded = 1;
+                graph_add(stream->capture, 5);
+        pthread_mutex_lock(&places);
+        event->capture_id = stream->capture ? stream->capture_id : 0;
+        if (!stream->capture) {
+                event->context = stream->context;
+                event->lane = stream->lane;
+                event->copied_ns = stream->copied_ns;
+                stream_positions(stream, event->position_ns);
+                begin_now(event);
+                event->recorded = 1;
+        }
+        pthread_mutex_unlock(&places);
         return SUCCESS;
 }
 
@@ -58,23 +77,29 @@ BOTH(cuEventRecordWithFlags, record, (struct event * event, struct stream *strea
 
 API cuEventSynchronize(struct event *event)
 {
-        return event->recorded ? work_wait(event->context, event->position_ns, event->copied_ns) : SUCCESS;
+        const struct event place = place_of(event);
+
+        return place.recorded ? work_wait(place.context, place.position_ns, place.copied_ns) : SUCCESS;
 }
 
 API cuEventQuery(struct event *event)
 {
-        return event->recorded ? work_is_done(event->context, event->position_ns, event->copied_ns) : SUCCESS;
+        const struct event place = place_of(event);
+
+        return place.recorded ? work_is_done(place.context, place.position_ns, place.copied_ns) : SUCCESS;
 }
 
 // In device work rather than wall time: what lies between the two in the context's own queue. Between streams
 // that overlap there is no such thing: the end's stream is asked.
 API cuEventElapsedTime(float *ms, struct event *start, struct event *end)
 {
-        if (!start->recorded || !end->recorded)
+        const struct event from = place_of(start), to = place_of(end);
+
+        if (!from.recorded || !to.recorded)
                 return INVALID_HANDLE;
         if (cuEventQuery(end) || cuEventQuery(start))
                 return NOT_READY;
-        *ms = (float)((double)end->position_ns[end->lane] - (double)start->position_ns[end->lane]) / 1e6f;
+        *ms = (float)((double)to.position_ns[to.lane] - (double)from.position_ns[to.lane]) / 1e6f;
         return SUCCESS;
 }
 
