@@ -223,17 +223,19 @@ static int take(struct plugin *plugin, const uint32_t *which, uint32_t n, enum a
                 uint32_t *ret_slot, char *why, size_t size)
 {
         struct wish wish = {0};
-        int error = plugin->wishes ? wishes_at_allocate(plugin->wishes, which[0], &wish) : 0;
+        int error = plugin->wishes ? wishes_at_allocate(plugin->wishes, which[0], &wish) : 0, is_doubtful;
 
         if (error < 0 && attempt == FIRST)
                 return error;
         error = slots_take(plugin->slots, which, n, wish.pod ? &wish.contract : NULL, ret_slot, why, size);
-        if (wish.pod)
-                wishes_allocated(plugin->wishes, &wish, which[0], error, why, attempt == LAST);
-        if (wish.pod && error == -EDQUOT && attempt != LAST)
+        if (!wish.pod)
+                return error;
+        is_doubtful = error == -EDQUOT && !wishes_hear(plugin->wishes);
+        wishes_allocated(plugin->wishes, &wish, which[0], error, why, attempt == LAST && !is_doubtful);
+        if (error == -EDQUOT && attempt != LAST)
                 return -EAGAIN;
-        return wish.pod && error == -EDOM ? slots_take(plugin->slots, which, n, NULL, ret_slot, why, size)
-                                          : error;
+        return error == -EDOM || is_doubtful ? slots_take(plugin->slots, which, n, NULL, ret_slot, why, size)
+                                             : error;
 }
 
 // What the answer names must be there: it may have been taken away, or the disk full when we began.

@@ -94,6 +94,11 @@ int wishes_at_allocate(struct wishes *w, uint32_t index, struct wish *ret)
         return 0;
 }
 
+int wishes_hear(const struct wishes *w)
+{
+        return w->list.watch.state == API_WATCH_OPEN;
+}
+
 // Who of several was meant is not known yet, but as many of them are served.
 void wishes_allocated(struct wishes *w, const struct wish *wish, uint32_t index, int error, const char *why,
                       int is_final)

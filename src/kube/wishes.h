@@ -24,6 +24,9 @@ int wishes_open(struct wishes *wishes, struct slots *slots, struct api *api, str
 // slot yet, if all wish the same. Returns 0, or -EAGAIN: they differ, and who has which slot should be asked
 // before one more try.
 int wishes_at_allocate(struct wishes *wishes, uint32_t slot, struct wish *ret_wish);
+// Whether new pods are told of now. While they are not, a wish may be of another pod than the one that is
+// given the slot: no refusal may rest on it.
+int wishes_hear(const struct wishes *wishes);
 // What came of it: error 0, or why the core refused. is_final: it is not tried again.
 void wishes_allocated(struct wishes *wishes, const struct wish *wish, uint32_t slot, int error,
                       const char *why, int is_final);

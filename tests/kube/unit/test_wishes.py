@@ -141,6 +141,22 @@ class Wishes(unittest.TestCase):
         self.assertEqual(env["TAKT_MEMORY_QUOTA"], str(8 << 30), "greedy or late: the resource's")
         self.assertTrue(self.server.events.empty())
 
+    def test_while_no_news_comes_nobody_is_refused_for_what_is_known(self):
+        """The only one that we know of does not fit, and the watch is down: who was meant may be one that we cannot know."""
+        self.start(pod("early"), pod("greedy", annotations={"takt.dev/share": "90%"}))
+        self.plugin.allocate(self.slot(0))
+        self.kubelet.pods = {("default", "early", "c0"): [self.slot(0)]}
+        self.server.fault = lambda handler, url: handler.command == "GET" and (handler.refuse(403, "pods is forbidden") or True)
+        self.server.cut()
+        self.logged("403")
+        env, _ = self.plugin.allocate(self.slot(1))
+        self.assertEqual(env["TAKT_MEMORY_QUOTA"], str(8 << 30), "the resource's")
+        self.assertTrue(self.server.events.empty())
+        self.kubelet.pods[("default", "greedy", "c0")] = [self.slot(1)]
+        self.server.fault = None
+        self.refused(self.slot(2))
+        self.assertIn("share 90 %", self.event("PromiseRefused", "greedy"))
+
     def test_two_wishes_are_told_apart_once_the_kubelet_lists_them(self):
         self.start(pod("a", annotations={"takt.dev/memory": "1Gi"}), pod("b", annotations={"takt.dev/share": "50%", "takt.dev/memory": "2Gi"}))
         env, _ = self.plugin.allocate(self.slot(0))
