@@ -6,17 +6,11 @@
 #include <sys/stat.h>
 #include "kube/file.h"
 
-// The folder's name: short, and unique on the node.
-static const char *short_name(const struct slot *slot)
-{
-        const char *slash = strrchr(slot->dir, '/');
-
-        return slash ? slash + 1 : slot->dir;
-}
+#define SLOTS_FILE "takt.dev-slot.json"
 
 void cdi_name(const struct slot *slot, char *ret, size_t size)
 {
-        snprintf(ret, size, CDI_KIND "=%s", short_name(slot));
+        snprintf(ret, size, CDI_KIND "=%s", slots_folder(slot));
 }
 
 json_t *cdi_device(const char *name, const struct recipe *recipe, int with_quota)
@@ -55,13 +49,24 @@ int cdi_put(const char *folder, const char *name, const char *kind, json_t *devi
 
 int cdi_write(const struct slots *slots, const struct injection *injection)
 {
-        json_t *devices = json_array();
+        static struct stat written; // the file, when it was written last: each Allocate asks for it
+        char path[sizeof injection->cdi + sizeof SLOTS_FILE + 1];
         struct recipe recipe;
+        struct stat now;
+        json_t *devices;
+        int error;
 
+        snprintf(path, sizeof path, "%s/" SLOTS_FILE, injection->cdi);
+        if (stat(path, &now) == 0 && now.st_dev == written.st_dev && now.st_ino == written.st_ino &&
+            now.st_size == written.st_size && now.st_mtim.tv_sec == written.st_mtim.tv_sec &&
+            now.st_mtim.tv_nsec == written.st_mtim.tv_nsec)
+                return 0;
+        devices = json_array();
         for (uint32_t i = 0; i < slots->n_slots; i++) {
                 recipe_make_slot(&recipe, slots, i, 1, injection);
                 // How much memory there is depends on how many slots come together.
-                json_array_append_new(devices, cdi_device(short_name(&slots->slot[i]), &recipe, 0));
+                json_array_append_new(devices, cdi_device(slots_folder(&slots->slot[i]), &recipe, 0));
         }
-        return cdi_put(injection->cdi, "takt.dev-slot.json", CDI_KIND, devices);
+        error = cdi_put(injection->cdi, SLOTS_FILE, CDI_KIND, devices);
+        return error || stat(path, &written) == 0 ? error : -errno;
 }

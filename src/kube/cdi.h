@@ -10,7 +10,8 @@
 
 // "takt.dev/slot=NAME".
 void cdi_name(const struct slot *slot, char *ret, size_t size);
-// Writes the slots' file, whole or not at all. Returns 0 or a negative errno.
+// Writes the slots' file, whole or not at all; not while it is there as it was written. Returns 0 or a
+// negative errno.
 int cdi_write(const struct slots *slots, const struct injection *injection);
 
 // A recipe as a device; with_quota: TAKT_MEMORY_QUOTA, too.

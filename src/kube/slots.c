@@ -28,7 +28,7 @@ static int add_slot(struct slots *slots, uint32_t resource, uint32_t device, uin
         return 0;
 }
 
-static const char *folder_of(const struct slot *slot)
+const char *slots_folder(const struct slot *slot)
 {
         return strrchr(slot->dir, '/') + 1;
 }
@@ -48,7 +48,7 @@ static void join_slots(struct slots *slots, uint32_t index, uint32_t first)
         struct slot *slot = &slots->slot[index];
 
         slot->with = (int32_t)first;
-        if (symlink(folder_of(&slots->slot[first]), slot->dir) < 0)
+        if (symlink(slots_folder(&slots->slot[first]), slot->dir) < 0)
                 fprintf(stderr, "taktd: %s: %s: the next start will not know that slot %s is held\n",
                         slot->dir, strerror(errno), slot->id);
 }
@@ -258,7 +258,8 @@ static void read_links(struct slots *slots)
 
                 target[n > 0 ? n : 0] = 0;
                 for (uint32_t i = 0; n > 0 && i < slots->n_slots; i++)
-                        if (!strcmp(folder_of(&slots->slot[i]), target) && slots->slot[i].device == s->device)
+                        if (!strcmp(slots_folder(&slots->slot[i]), target) &&
+                            slots->slot[i].device == s->device)
                                 s->with = (int32_t)i;
         }
 }

@@ -46,6 +46,8 @@ struct slots {
 // Makes the slots of the resources that are filled in, in folders below `dir`, and takes up
 // what a daemon before this one held. Returns 0 or a negative errno.
 int slots_open(struct slots *slots, const struct host *host, const char *dir);
+// Its folder's name: short, and unique on the node.
+const char *slots_folder(const struct slot *slot);
 // The slot of a resource by id; -ENOENT.
 int slots_find(const struct slots *slots, uint32_t resource, const char *id);
 // Gives the slots (of one resource, on one GPU) to a new holder, together one tenant: whatever held them
