@@ -30,6 +30,15 @@ struct core *core_init(void *storage, uint32_t n_devices, const struct core_devi
         return core;
 }
 
+static void take_contract(struct seat *seat, const struct device *device,
+                          const struct core_contract *contract)
+{
+        seat->contract = *contract;
+        core_contract_complete(&seat->contract);
+        seat->turn_ns = device->config.slice_ns * 100 / seat->contract.weight;
+        seat->recovered_ns = 0;
+}
+
 static void join(struct core *core, const struct core_event *event, struct core_effects *effects)
 {
         struct seat *seat = &core->seat[event->seat];
@@ -43,9 +52,7 @@ static void join(struct core *core, const struct core_event *event, struct core_
         memset(seat, 0, sizeof *seat);
         seat->used = 1;
         seat->device = event->device;
-        seat->contract = *event->contract;
-        core_contract_complete(&seat->contract);
-        seat->turn_ns = device->config.slice_ns * 100 / seat->contract.weight;
+        take_contract(seat, device, event->contract);
         pace_init(seat, event->now_ns);
         if (seat->contract.class == CORE_CLASS_DEADLINE) {
                 core_budget_init(&seat->sustained, seat->contract.depth_ns, seat->contract.share_ppm,
@@ -82,10 +89,7 @@ static void amend(struct core *core, const struct core_event *event, struct core
         }
         if (active && order_class(seat, core->now_ns) == CORE_CLASS_FAIR)
                 order_fair_leave(core, device, seat);
-        seat->contract = *event->contract;
-        core_contract_complete(&seat->contract);
-        seat->turn_ns = device->config.slice_ns * 100 / seat->contract.weight;
-        seat->recovered_ns = 0;
+        take_contract(seat, device, event->contract);
         if (seat->contract.class == CORE_CLASS_DEADLINE) {
                 budget_amend(&seat->sustained, seat->contract.depth_ns, seat->contract.share_ppm,
                              core->now_ns);

@@ -247,12 +247,11 @@ int order_before(const struct core *core, const struct device *device, int32_t w
         if (wc == CORE_CLASS_FAIR && hc == CORE_CLASS_DEADLINE)
                 return guarantee(device, w) < (h->busy ? order_key(core, h) : order_next_key(core, h)) ||
                        yields_to_fair(core, device, h);
-        if (wc == CORE_CLASS_DEADLINE && hc == CORE_CLASS_FAIR && yields_to_fair(core, device, w))
-                return 0;
         if (wc == CORE_CLASS_DEADLINE && hc == CORE_CLASS_FAIR) // the guarantee is a whole slice
-                return core_budget_recovered(&device->fair) > core->now_ns ||
-                       slice_is_over(core, device, h) ||
-                       takt_time_since(h->opened_ns, h->want_since_ns) < FAIR_WAIT_NS;
+                return !yields_to_fair(core, device, w) &&
+                       (core_budget_recovered(&device->fair) > core->now_ns ||
+                        slice_is_over(core, device, h) ||
+                        takt_time_since(h->opened_ns, h->want_since_ns) < FAIR_WAIT_NS);
         if (wc == CORE_CLASS_FAIR && hc == CORE_CLASS_FAIR)
                 return fair_before(core, device, w, h);
         if (wc == hc)

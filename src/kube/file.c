@@ -4,19 +4,16 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 static int has_already(const char *path, const char *text, size_t size)
 {
-        FILE *file = fopen(path, "re");
-        int same = file != NULL;
+        char *there = malloc(size + 1);
+        int same = there && file_read_whole(path, there, size + 1) == (int)size && !memcmp(there, text, size);
 
-        for (size_t i = 0; same && i < size; i++)
-                same = fgetc(file) == (unsigned char)text[i];
-        same = same && fgetc(file) == EOF && !ferror(file);
-        if (file)
-                fclose(file);
+        free(there);
         return same;
 }
 

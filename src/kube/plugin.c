@@ -406,11 +406,11 @@ static void gone(void *context, struct rpc_call *call)
 {
         struct plugin *plugin = context;
 
-        for (struct waiting *w = plugin->waiting; w < plugin->waiting + KUBE_WAITING_MAX; w++)
-                if (w->call == call) {
-                        free(w->data);
-                        *w = (struct waiting){0};
-                }
+        FOR_EACH_WAITING(w, plugin)
+        if (w->call == call) {
+                free(w->data);
+                *w = (struct waiting){0};
+        }
         if (call != plugin->watching)
                 return;
         plugin->watching = NULL;

@@ -3,10 +3,8 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <cmocka.h>
-#include "base/time.h"
-#include "core/core.h"
+#include "one_device.h"
 
 static struct core *core;
 static struct core_effects effects;
@@ -57,11 +55,8 @@ static struct core_account of(uint32_t seat)
 
 static int begin(void **state)
 {
-        static const struct core_device_config config = {0, 100 * TAKT_US, 2 * TAKT_MS, 10 * TAKT_S,
-                                                         2 * TAKT_MS};
-
         (void)state;
-        core = core_init(aligned_alloc(64, (core_size() + 63) / 64 * 64), 1, &config, 0);
+        core = one_device();
         return 0;
 }
 

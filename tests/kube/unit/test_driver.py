@@ -1,23 +1,21 @@
 """taktd's DRA driver as a process, between grpcio in the place of a kubelet and an API server of the tests'."""
 import json
 import os
-import queue
 import shutil
 import signal
 import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import unittest
 
 from apiserver import ApiServer
 from disk import Disk
+from resources import Resources
 from test_interop import BUILD, CODE, GPUS, JOINER, REFUSED, WELCOME, field, fields, grpc, pod_cgroup, strings
 
 DRIVER, PREFIX = "gpu.takt.dev", "/k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin/Node"
-SLICES, CLAIMS = "/apis/resource.k8s.io/v1/resourceslices", "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims/"
 UIDS = {"a": "fc4b7b33-2b0c-42d5-9244-93a11eca7e0c", "b": "fc4b7b33-2b0c-42d5-9244-93a11eca7e0d", "c": "fc4b7b33-2b0c-42d5-9244-93a11eca7e0e"}
 PODS = {"p": "c0e44f7a-5ca3-41d6-a3d3-cd4f832b2fe2", "q": "c0e44f7a-5ca3-41d6-a3d3-cd4f832b2fe3"}
 
@@ -38,63 +36,6 @@ def claim(name, share, pods=("p",), gpu=0, promise=None):
     return {"metadata": {"name": name, "namespace": "default", "uid": UIDS[name]},
             "status": {"allocation": {"devices": {"results": [result], "config": config if promise else []}},
                        "reservedFor": [{"resource": "pods", "name": p, "uid": PODS[p]} for p in pods]}}
-
-
-class Resources:
-    """What the API server has of nodes, claims and slices."""
-
-    def __init__(self, server):
-        self.claims, self.slice, self.written, self.lock, self.deleted = {}, None, queue.Queue(), threading.Condition(), 0
-        self.server = server
-        server.fault = self.serve
-
-    def serve(self, handler, url):
-        if url.path == "/api/v1/nodes/n1":
-            handler.answer(200, {"metadata": {"uid": "node-uid"}})
-        elif url.path.startswith(CLAIMS) and url.path[len(CLAIMS):] in self.claims:
-            handler.answer(200, self.claims[url.path[len(CLAIMS):]])
-        elif url.path.startswith(SLICES):
-            self.slices(handler, url)
-        else:
-            return False
-        return True
-
-    def slices(self, handler, url):
-        if "watch" in url.query:
-            self.watch(handler)
-        elif handler.command in ("POST", "PUT"):
-            self.slice = json.loads(handler.body)
-            self.slice["metadata"]["resourceVersion"] = "5"
-            handler.answer(201, self.slice)
-            self.written.put((handler.command, self.slice["spec"]))
-        elif url.path == SLICES:
-            handler.answer(200, {"kind": "ResourceSliceList", "metadata": {"resourceVersion": "5"}, "items": [self.slice] if self.slice else []})
-        elif self.slice:
-            handler.answer(200, self.slice)
-        else:
-            handler.refuse(404, "not found")
-
-    def watch(self, handler):
-        seen, epoch = self.deleted, self.server.epoch
-        handler.send_response(200)
-        handler.send_header("Transfer-Encoding", "chunked")
-        handler.end_headers()
-        handler.wfile.flush()
-        with self.lock:
-            self.lock.wait_for(lambda: self.deleted > seen or self.server.epoch != epoch)
-        if self.deleted > seen:
-            handler.line({"type": "DELETED", "object": {"metadata": {"name": "n1-gpu.takt.dev", "resourceVersion": "6"}}})
-        handler.wfile.write(b"0\r\n\r\n")
-
-    def delete(self):
-        with self.lock:
-            self.slice, self.deleted = None, self.deleted + 1
-            self.lock.notify_all()
-
-    def stop(self):
-        with self.lock:
-            self.server.epoch += 1
-            self.lock.notify_all()
 
 
 class Driver(unittest.TestCase):

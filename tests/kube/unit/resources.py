@@ -1,0 +1,63 @@
+"""An API server's claims and slices, for the DRA driver."""
+import json
+import queue
+import threading
+
+SLICES, CLAIMS = "/apis/resource.k8s.io/v1/resourceslices", "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims/"
+
+
+class Resources:
+    """What the API server has of nodes, claims and slices."""
+
+    def __init__(self, server):
+        self.claims, self.slice, self.written, self.lock, self.deleted = {}, None, queue.Queue(), threading.Condition(), 0
+        self.server = server
+        server.fault = self.serve
+
+    def serve(self, handler, url):
+        if url.path == "/api/v1/nodes/n1":
+            handler.answer(200, {"metadata": {"uid": "node-uid"}})
+        elif url.path.startswith(CLAIMS) and url.path[len(CLAIMS):] in self.claims:
+            handler.answer(200, self.claims[url.path[len(CLAIMS):]])
+        elif url.path.startswith(SLICES):
+            self.slices(handler, url)
+        else:
+            return False
+        return True
+
+    def slices(self, handler, url):
+        if "watch" in url.query:
+            self.watch(handler)
+        elif handler.command in ("POST", "PUT"):
+            self.slice = json.loads(handler.body)
+            self.slice["metadata"]["resourceVersion"] = "5"
+            handler.answer(201, self.slice)
+            self.written.put((handler.command, self.slice["spec"]))
+        elif url.path == SLICES:
+            handler.answer(200, {"kind": "ResourceSliceList", "metadata": {"resourceVersion": "5"}, "items": [self.slice] if self.slice else []})
+        elif self.slice:
+            handler.answer(200, self.slice)
+        else:
+            handler.refuse(404, "not found")
+
+    def watch(self, handler):
+        seen, epoch = self.deleted, self.server.epoch
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        handler.wfile.flush()
+        with self.lock:
+            self.lock.wait_for(lambda: self.deleted > seen or self.server.epoch != epoch)
+        if self.deleted > seen:
+            handler.line({"type": "DELETED", "object": {"metadata": {"name": "n1-gpu.takt.dev", "resourceVersion": "6"}}})
+        handler.wfile.write(b"0\r\n\r\n")
+
+    def delete(self):
+        with self.lock:
+            self.slice, self.deleted = None, self.deleted + 1
+            self.lock.notify_all()
+
+    def stop(self):
+        with self.lock:
+            self.server.epoch += 1
+            self.lock.notify_all()
