@@ -70,14 +70,15 @@ function wishOf(body, isChat, engine) {
     return {tokens, maxTokens, stops: stopsOf(body), stream: body.stream ?? false, ignoreEnd: body.ignore_eos ?? false};
 }
 
-// Calls onText for every token, with the text that may go out. Returns why it ended.
-async function generate(engine, wish, signal, marks, onText) {
+// Calls onText for every token, with the text that may go out, and onLast before it for the last. Returns why it ended.
+async function generate(engine, wish, signal, marks, onLast, onText) {
     const text = new Text((tokens) => engine.detokenize(tokens), wish.stops);
     let n = 0;
-    for await (const token of engine.generate(wish.tokens, {ignoreEnd: wish.ignoreEnd, signal})) {
+    for await (const token of engine.generate(wish.tokens, {most: wish.maxTokens, ignoreEnd: wish.ignoreEnd, signal})) {
         marks.token();
         const out = text.push(token);
         const isLast = text.stopped || ++n >= wish.maxTokens;
+        if (isLast) onLast();
         onText(isLast ? out + text.end() : out);
         if (isLast) return text.stopped ? "stop" : "length";
     }
@@ -112,16 +113,16 @@ export function makeServer(engine, {tell = () => {}, maxBytes = 4 << 20, idPrefi
     const metrics = new Metrics(MODEL, () => engine.waiting);
     let nextId = 1;
 
-    async function answer(response, wish, isChat, id, marks, signal) {
+    async function answer(response, wish, isChat, id, marks, onLast, signal) {
         const shape = shaped(isChat, `cmpl-${id}`, Math.floor(Date.now() / 1000));
         if (!wish.stream) {
             let text = "";
-            const reason = await generate(engine, wish, signal, marks, (t) => { text += t; });
+            const reason = await generate(engine, wish, signal, marks, onLast, (t) => { text += t; });
             sendJson(response, 200, shape.answer(text, reason, marks.usage()));
             return reason;
         }
         response.writeHead(200, {"content-type": "text/event-stream", "cache-control": "no-cache"});
-        const reason = await generate(engine, wish, signal, marks, (t) => response.write(`data: ${JSON.stringify(shape.chunk(t, null))}\n\n`));
+        const reason = await generate(engine, wish, signal, marks, onLast, (t) => response.write(`data: ${JSON.stringify(shape.chunk(t, null))}\n\n`));
         response.end(`data: ${JSON.stringify(shape.chunk(undefined, reason, {usage: marks.usage()}))}\n\ndata: [DONE]\n\n`);
         return reason;
     }
@@ -131,13 +132,18 @@ export function makeServer(engine, {tell = () => {}, maxBytes = 4 << 20, idPrefi
         response.on("close", () => { if (!response.writableEnded) gone.abort(new Error("the client has gone")); });
         const wish = wishOf(await readBody(incoming, maxBytes), isChat, engine);
         const id = idPrefix + nextId++;   // unlike those of the tenant's other processes
-        let reason = "abort";
+        let reason = "abort", isOver = false;
+        // Told before the last text goes out: who waits for the device need not wait for that.
+        const over = () => {
+            if (!isOver) tell("finished", id);
+            isOver = true;
+        };
         tell("arrived", id);
         const marks = metrics.arrived(wish.tokens.length, () => tell("first_token", id));
         try {
-            reason = await answer(response, wish, isChat, id, marks, gone.signal);
+            reason = await answer(response, wish, isChat, id, marks, over, gone.signal);
         } finally {
-            tell("finished", id);
+            over();
             marks.finished(reason);
         }
     }

@@ -536,7 +536,7 @@ void scenario_demo(struct scenario *s)
 void scenario_engine(struct scenario *s)
 {
         scenario_demo(s);
-        s->host_ms = 1.1;
+        s->host_ms = .5;
         s->piece_ns = 15 * TAKT_MS;
         for (uint32_t i = 1; i < s->n_agents; i++)
                 s->agent[i].contract.step_ns = 16 * TAKT_MS;
