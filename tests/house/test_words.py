@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import unittest
 
 ROOT, BUILD = os.environ["TAKT_ROOT"], os.environ["TAKT_BUILD"]
@@ -75,6 +76,11 @@ class Words(unittest.TestCase):
             text = open(f"{ROOT}/docs/man/{name}").read()
             for page, section in re.findall(r"^\.Xr ([\w-]+) (\d)", text, re.M):
                 self.assertIn(f"{page}.{section}", pages, name)
+
+    def test_help_of_the_demo_installs_nothing(self):
+        with tempfile.TemporaryDirectory() as cache:
+            run = subprocess.run([f"{ROOT}/script/demo", "--help"], capture_output=True, text=True, env={**os.environ, "TAKT_CACHE": cache, "PIP_NO_INDEX": "1"})
+            self.assertEqual((run.returncode, run.stdout[:18], run.stderr, os.listdir(cache)), (0, "usage: script/demo", "", []))
 
     @unittest.skipUnless(shutil.which("groff"), "no groff")
     def test_man_pages_are_clean(self):
