@@ -333,7 +333,7 @@ void sim_sleep_until(uint64_t when_ns)
 // Sleeps until the predicted end and looks again: others may have come in between.
 int sim_segment_wait(struct sim_segment *s, uint32_t context, uint32_t lane, uint64_t position_ns)
 {
-        int slack = prctl(PR_GET_TIMERSLACK), lost, done, hung;
+        int slack = 0, lost, done, hung; // slack 0: we have not slept
         uint64_t when, latest;
 
         for (;;) {
@@ -348,11 +348,13 @@ int sim_segment_wait(struct sim_segment *s, uint32_t context, uint32_t lane, uin
                 sim_segment_unlock(s);
                 if (done || lost)
                         break;
-                if (slack > 1)
+                if (!slack) {
+                        slack = prctl(PR_GET_TIMERSLACK);
                         prctl(PR_SET_TIMERSLACK, 1);
+                }
                 sleep_until(when < latest ? when : latest);
         }
-        if (slack > 1)
+        if (slack)
                 prctl(PR_SET_TIMERSLACK, slack);
         return done ? 0 : -EIO;
 }
