@@ -16,6 +16,7 @@
         (2 * TAKT_MS) // tried 0.9 to 3 ms: the router's p99 against alone is 1.13, 1.09, 1.06, 1.08
 #define LINGER_LONGEST_NS (4 * TAKT_MS) // never hold an idle device longer than this for somebody's next step
 #define GAP_PIECES 4                    // a pace of more pieces of others than this lends its gaps to them
+#define LOOK_SLICES 5                   // between looks at a holder and a waiter that both have deadlines
 #define DEBT_NS (2 * TAKT_S)            // longest wait that past use can cost
 #define FAIR_AWAY_NS (10 * TAKT_MS)     // a shorter time without work is a gap between two steps
 #define FAIR_GUARANTEE_PPM 50000 // the fair class gets this much of the device whatever is promised to others

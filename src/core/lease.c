@@ -174,6 +174,16 @@ static int soft_is_better(const struct core *core, const struct device *device, 
         return hard > order_key(core, w) && soft < hard;
 }
 
+// When the holder's claim is looked at again while it is the better one. Two deadlines change places only when
+// the holder has used up its budget: no need to look at each slice.
+static uint64_t next_look(const struct core *core, const struct device *device, int32_t best)
+{
+        int deadlines = order_class(&core->seat[device->holder], core->now_ns) == CORE_CLASS_DEADLINE &&
+                        order_class(&core->seat[best], core->now_ns) == CORE_CLASS_DEADLINE;
+
+        return core->now_ns + (deadlines ? LOOK_SLICES : 1) * device->config.slice_ns;
+}
+
 static void decide_busy(struct core *core, uint32_t d, int32_t best, struct core_effects *effects)
 {
         struct device *device = &core->device[d];
@@ -183,7 +193,7 @@ static void decide_busy(struct core *core, uint32_t d, int32_t best, struct core
         charge_so_far(core, h);
         whole = whole_until(core, h);
         if (!order_before(core, device, best, device->holder)) {
-                device->timer_ns = core->now_ns + device->config.slice_ns;
+                device->timer_ns = next_look(core, device, best);
                 return;
         }
         if (core->now_ns >= whole) {
