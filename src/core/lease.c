@@ -174,8 +174,8 @@ static int soft_is_better(const struct core *core, const struct device *device, 
         return hard > order_key(core, w) && soft < hard;
 }
 
-// When the holder's claim is looked at again while it is the better one. Two deadlines change places only when
-// the holder has used up its budget: no need to look at each slice.
+// When the holder's claim is looked at again while it is the better one. Two deadlines change places only
+// when the holder has used up its budget: no need to look at each slice.
 static uint64_t next_look(const struct core *core, const struct device *device, int32_t best)
 {
         int deadlines = order_class(&core->seat[device->holder], core->now_ns) == CORE_CLASS_DEADLINE &&
