@@ -300,6 +300,32 @@ void lease_check(uint64_t now_ns)
                 lease_look();
 }
 
+static int lane_of(int device)
+{
+        return device >= 0 && device < TAKT_PAGE_LANES ? lease.lane_of[device] : -1;
+}
+
+uint64_t lease_quota(int device)
+{
+        const struct takt_page_daemon *page = atomic_load(&lease.daemon);
+        int lane = page ? lane_of(device) : -1;
+
+        return lane >= 0 ? atomic_load_explicit(&page->lane[lane].memory_quota, memory_order_relaxed) : 0;
+}
+
+uint64_t lease_quota_told(int device)
+{
+        const char *text = lease_wanted() ? getenv("TAKT_MEMORY_QUOTA") : NULL;
+        int is_others;
+
+        if (atomic_load(&lease.daemon) || !text)
+                return lease_quota(device);
+        pthread_mutex_lock(&lock); // one may be coming
+        is_others = lease.client && lane_of(device) < 0;
+        pthread_mutex_unlock(&lock);
+        return is_others ? 0 : strtoull(text, NULL, 10);
+}
+
 int lease_is_wake(int fd)
 {
         return fd == lease.wake && is_ours(fd, &wake_then);

@@ -280,6 +280,8 @@ static int act(enum export which, const uintptr_t *a)
                 return new_address(ret);
         case AT_cuMemGetInfo_v2:
                 return *ret = *(uintptr_t *)a[1] = (uintptr_t)40 << 30, 0;
+        case AT_cuDeviceTotalMem:
+                return *(unsigned *)ret = (unsigned)-1, 0;
         case AT_cuDeviceTotalMem_v2:
                 return *ret = (uintptr_t)40 << 30, 0;
         case AT_cuGetProcAddress_v2:

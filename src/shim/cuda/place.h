@@ -26,6 +26,8 @@ struct place {
 
 // Joins the daemon if need be. now_ns 0: does not look whether it is still there.
 struct place place_now(uint64_t now_ns);
+// Joins if need be; once the driver is initialised, without a context too.
+void place_join(void);
 // The CUDA ordinal of the current context's device, and that context; joins if need be. -1: no context, or
 // Takt is not wanted.
 int place_device(void **ret_context);
