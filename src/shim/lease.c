@@ -223,6 +223,11 @@ static void in_child(void)
         next_try_ns = 0;
 }
 
+static void survive_forks(void)
+{
+        pthread_atfork(NULL, NULL, in_child);
+}
+
 static int is_gone(void)
 {
         char byte;
@@ -258,13 +263,12 @@ static void leave(const struct takt_page_daemon *page, uint32_t answers)
 
 int lease_join(const uint8_t *uuids, uint32_t n_devices, uint64_t now_ns)
 {
-        static _Atomic int registered;
+        static pthread_once_t once = PTHREAD_ONCE_INIT;
         int error;
 
         if (!lease_wanted())
                 return -ENOENT;
-        if (!atomic_exchange(&registered, 1))
-                pthread_atfork(NULL, NULL, in_child);
+        pthread_once(&once, survive_forks);
         pthread_mutex_lock(&lock);
         if (atomic_load(&lease.daemon)) {
                 error = 0;

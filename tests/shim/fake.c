@@ -11,6 +11,7 @@
 #define N_CONTEXTS 64
 #define N_EVENTS 4096
 #define NOT_READY 600
+#define NOT_INITIALIZED 3
 #define INVALID_CONTEXT 201
 #define INVALID_HANDLE 400
 #define ILLEGAL_STATE 401
@@ -51,6 +52,7 @@ struct event {
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static int is_forked; // after cuInit: nothing of a driver's goes with a fork
 static pthread_cond_t news = PTHREAD_COND_INITIALIZER;
 static unsigned n_calls[N_EXPORTS], n_intrusions;
 static uintptr_t last[N_EXPORTS][11];
@@ -291,6 +293,17 @@ static int act(enum export which, const uintptr_t *a)
         }
 }
 
+static void in_child(void)
+{
+        pthread_mutex_init(&lock, NULL);
+        is_forked = n_calls[AT_cuInit] > 0;
+}
+
+static __attribute__((constructor)) void loaded(void)
+{
+        pthread_atfork(NULL, NULL, in_child);
+}
+
 static int called(enum export which, const uintptr_t *a)
 {
         fake_answer answer;
@@ -300,7 +313,7 @@ static int called(enum export which, const uintptr_t *a)
         n_calls[which]++;
         memcpy(last[which], a, sizeof last[which]);
         answer = answers[which];
-        error = answer ? 0 : act(which, a);
+        error = answer ? 0 : is_forked ? NOT_INITIALIZED : act(which, a);
         pthread_mutex_unlock(&lock);
         return answer ? answer(a) : error;
 }

@@ -32,7 +32,6 @@ static void find(void)
         FIND(primary_retain, "cuDevicePrimaryCtxRetain");
         FIND(primary_release, "cuDevicePrimaryCtxRelease_v2");
         FIND(primary_state, "cuDevicePrimaryCtxGetState");
-        pthread_atfork(NULL, NULL, gate_in_child);
 }
 
 void place_ready(void)
