@@ -23,6 +23,7 @@ static void find(void)
         FIND(pop, "cuCtxPopCurrent_v2");
         FIND(synchronize, "cuCtxSynchronize");
         FIND(stream_context, "cuStreamGetCtx");
+        FIND(stream_green, "cuStreamGetGreenCtx");
         FIND(is_capturing, "cuStreamIsCapturing");
         FIND(capture_mode, "cuThreadExchangeStreamCaptureMode");
         FIND(event_create, "cuEventCreate");

@@ -7,7 +7,8 @@
 struct driver {
         int (*device_count)(int *), (*device_uuid)(uint8_t *, int), (*current_device)(int *);
         int (*current_context)(void **), (*push)(void *), (*pop)(void **), (*synchronize)(void);
-        int (*stream_context)(uintptr_t, void **), (*is_capturing)(uintptr_t, int *), (*capture_mode)(int *);
+        int (*stream_context)(uintptr_t, void **), (*stream_green)(uintptr_t, uintptr_t *);
+        int (*is_capturing)(uintptr_t, int *), (*capture_mode)(int *);
         int (*event_create)(void **, unsigned), (*event_destroy)(void *), (*event_record)(void *, uintptr_t);
         int (*event_elapsed)(float *, void *, void *);
         int (*primary_retain)(void **, int), (*primary_release)(int),

@@ -82,10 +82,14 @@ static int is_explicit(const struct dirty *entry)
         return entry->handle > HANDLE_PER_THREAD;
 }
 
-// A thread's default stream has no name that another thread could use.
+// A thread's default stream has no name that another thread could use; a green context's has one only while
+// that is current, and it may be so to its host's thread.
 static int is_elsewhere(const struct dirty *entry)
 {
-        return entry->handle == HANDLE_PER_THREAD && entry->key != gate_key(HANDLE_PER_THREAD);
+        if (is_explicit(entry))
+                return 0;
+        return (entry->handle == HANDLE_PER_THREAD && entry->key != gate_key(HANDLE_PER_THREAD)) ||
+               green_primary(entry->context) != entry->context;
 }
 
 // While something captures, the legacy stream must be left alone: touching it breaks the capture.
@@ -104,7 +108,7 @@ static int enter(const struct dirty *entry)
         if (is_explicit(entry) && driver.stream_context && !driver.stream_context(entry->handle, &owner) &&
             owner)
                 context = owner;
-        return driver.push && driver.pop ? driver.push(context) : CUDA_NOT_SUPPORTED;
+        return driver.push && driver.pop ? driver.push(green_primary(context)) : CUDA_NOT_SUPPORTED;
 }
 
 static void leave(void)
@@ -179,6 +183,18 @@ void settle_orphan(int lane, uintptr_t handle)
         settle_relax(mode);
 }
 
+void settle_orphan_green(int lane, const struct green *green)
+{
+        struct dirty entries[DIRTY_MAX];
+        uint32_t n = work_copy(lane, entries);
+        uintptr_t its;
+
+        for (uint32_t i = 0; driver.stream_green && i < n; i++)
+                if (is_explicit(&entries[i]) && !driver.stream_green(entries[i].handle, &its) &&
+                    its == green->handle)
+                        work_orphan(lane, entries[i].key, green->primary);
+}
+
 // An event of ours behind the stream's work. Its context is current.
 static int record(uintptr_t handle, void **ret_event)
 {
@@ -214,7 +230,7 @@ static int wait_context(const struct dirty *entry)
 
         if (atomic_load(&n_captures) > 0 || !driver.synchronize || !driver.push || !driver.pop)
                 return NOT_FROM_HERE;
-        error = driver.push(entry->context);
+        error = driver.push(green_primary(entry->context));
         if (error)
                 return error;
         error = driver.synchronize();
