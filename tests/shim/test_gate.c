@@ -680,6 +680,50 @@ static void what_runs_is_known_whatever_others_ask(void)
         CHECK(!stage_busy(0));
 }
 
+static _Atomic int n_asked, is_through;
+
+// The late one runs on when what came before it is done.
+static int says_at_last(const uintptr_t *a)
+{
+        (void)a;
+        if (++n_asked == 1)
+                return 600;
+        AWAIT(is_through);
+        return 0;
+}
+
+// A thread passed the gate while nobody else was there, lost its core, and submits when another waits already
+// for the stream's work.
+static void what_comes_late_is_waited_for(void)
+{
+        void *driver = dlopen("libcuda-driver.so.1", RTLD_NOW | RTLD_NOLOAD);
+        uintptr_t stream, other;
+        pthread_t thread;
+        int n;
+
+        begin();
+        stream = new_stream();
+        other = new_stream();
+        launch(stream);
+        stage_gate(0, TAKT_GATE_CLOSED);
+        pthread_create(&thread, NULL, launches_on, (void *)other);
+        AWAIT(stage.fake->count("cuEventSynchronize", NULL) == 1);
+        ((int (*)())dlsym(driver, "cuLaunchKernel"))((uintptr_t)1, 1, 1, 1, 1, 1, 1, 0, stream, NULL, NULL);
+        stage.fake->set("cuStreamQuery", says_at_last);
+        stage.fake->finish(stream);
+        AWAIT(n_asked == 2);
+        CHECK(stage_busy(0) && stage.fake->count("cuEventSynchronize", NULL) == 2);
+        is_through = 1;
+        AWAIT(!stage_busy(0));
+        // Beside others nobody is late, and the driver is not asked.
+        n = n_asked;
+        stage_bound(0, 1000000);
+        stage_gate(0, TAKT_GATE_OPEN);
+        pthread_join(thread, NULL);
+        closes_and_drains(other);
+        CHECK(n_asked == n);
+}
+
 static const struct test tests[] = {
         TEST(a_failed_synchronous_copy_ends_nothing),
         TEST(a_synchronous_copy_ends_what_runs_before_it),
@@ -710,5 +754,6 @@ static const struct test tests[] = {
         TEST(a_grant_lets_everybody_in),
         TEST(whoever_waits_kicks_again),
         TEST(what_runs_is_known_whatever_others_ask),
+        TEST(what_comes_late_is_waited_for),
 };
 STAGE_MAIN(tests)

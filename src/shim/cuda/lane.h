@@ -124,6 +124,8 @@ void bound_wait(int lane, uintptr_t graph);
 // With the lane's lock held, after a submission: counts it. Returns the piece that it completes, to be
 // marked; or one of no launches.
 struct marker bound_count(int lane, uintptr_t graph);
+// Whether any of the running burst was counted: it was submitted while others have a seat.
+int bound_is_kept(int lane);
 // Marks the end of that piece.
 void bound_mark(int lane, uintptr_t handle, void *context, struct marker piece);
 // With the lane's lock held: the burst is over, after span_ns.

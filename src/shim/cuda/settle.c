@@ -139,17 +139,18 @@ static int query(const struct dirty *entry)
         return error;
 }
 
-static int is_done(int lane, const struct dirty *entry)
+// What the driver says of a stream's work, where it can be asked.
+static int ask(int lane, const struct dirty *entry)
 {
-        int done = 0;
+        int answer = NOT_FROM_HERE;
 
         if (is_elsewhere(entry))
-                return 0;
+                return answer;
         settle_lock();
         if (work_has(lane, entry) && !is_untouchable(entry))
-                done = is_over(query(entry));
+                answer = query(entry);
         settle_unlock();
-        return done;
+        return answer;
 }
 
 void settle_query(int lane)
@@ -159,7 +160,7 @@ void settle_query(int lane)
         int mode = settle_relax(CAPTURE_RELAXED);
 
         for (uint32_t i = 0; i < n; i++)
-                if (is_done(lane, &entries[i]))
+                if (is_over(ask(lane, &entries[i])))
                         work_done_entry(lane, &entries[i]);
         settle_relax(mode);
 }
@@ -254,17 +255,31 @@ static int wait_entry(int lane, const struct dirty *entry)
         return error;
 }
 
+// While a process is alone nobody is counted on the way to the driver: what a thread that lost its core there
+// submits behind our event is waited for if it comes before that is reached.
+static int wait_late(int lane, const struct dirty *entry)
+{
+        int error;
+
+        do
+                error = wait_entry(lane, entry);
+        while (is_over(error) && gate_state(lane) == TAKT_GATE_CLOSED && ask(lane, entry) == NOT_READY);
+        return error;
+}
+
 void settle_wait(int lane)
 {
         struct dirty entries[DIRTY_MAX];
         uint32_t n;
-        int mode;
+        int mode, was_alone = !bound_is_kept(lane), error;
 
         work_await(lane);
         n = work_copy(lane, entries);
         mode = settle_relax(CAPTURE_RELAXED);
-        for (uint32_t i = 0; i < n; i++)
-                if (is_over(wait_entry(lane, &entries[i])))
+        for (uint32_t i = 0; i < n; i++) {
+                error = was_alone ? wait_late(lane, &entries[i]) : wait_entry(lane, &entries[i]);
+                if (is_over(error))
                         work_done_entry(lane, &entries[i]);
+        }
         settle_relax(mode);
 }
