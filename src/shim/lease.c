@@ -223,6 +223,11 @@ static void in_child(void)
         next_try_ns = 0;
 }
 
+static void survive_forks(void)
+{
+        pthread_atfork(NULL, NULL, in_child);
+}
+
 static int is_gone(void)
 {
         char byte;
@@ -258,13 +263,12 @@ static void leave(const struct takt_page_daemon *page, uint32_t answers)
 
 int lease_join(const uint8_t *uuids, uint32_t n_devices, uint64_t now_ns)
 {
-        static _Atomic int registered;
+        static pthread_once_t once = PTHREAD_ONCE_INIT;
         int error;
 
         if (!lease_wanted())
                 return -ENOENT;
-        if (!atomic_exchange(&registered, 1))
-                pthread_atfork(NULL, NULL, in_child);
+        pthread_once(&once, survive_forks);
         pthread_mutex_lock(&lock);
         if (atomic_load(&lease.daemon)) {
                 error = 0;
@@ -298,6 +302,32 @@ void lease_check(uint64_t now_ns)
 
         if (now_ns - last > TAKT_S && atomic_compare_exchange_strong(&lease.checked_ns, &last, now_ns))
                 lease_look();
+}
+
+static int lane_of(int device)
+{
+        return device >= 0 && device < TAKT_PAGE_LANES ? lease.lane_of[device] : -1;
+}
+
+uint64_t lease_quota(int device)
+{
+        const struct takt_page_daemon *page = atomic_load(&lease.daemon);
+        int lane = page ? lane_of(device) : -1;
+
+        return lane >= 0 ? atomic_load_explicit(&page->lane[lane].memory_quota, memory_order_relaxed) : 0;
+}
+
+uint64_t lease_quota_told(int device)
+{
+        const char *text = lease_wanted() ? getenv("TAKT_MEMORY_QUOTA") : NULL;
+        int is_others;
+
+        if (atomic_load(&lease.daemon) || !text)
+                return lease_quota(device);
+        pthread_mutex_lock(&lock); // one may be coming
+        is_others = lease.client && lane_of(device) < 0;
+        pthread_mutex_unlock(&lock);
+        return is_others ? 0 : strtoull(text, NULL, 10);
 }
 
 int lease_is_wake(int fd)

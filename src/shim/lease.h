@@ -38,6 +38,12 @@ void lease_look(void);
 // Whether this descriptor is still the pipe by which the daemon wakes us: a host may have closed it and have
 // a file of its own there.
 int lease_is_wake(int fd);
+// The quota that the tenant is held to on this device (by CUDA ordinal), bytes; 0: none, another tenant's
+// device, or no daemon.
+uint64_t lease_quota(int device);
+// The quota that it is told of: the same, but while there is no daemon what the environment says. That is of
+// the device of the last session; of each one, if there was none yet, so that nobody takes too much.
+uint64_t lease_quota_told(int device);
 // Tells the daemon that the page has news.
 void lease_kick(void);
 // Waits while the lane's gate is closed. Returns 0 when it is open, 1 when the daemon has gone, or has not

@@ -11,9 +11,11 @@
 #define N_CONTEXTS 64
 #define N_EVENTS 4096
 #define NOT_READY 600
+#define NOT_INITIALIZED 3
 #define INVALID_CONTEXT 201
 #define INVALID_HANDLE 400
 #define ILLEGAL_STATE 401
+#define STREAM_DETACHED 917
 
 enum export {
 #define SYMBOL(name, version, flag, export) AT_##export,
@@ -34,6 +36,7 @@ static const struct {
 
 struct context {
         int device, is_there;
+        int is_green; // another handle of its device's primary context; as a green context, the next address
 };
 
 struct stream {
@@ -51,12 +54,13 @@ struct event {
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static int is_forked; // after cuInit: nothing of a driver's goes with a fork
 static pthread_cond_t news = PTHREAD_COND_INITIALIZER;
 static unsigned n_calls[N_EXPORTS], n_intrusions;
 static uintptr_t last[N_EXPORTS][11];
 static fake_answer answers[N_EXPORTS];
 static int by_hand;
-static struct context contexts[N_CONTEXTS] = {{0, 1}, {1, 1}};
+static struct context contexts[N_CONTEXTS] = {{0, 1, 0}, {1, 1, 0}};
 static struct stream streams[N_STREAMS];
 static struct event events[N_EVENTS];
 static size_t n_events;
@@ -67,6 +71,12 @@ static __thread int depth, capture_mode;
 static struct context *current(void)
 {
         return stack[depth];
+}
+
+// One that is destroyed goes when its work is done.
+static int is_free(const struct stream *s)
+{
+        return !s->is_there && s->done == s->submitted;
 }
 
 // With the lock held.
@@ -82,7 +92,7 @@ static struct stream *stream_of(uintptr_t handle, int per_thread)
         for (struct stream *s = streams; s < streams + N_STREAMS; s++) {
                 if (s->is_there && s->handle == handle && s->context == context && s->thread == thread)
                         return s;
-                if (!s->is_there && !free_one)
+                if (is_free(s) && !free_one)
                         free_one = s;
         }
         *free_one = (struct stream){.handle = handle, .context = context, .thread = thread, .is_there = 1};
@@ -108,31 +118,50 @@ static int wait_for(struct stream *s, uint64_t until)
         return 0;
 }
 
+// Events and memory of a green context are its primary context's, which waits for it too.
+static const struct context *primary_of(const struct context *context)
+{
+        return context && context->is_green ? &contexts[context->device] : context;
+}
+
 static int wait_context(const struct context *context)
 {
         for (struct stream *s = streams; s < streams + N_STREAMS; s++)
-                if (s->is_there && s->context == context)
+                if (!is_free(s) && (s->context == context || primary_of(s->context) == context))
                         wait_for(s, s->submitted);
         return 0;
 }
 
-static int new_context(uintptr_t *ret, int device)
+static struct context *new_context(int device, int is_green)
 {
-        for (int i = 2; i < N_CONTEXTS; i++)
-                if (!contexts[i].is_there) {
-                        contexts[i] = (struct context){device, 1};
-                        *ret = (uintptr_t)&contexts[i];
-                        stack[depth] = &contexts[i];
-                        return 0;
-                }
-        return INVALID_CONTEXT;
+        int i = 2;
+
+        while (contexts[i].is_there)
+                i++;
+        contexts[i] = (struct context){device, 1, is_green};
+        return &contexts[i];
 }
 
-static int new_stream(uintptr_t *ret)
+// The handle of one that is gone is nobody's to use, a green one's is for its own thread.
+static int push(struct context *context)
+{
+        n_intrusions += !context->is_there || context->is_green;
+        if (!context->is_there)
+                return INVALID_CONTEXT;
+        stack[++depth] = context;
+        return 0;
+}
+
+static int is_detached(const struct stream *s)
+{
+        return s->context && s->context->is_green && !s->context->is_there;
+}
+
+static int new_stream(uintptr_t *ret, const struct context *context)
 {
         for (struct stream *s = streams; s < streams + N_STREAMS; s++)
-                if (!s->is_there) {
-                        *s = (struct stream){.handle = (uintptr_t)s, .context = current(), .is_there = 1};
+                if (is_free(s)) {
+                        *s = (struct stream){.handle = (uintptr_t)s, .context = context, .is_there = 1};
                         *ret = (uintptr_t)s;
                         return 0;
                 }
@@ -145,7 +174,9 @@ static int record(uintptr_t event, uintptr_t handle, int per_thread)
         struct stream *s = stream_of(handle, per_thread);
 
         n_intrusions += s->captures > 0;
-        if (e->context != s->context)
+        if (is_detached(s))
+                return STREAM_DETACHED;
+        if (primary_of(e->context) != primary_of(s->context))
                 return INVALID_HANDLE;
         e->stream = s;
         e->behind = s->submitted;
@@ -164,6 +195,8 @@ static int query(uintptr_t handle, int per_thread)
         const struct stream *s = stream_of(handle, per_thread);
 
         n_intrusions += s->captures > 0;
+        if (is_detached(s))
+                return STREAM_DETACHED;
         return s->done < s->submitted ? NOT_READY : 0;
 }
 
@@ -206,11 +239,25 @@ static int act(enum export which, const uintptr_t *a)
         case AT_cuCtxSetCurrent:
                 return stack[depth] = (struct context *)ret, 0;
         case AT_cuCtxPushCurrent_v2:
-                return stack[++depth] = (struct context *)ret, 0;
+                return push((struct context *)ret);
         case AT_cuCtxPopCurrent_v2:
                 return *ret = (uintptr_t)stack[depth--], 0;
         case AT_cuCtxCreate_v2:
-                return new_context(ret, (int)a[2]);
+                stack[depth] = new_context((int)a[2], 0);
+                return *ret = (uintptr_t)current(), 0;
+        case AT_cuGreenCtxCreate:
+                return *ret = (uintptr_t)new_context((int)a[2], 1) + 1, 0;
+        case AT_cuCtxFromGreenCtx:
+                return *ret = a[1] - 1, 0;
+        case AT_cuGreenCtxDestroy:
+                return ((struct context *)(a[0] - 1))->is_there = 0, 0;
+        case AT_cuGreenCtxStreamCreate:
+                return new_stream(ret, (struct context *)(a[1] - 1));
+        case AT_cuStreamGetGreenCtx: {
+                const struct context *of = stream_of(a[0], 0)->context;
+
+                return *(uintptr_t *)a[1] = of && of->is_green ? (uintptr_t)of + 1 : 0, 0;
+        }
         case AT_cuCtxDestroy_v2:
                 return ((struct context *)ret)->is_there = 0, 0;
         case AT_cuDevicePrimaryCtxRetain:
@@ -220,7 +267,7 @@ static int act(enum export which, const uintptr_t *a)
         case AT_cuCtxSynchronize:
                 return wait_context(current());
         case AT_cuStreamCreate:
-                return new_stream(ret);
+                return new_stream(ret, current());
         case AT_cuStreamDestroy_v2:
                 return ((struct stream *)ret)->is_there = 0, 0;
         case AT_cuStreamGetCtx:
@@ -280,6 +327,8 @@ static int act(enum export which, const uintptr_t *a)
                 return new_address(ret);
         case AT_cuMemGetInfo_v2:
                 return *ret = *(uintptr_t *)a[1] = (uintptr_t)40 << 30, 0;
+        case AT_cuDeviceTotalMem:
+                return *(unsigned *)ret = (unsigned)-1, 0;
         case AT_cuDeviceTotalMem_v2:
                 return *ret = (uintptr_t)40 << 30, 0;
         case AT_cuGetProcAddress_v2:
@@ -287,6 +336,17 @@ static int act(enum export which, const uintptr_t *a)
         default:
                 return 0;
         }
+}
+
+static void in_child(void)
+{
+        pthread_mutex_init(&lock, NULL);
+        is_forked = n_calls[AT_cuInit] > 0;
+}
+
+static __attribute__((constructor)) void loaded(void)
+{
+        pthread_atfork(NULL, NULL, in_child);
 }
 
 static int called(enum export which, const uintptr_t *a)
@@ -298,7 +358,7 @@ static int called(enum export which, const uintptr_t *a)
         n_calls[which]++;
         memcpy(last[which], a, sizeof last[which]);
         answer = answers[which];
-        error = answer ? 0 : act(which, a);
+        error = answer ? 0 : is_forked ? NOT_INITIALIZED : act(which, a);
         pthread_mutex_unlock(&lock);
         return answer ? answer(a) : error;
 }

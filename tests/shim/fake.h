@@ -14,6 +14,7 @@ struct fake {
         // All work on this stream is done (as the driver names it; 0 is the legacy stream of the primary
         // context).
         void (*finish)(uintptr_t stream);
-        // Calls on a stream that captures, other than the host's own kinds, since the start.
+        // Calls on a stream that captures, other than the host's own kinds, or with a context that is
+        // gone or green, since the start.
         unsigned (*intrusions)(void);
 };

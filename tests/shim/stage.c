@@ -74,6 +74,8 @@ static void open_session(int fd)
                 s->daemon->lane[lane].gate = 1 << 2 | TAKT_GATE_FREE;
                 s->client->lane[lane].activity = takt_activity_idle(stage_now());
         }
+        for (int lane = 0; lane < 2; lane++)
+                s->daemon->lane[lane].memory_quota = stage.quota[lane];
         s->daemon->attention = 0;
         atomic_fetch_add(&stage.n_sessions, 1);
         welcome(fd, fds);

@@ -27,8 +27,9 @@ struct stage {
         struct takt_page_tenant *tenant; // all sessions' of one daemon
         struct session session[16];
         _Atomic int n_sessions, n_connections;
-        int8_t lane[2]; // of the two devices, in sessions to come
-        int is_silent;  // takes connections and never answers
+        int8_t lane[2];    // of the two devices, in sessions to come
+        uint64_t quota[2]; // of the two lanes, bytes, likewise
+        int is_silent;     // takes connections and never answers
 };
 
 extern struct stage stage;

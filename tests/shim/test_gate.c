@@ -224,6 +224,128 @@ static void a_green_contexts_stream_is_drained(void)
         closes_and_drains(stream);
 }
 
+// Made as engines make them, with the primary context current.
+static uintptr_t new_green(uintptr_t *ret_stream)
+{
+        uintptr_t green;
+
+        MUST(cuGreenCtxCreate, &green, (uintptr_t)0x5550, 0, 1);
+        MUST(cuGreenCtxStreamCreate, ret_stream, green, 1, 0);
+        return green;
+}
+
+static void *launches_on(void *stream)
+{
+        MUST(cuCtxSetCurrent, context);
+        CHECK(launch((uintptr_t)stream) == 0);
+        return NULL;
+}
+
+static void a_green_contexts_stream_waits_at_the_gate(void)
+{
+        pthread_t thread;
+        uintptr_t stream;
+
+        begin();
+        new_green(&stream);
+        stage_gate(0, TAKT_GATE_CLOSED);
+        pthread_create(&thread, NULL, launches_on, (void *)stream);
+        AWAIT(stage_want(0));
+        CHECK(stage.fake->count("cuLaunchKernel", NULL) == 1 && !stage_busy(0));
+        stage_gate(0, TAKT_GATE_OPEN);
+        pthread_join(thread, NULL);
+        CHECK(stage_busy(0));
+        closes_and_drains(stream);
+}
+
+// The primary context waits for its green ones too: work on their default streams, and what was launched with
+// one of them current.
+static void a_primary_context_that_is_done_ends_green_ones(void)
+{
+        uintptr_t stream, own, green, as_context;
+
+        begin();
+        green = new_green(&stream);
+        launch(stream);
+        MUST(cuCtxFromGreenCtx, &as_context, green);
+        MUST(cuCtxSetCurrent, as_context);
+        own = new_stream();
+        launch(own);
+        launch(0);
+        MUST(cuCtxSetCurrent, context);
+        stage.fake->finish(own);
+        stage.fake->finish(stream);
+        CHECK(stage_busy(0));
+        stage.fake->finish(0);
+        MUST(cuCtxSynchronize);
+        CHECK(!stage_busy(0));
+}
+
+// It may be current to the host's thread: its work is waited for with the primary context, from any thread.
+static void a_green_context_is_never_current_to_us(void)
+{
+        uintptr_t own, stream, green, as_context;
+
+        begin();
+        stage_gate(0, TAKT_GATE_OPEN);
+        green = new_green(&stream);
+        MUST(cuCtxFromGreenCtx, &as_context, green);
+        MUST(cuCtxSetCurrent, as_context);
+        own = new_stream();
+        launch(own);
+        launch(0);
+        stage_gate(0, TAKT_GATE_CLOSED);
+        stage_nudge();
+        stage.fake->finish(own);
+        AWAIT(stage.fake->count("cuCtxSynchronize", NULL) > 1);
+        CHECK(stage_busy(0));
+        stage.fake->finish(0);
+        AWAIT(!stage_busy(0));
+        CHECK(stage.fake->intrusions() == 0);
+}
+
+// Its streams lose it, and the driver says no more of them; but what they have in flight goes on.
+static void a_stream_that_lost_its_green_context_runs_on(void)
+{
+        uintptr_t stream, green;
+
+        begin();
+        green = new_green(&stream);
+        launch(stream);
+        MUST(cuGreenCtxDestroy, green);
+        CHECK(CALL(cuStreamQuery, stream) == 917);
+        MUST(cuStreamDestroy_v2, stream);
+        CHECK(stage_busy(0));
+        stage.fake->finish(stream);
+        MUST(cuCtxSynchronize);
+        CHECK(!stage_busy(0));
+}
+
+// The same of all that was launched with it current; its handle is used no more.
+static void a_green_context_that_goes_leaves_its_work_behind(void)
+{
+        uintptr_t stream, green, as_context;
+
+        begin();
+        stage_gate(0, TAKT_GATE_OPEN);
+        green = new_green(&stream);
+        launch(stream);
+        MUST(cuCtxFromGreenCtx, &as_context, green);
+        MUST(cuCtxSetCurrent, as_context);
+        launch(0);
+        MUST(cuCtxSetCurrent, context);
+        MUST(cuGreenCtxDestroy, green);
+        MUST(cuStreamDestroy_v2, stream);
+        stage_gate(0, TAKT_GATE_CLOSED);
+        stage_nudge();
+        AWAIT(stage.fake->count("cuCtxSynchronize", NULL) > 1);
+        stage.fake->finish(0);
+        CHECK(stage_busy(0));
+        stage.fake->finish(stream);
+        AWAIT(!stage_busy(0));
+        CHECK(stage.fake->intrusions() == 0);
+}
+
 // A context that broke has nothing in flight that could be waited for: the device must not be kept for it.
 static int broken(const uintptr_t *a)
 {
@@ -558,6 +680,50 @@ static void what_runs_is_known_whatever_others_ask(void)
         CHECK(!stage_busy(0));
 }
 
+static _Atomic int n_asked, is_through;
+
+// The late one runs on when what came before it is done.
+static int says_at_last(const uintptr_t *a)
+{
+        (void)a;
+        if (++n_asked == 1)
+                return 600;
+        AWAIT(is_through);
+        return 0;
+}
+
+// A thread passed the gate while nobody else was there, lost its core, and submits when another waits already
+// for the stream's work.
+static void what_comes_late_is_waited_for(void)
+{
+        void *driver = dlopen("libcuda-driver.so.1", RTLD_NOW | RTLD_NOLOAD);
+        uintptr_t stream, other;
+        pthread_t thread;
+        int n;
+
+        begin();
+        stream = new_stream();
+        other = new_stream();
+        launch(stream);
+        stage_gate(0, TAKT_GATE_CLOSED);
+        pthread_create(&thread, NULL, launches_on, (void *)other);
+        AWAIT(stage.fake->count("cuEventSynchronize", NULL) == 1);
+        ((int (*)())dlsym(driver, "cuLaunchKernel"))((uintptr_t)1, 1, 1, 1, 1, 1, 1, 0, stream, NULL, NULL);
+        stage.fake->set("cuStreamQuery", says_at_last);
+        stage.fake->finish(stream);
+        AWAIT(n_asked == 2);
+        CHECK(stage_busy(0) && stage.fake->count("cuEventSynchronize", NULL) == 2);
+        is_through = 1;
+        AWAIT(!stage_busy(0));
+        // Beside others nobody is late, and the driver is not asked.
+        n = n_asked;
+        stage_bound(0, 1000000);
+        stage_gate(0, TAKT_GATE_OPEN);
+        pthread_join(thread, NULL);
+        closes_and_drains(other);
+        CHECK(n_asked == n);
+}
+
 static const struct test tests[] = {
         TEST(a_failed_synchronous_copy_ends_nothing),
         TEST(a_synchronous_copy_ends_what_runs_before_it),
@@ -569,6 +735,11 @@ static const struct test tests[] = {
         TEST(a_thread_that_ended_is_not_the_next_one),
         TEST(every_kind_of_stream_is_drained),
         TEST(a_green_contexts_stream_is_drained),
+        TEST(a_green_contexts_stream_waits_at_the_gate),
+        TEST(a_primary_context_that_is_done_ends_green_ones),
+        TEST(a_green_context_is_never_current_to_us),
+        TEST(a_stream_that_lost_its_green_context_runs_on),
+        TEST(a_green_context_that_goes_leaves_its_work_behind),
         TEST(a_broken_context_does_not_keep_the_device),
         TEST(streams_beyond_the_table_are_drained_with_their_contexts),
         TEST(a_default_stream_is_another_one_in_each_context),
@@ -583,5 +754,6 @@ static const struct test tests[] = {
         TEST(a_grant_lets_everybody_in),
         TEST(whoever_waits_kicks_again),
         TEST(what_runs_is_known_whatever_others_ask),
+        TEST(what_comes_late_is_waited_for),
 };
 STAGE_MAIN(tests)

@@ -15,7 +15,7 @@ FREES = (r"cuMemFree(?!Host)\w*", r"cuMemRelease", r"cuMemRetainAllocationHandle
          r"cuGraphAddMemFreeNode")
 REPORTS = (r"cuMemGetInfo", r"cuDeviceTotalMem")
 ENDS = (r"cu(Ctx|Stream|Event)Synchronize", r"cu(Stream|Event)Query")
-LIVES = (r"cuCtxCreate", r"cuCtxDestroy", r"cuCtxFromGreenCtx", r"cuDevicePrimaryCtx(Retain|Release|Reset)", r"cuStreamDestroy",
+LIVES = (r"cuCtxCreate", r"cuCtxDestroy", r"cuCtxFromGreenCtx", r"cuGreenCtx(Create|Destroy)", r"cuDevicePrimaryCtx(Retain|Release|Reset)", r"cuStreamDestroy",
          r"cuStreamBeginCapture\w*", r"cuStreamEndCapture", r"cuGraphExec(Destroy|Update)", r"cuGraphExec(Kernel|Memcpy|Memset|ChildGraph)NodeSetParams",
          r"cuGraphExecNodeSetParams", r"cuGraphNodeSetEnabled")
 DOORS = (r"cuGetProcAddress",)

@@ -255,6 +255,106 @@ static void a_forked_child_is_a_process_of_its_own(void)
         CHECK(stage_busy(0)); // the child's query ended nothing of the parent's
 }
 
+static _Atomic int is_inside, stop;
+
+static int stays_inside(const uintptr_t *a)
+{
+        (void)a;
+        is_inside = 1;
+        AWAIT(stop);
+        return 0;
+}
+
+static void *captures_once(void *stream)
+{
+        MUST(cuCtxSetCurrent, context);
+        MUST(cuStreamBeginCapture_v2, stream, 0);
+        return NULL;
+}
+
+// Of the driver's, which refuses all of it after a fork.
+static void uses_everything(void)
+{
+        uintptr_t pointer = 0x10000000, stream;
+
+        CALL(cuMemAlloc_v2, &pointer, MIB);
+        CALL(cuMemFree_v2, pointer);
+        launch(0);
+        CALL(cuStreamCreate, &stream, 1);
+        CALL(cuStreamDestroy_v2, (uintptr_t)0x5550);
+        CALL(cuStreamSynchronize, (uintptr_t)0);
+        CALL(cuCtxSynchronize);
+        CALL(cuGraphExecDestroy, (uintptr_t)0x5550);
+        CALL(cuCtxDestroy_v2, context);
+}
+
+static void fork_and_use_everything(void)
+{
+        pid_t child = fork();
+        int status;
+
+        if (child == 0) {
+                alarm(5); // a deadlock ends here
+                CHECK(CALL(cuInit, 0) == 3);
+                uses_everything();
+                exit(0);
+        }
+        CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0);
+}
+
+// Before anything was submitted: a lock is held that no session was needed for.
+static void a_fork_during_the_first_call_leaves_no_lock_taken(void)
+{
+        pthread_t thread;
+        uintptr_t stream;
+
+        context = stage_context(0);
+        MUST(cuStreamCreate, &stream, 1);
+        stage.fake->set("cuStreamBeginCapture_v2", stays_inside);
+        pthread_create(&thread, NULL, captures_once, (void *)stream);
+        AWAIT(is_inside);
+        fork_and_use_everything();
+        stop = 1;
+        pthread_join(thread, NULL);
+}
+
+static void *takes_all_locks(void *arg)
+{
+        uintptr_t stream, pointer;
+
+        (void)arg;
+        MUST(cuCtxSetCurrent, context);
+        MUST(cuStreamCreate, &stream, 1);
+        while (!stop) {
+                MUST(cuMemAlloc_v2, &pointer, MIB);
+                for (int i = 0; i < 10; i++)
+                        CHECK(launch(stream) == 0);
+                MUST(cuStreamSynchronize, stream);
+                MUST(cuStreamBeginCapture_v2, stream, 0);
+                MUST(cuStreamEndCapture, stream, NULL);
+                MUST(cuMemFree_v2, pointer);
+        }
+        return NULL;
+}
+
+static void forks_while_others_submit_leave_no_lock_taken(void)
+{
+        pthread_t threads[3];
+
+        begin();
+        atexit(uses_everything); // of the children: we end otherwise
+        stage_bound(0, 1000000);
+        stage_gate(0, TAKT_GATE_OPEN);
+        for (int i = 0; i < 3; i++)
+                pthread_create(&threads[i], NULL, takes_all_locks, NULL);
+        for (int i = 0; i < 300; i++)
+                fork_and_use_everything();
+        stop = 1;
+        for (int i = 0; i < 3; i++)
+                pthread_join(threads[i], NULL);
+        CHECK(stage.n_connections == 1);
+}
+
 // Opened, used and closed, again and again, as tools do: it stays, and so does its one session.
 static void a_library_that_is_closed_stays(void)
 {
@@ -318,6 +418,8 @@ static const struct test tests[] = {TEST(a_daemon_that_does_not_answer_costs_lit
                                     TEST(one_thread_and_only_beside_others),
                                     TEST(descriptors_that_the_host_took_are_the_hosts),
                                     TEST(a_forked_child_is_a_process_of_its_own),
+                                    TEST(a_fork_during_the_first_call_leaves_no_lock_taken),
+                                    TEST(forks_while_others_submit_leave_no_lock_taken),
                                     TEST(a_library_that_is_closed_stays),
                                     TEST(many_threads_race_for_the_first_call),
                                     TEST(works_in_exit_handlers),

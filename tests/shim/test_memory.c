@@ -210,6 +210,29 @@ static void a_contexts_memory_goes_with_it(void)
         HELD(0, 0);
 }
 
+// What was allocated in a green context is its device's. Another context may have its address then.
+static void a_green_contexts_memory_stays(void)
+{
+        uintptr_t pointer, green, as_context, next;
+
+        begin();
+        MUST(cuGreenCtxCreate, &green, (uintptr_t)0x5550, 0, 1);
+        MUST(cuCtxFromGreenCtx, &as_context, green);
+        MUST(cuCtxSetCurrent, as_context);
+        MUST(cuMemAlloc_v2, &pointer, 3 * MIB);
+        HELD(0, 3 * MIB);
+        MUST(cuGreenCtxDestroy, green);
+        MUST(cuCtxCreate_v2, &next, 0, 1);
+        CHECK(next == as_context);
+        MUST(cuMemAlloc_v2, &next, 5 * MIB); // on a device that is not Takt's
+        HELD(0, 3 * MIB);
+        MUST(cuCtxDestroy_v2, as_context);
+        HELD(0, 3 * MIB);
+        stage_context(0);
+        MUST(cuMemFree_v2, pointer);
+        HELD(0, 0);
+}
+
 static _Atomic int stop;
 
 static void *asks_too_much(void *context)
@@ -404,6 +427,115 @@ static void the_tenants_view_of_memory(void)
         CHECK(total == (size_t)40 << 30);
 }
 
+#define ALL ((size_t)40 << 30)
+
+// Asked as programs do, before there is a context.
+static size_t total_of(int device)
+{
+        size_t total;
+
+        MUST(cuDeviceTotalMem_v2, &total, device);
+        return total;
+}
+
+// On the device of the calling thread's context.
+static void sees(size_t expected_left, size_t expected_total)
+{
+        size_t left, total;
+
+        MUST(cuMemGetInfo_v2, &left, &total);
+        CHECK(left == expected_left && total == expected_total);
+}
+
+// The tenant's lease is for the first device: the second is as it is without Takt.
+static void the_quota_is_of_the_tenants_device(void)
+{
+        uintptr_t here, there;
+        unsigned old_total; // in 32 bits
+
+        setenv("TAKT_MEMORY_QUOTA", "1073741824", 1);
+        stage.quota[0] = 1024 * MIB;
+        MUST(cuInit, 0);
+        CHECK(total_of(0) == 1024 * MIB && total_of(1) == ALL);
+        MUST(cuDeviceTotalMem, &old_total, 0);
+        CHECK(old_total == 1024 * MIB);
+        MUST(cuDeviceTotalMem, &old_total, 1);
+        CHECK(old_total == (unsigned)-1);
+        stage_context(0);
+        MUST(cuMemAlloc_v2, &here, 600 * MIB);
+        CHECK(CALL(cuMemAlloc_v2, &there, 600 * MIB) == 2);
+        stage_context(1);
+        MUST(cuMemAlloc_v2, &there, 2048 * MIB);
+        sees(ALL, ALL);
+        stage_gate(0, TAKT_GATE_CLOSED);
+        CHECK(launch(0) == 0);
+        MUST(cuCtxSynchronize);
+        HELD(0, 600 * MIB);
+        HELD(1, 0);
+        stage_gate(0, TAKT_GATE_FREE);
+        stage_context(0);
+        CHECK(launch(0) == 0);
+        sees(424 * MIB, 1024 * MIB);
+        MUST(cuMemFree_v2, there);
+        MUST(cuMemFree_v2, here);
+        HELD(0, 0);
+        stage_quota(0, 512 * MIB); // the contract may change
+        CHECK(total_of(0) == 512 * MIB && total_of(1) == ALL);
+}
+
+static void each_lane_has_a_quota_of_its_own(void)
+{
+        uintptr_t pointer;
+
+        setenv("TAKT_MEMORY_QUOTA", "1073741824", 1);
+        stage.lane[0] = 1; // CUDA's order is not the daemon's
+        stage.lane[1] = 0;
+        stage.quota[1] = 1024 * MIB;
+        stage.quota[0] = 2048 * MIB;
+        MUST(cuInit, 0);
+        CHECK(total_of(0) == 1024 * MIB && total_of(1) == 2048 * MIB);
+        stage_context(0);
+        MUST(cuMemAlloc_v2, &pointer, 1000 * MIB);
+        stage_context(1);
+        MUST(cuMemAlloc_v2, &pointer, 1500 * MIB);
+        CHECK(CALL(cuMemAlloc_v2, &pointer, 1000 * MIB) == 2);
+        sees(548 * MIB, 2048 * MIB);
+        HELD(1, 1000 * MIB);
+        HELD(0, 1500 * MIB);
+}
+
+// Before the first session it is not known whose the devices are. After the last one it is.
+static void without_a_daemon_the_environment_tells(void)
+{
+        char *there = strdup(getenv("TAKT_SOCKET"));
+        uintptr_t pointer;
+
+        setenv("TAKT_MEMORY_QUOTA", "1073741824", 1);
+        stage.quota[0] = 2048 * MIB;
+        setenv("TAKT_SOCKET", "/nowhere", 1);
+        MUST(cuInit, 0);
+        CHECK(total_of(0) == 1024 * MIB && total_of(1) == 1024 * MIB);
+        stage_context(1);
+        MUST(cuMemAlloc_v2, &pointer, 100 * MIB);
+        sees(924 * MIB, 1024 * MIB);
+        stage_context(0);
+        MUST(cuMemAlloc_v2, &pointer, 24 * MIB);
+        sees(1000 * MIB, 1024 * MIB);
+        setenv("TAKT_SOCKET", there, 1);
+        AWAIT(total_of(0) == 2048 * MIB);
+        CHECK(total_of(1) == ALL);
+        sees(2024 * MIB, 2048 * MIB);
+        HELD(0, 24 * MIB);
+        HELD(1, 0);
+        stage_lose();
+        AWAIT((launch(0), total_of(0) == 1024 * MIB));
+        CHECK(total_of(1) == ALL);
+        sees(1000 * MIB, 1024 * MIB);
+        stage_context(1);
+        sees(ALL, ALL);
+        free(there);
+}
+
 static const struct test tests[] = {TEST(charged_before_the_driver_sees_it),
                                     TEST(what_the_driver_refuses_is_not_held),
                                     TEST(every_allocation_is_held_to_the_quota),
@@ -412,10 +544,14 @@ static const struct test tests[] = {TEST(charged_before_the_driver_sees_it),
                                     TEST(physical_memory_is_held_by_handles_and_mappings),
                                     TEST(what_was_imported_is_the_exporters),
                                     TEST(a_contexts_memory_goes_with_it),
+                                    TEST(a_green_contexts_memory_stays),
                                     TEST(nobody_is_refused_for_what_another_does_not_get),
                                     TEST(threads_leave_nothing_behind),
                                     TEST(a_new_daemon_hears_what_is_held),
                                     TEST(daemons_that_change_inside_a_call_count_what_came_of_it),
                                     TEST(a_forked_child_holds_nothing),
-                                    TEST(the_tenants_view_of_memory)};
+                                    TEST(the_tenants_view_of_memory),
+                                    TEST(the_quota_is_of_the_tenants_device),
+                                    TEST(each_lane_has_a_quota_of_its_own),
+                                    TEST(without_a_daemon_the_environment_tells)};
 STAGE_MAIN(tests)

@@ -193,6 +193,17 @@ struct marker bound_count(int lane, uintptr_t graph)
         return piece;
 }
 
+int bound_is_kept(int lane)
+{
+        struct lane *l = &lanes[lane];
+        int kept;
+
+        pthread_mutex_lock(&l->lock);
+        kept = l->n_markers || l->piece.n_launches || l->before.event;
+        pthread_mutex_unlock(&l->lock);
+        return kept;
+}
+
 // One graph and little more between idle and idle, as most engines' decode steps are, teaches what it takes.
 void bound_end(struct lane *l, uint64_t span_ns)
 {

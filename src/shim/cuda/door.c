@@ -2,6 +2,7 @@
 #include <dlfcn.h>
 #include <pthread.h>
 #include <string.h>
+#include "shim/cuda/gate.h"
 
 void *door_real[N_HOOKS];
 _Atomic int door_is_open;
@@ -31,6 +32,7 @@ static void open_driver(void)
         Dl_info self;
         void *handle;
 
+        pthread_atfork(NULL, NULL, gate_in_child); // before any lock of ours is taken
         driver = dlopen("libcuda-driver.so.1", RTLD_NOW | RTLD_LOCAL);
         handle = dladdr((void *)door_find, &self) ? dlopen(self.dli_fname, RTLD_NOW | RTLD_NOLOAD) : NULL;
         for (int i = 0; driver && i < N_HOOKS; i++) {

@@ -203,15 +203,34 @@ void gate_done_context(void *context)
         }
 }
 
-void gate_forget_context(void *context)
+static void forget_events(void *context)
 {
-        gate_done_context(context);
         for (int lane = 0; lane < TAKT_PAGE_LANES; lane++) {
                 pthread_mutex_lock(&lanes[lane].lock);
                 bound_forget(&lanes[lane], context);
                 pthread_mutex_unlock(&lanes[lane].lock);
         }
         place_changed();
+}
+
+void gate_forget_context(void *context)
+{
+        gate_done_context(context);
+        forget_events(context);
+}
+
+void gate_forget_green(const struct green *green)
+{
+        settle_lock(); // until our calls on its streams are over
+        FOR_EACH_DIRTY_LANE(lane)
+        {
+                settle_orphan_green(lane, green);
+                if (green->context)
+                        work_adopt(lane, green->context, green->primary);
+        }
+        settle_unlock();
+        if (green->context)
+                forget_events(green->context);
 }
 
 void gate_forget(uintptr_t handle)
@@ -246,4 +265,5 @@ void gate_in_child(void)
         settle_in_child();
         helper_in_child();
         ledger_in_child();
+        green_in_child();
 }

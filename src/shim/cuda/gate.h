@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include "shim/cuda/door.h"
+#include "shim/cuda/green.h"
 #include "shim/lease.h"
 
 // A stream, told apart from all others of the process: its handle, or for a thread's own default stream a
@@ -39,6 +40,8 @@ void gate_done(stream_key key);
 // A whole context was waited for, or is about to go.
 void gate_done_context(void *context);
 void gate_forget_context(void *context);
+// A green context is about to go. Its work in flight goes on, and is its primary context's then.
+void gate_forget_green(const struct green *green);
 // A stream is no more. Before that is said to the driver.
 void gate_forget(uintptr_t handle);
 // A context was made: device's primary one, or (-1) another. With two, a default stream's handle names none.

@@ -78,6 +78,8 @@ uint32_t work_copy(int lane, struct dirty ret_dirty[DIRTY_MAX]);
 int work_has(int lane, const struct dirty *entry);
 // A stream is no more, but its work goes on: it is waited for with its whole context.
 void work_orphan(int lane, stream_key key, void *owner);
+// A context is no more, but its work goes on: it is waited for with another one, that is not the same.
+void work_adopt(int lane, const void *context, void *owner);
 // There is a new session: its page says of our work in flight what the last one said.
 void work_joined(void);
 // These streams are done: the one of that key (and context, where the key is of a default stream); all of a
@@ -105,6 +107,8 @@ int settle_relax(int mode);
 int settle_is_capturing(uintptr_t handle);
 // With the settle lock held. A stream is about to be destroyed: what it has in flight is not forgotten.
 void settle_orphan(int lane, uintptr_t handle);
+// The same of all streams of a green context.
+void settle_orphan_green(int lane, const struct green *green);
 // With the settle lock held: captures that this process began and did not end.
 void settle_capture_begun(uintptr_t handle);
 void settle_capture_ended(uintptr_t handle); // or is no capture that we know
@@ -120,6 +124,8 @@ void bound_wait(int lane, uintptr_t graph);
 // With the lane's lock held, after a submission: counts it. Returns the piece that it completes, to be
 // marked; or one of no launches.
 struct marker bound_count(int lane, uintptr_t graph);
+// Whether any of the running burst was counted: it was submitted while others have a seat.
+int bound_is_kept(int lane);
 // Marks the end of that piece.
 void bound_mark(int lane, uintptr_t handle, void *context, struct marker piece);
 // With the lane's lock held: the burst is over, after span_ns.

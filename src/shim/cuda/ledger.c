@@ -1,6 +1,7 @@
 #include "shim/cuda/ledger.h"
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include "shim/cuda/door.h"
 #include "shim/cuda/lock.h"
 #include "shim/lease.h"
@@ -17,6 +18,11 @@ struct session {
         struct ledger_counts counts[TAKT_PAGE_LANES]; // by CUDA ordinal
 };
 
+// Until there is a session: what this process holds by itself.
+static struct {
+        _Atomic uint64_t own, tenant;
+} unjoined[TAKT_PAGE_LANES];
+
 // In one cache line: the driver's own work leaves little of ours in the caches.
 static struct {
         struct lock lock;
@@ -31,7 +37,10 @@ static struct ledger_counts counts_now(int device)
 {
         const struct session *session = atomic_load_explicit(&ledger.session, memory_order_acquire);
 
-        return session && device >= 0 ? session->counts[device] : (struct ledger_counts){0};
+        if (device < 0)
+                return (struct ledger_counts){0};
+        return session ? session->counts[device]
+                       : (struct ledger_counts){&unjoined[device].own, &unjoined[device].tenant};
 }
 
 static void count(const struct ledger_charge *charge, uint64_t bytes)
@@ -97,19 +106,11 @@ void ledger_joined(void)
         lock_give(&ledger.lock);
 }
 
-uint64_t ledger_quota(int device)
-{
-        const struct takt_page_daemon *page = atomic_load(&lease.daemon);
-        int lane = page && device >= 0 ? lease.lane_of[device] : -1;
-
-        return lane >= 0 ? atomic_load_explicit(&page->lane[lane].memory_quota, memory_order_relaxed) : 0;
-}
-
 uint64_t ledger_used(int device)
 {
-        int lane = atomic_load(&lease.daemon) && device >= 0 ? lease.lane_of[device] : -1;
+        struct ledger_counts now = counts_now(device);
 
-        return lane >= 0 ? atomic_load(&lease.tenant->lane[lane].memory_used) : 0;
+        return now.tenant ? atomic_load(now.tenant) : 0;
 }
 
 // The tenant's sum is never more than the quota, not even for a moment: another process that asks for little
@@ -132,7 +133,7 @@ static int fits(const struct ledger_charge *charge, uint64_t quota)
 int ledger_charge(int device, uint64_t bytes, struct ledger_charge *ret)
 {
         *ret = (struct ledger_charge){counts_now(device), device, bytes};
-        return fits(ret, ledger_quota(device)) ? CUDA_SUCCESS : CUDA_OUT_OF_MEMORY;
+        return fits(ret, lease_quota(device)) ? CUDA_SUCCESS : CUDA_OUT_OF_MEMORY;
 }
 
 static size_t home(uintptr_t key)
@@ -344,5 +345,6 @@ void ledger_in_child(void)
         ledger.lock = (struct lock){0};
         ledger.table = NULL;
         ledger.room = ledger.n_used = 0;
+        memset(unjoined, 0, sizeof unjoined);
         atomic_store(&ledger.session, NULL);
 }

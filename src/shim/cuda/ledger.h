@@ -15,7 +15,7 @@ struct ledger_counts {
 // Memory that is taken off a device's quota.
 struct ledger_charge {
         struct ledger_counts on;
-        int device; // CUDA ordinal; -1: not found, and nothing is counted
+        int device; // CUDA ordinal, below TAKT_PAGE_LANES; -1: not found, and nothing is counted
         uint64_t bytes;
 };
 
@@ -34,8 +34,7 @@ struct ledger_entry {
 // Takes the bytes off the device's quota. Returns 0, or CUDA_OUT_OF_MEMORY.
 int ledger_charge(int device, uint64_t bytes, struct ledger_charge *ret);
 void ledger_uncharge(const struct ledger_charge *charge);
-// Bytes, 0: none.
-uint64_t ledger_quota(int device);
+// What the tenant holds of the device, bytes; without a session, what this process does.
 uint64_t ledger_used(int device);
 // Remembers what was charged. Out of memory of our own: it is not counted, rather than never given back.
 void ledger_note(enum ledger_kind kind, uintptr_t key, const struct ledger_charge *charge, void *context);

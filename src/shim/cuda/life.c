@@ -33,7 +33,6 @@ CREATE(cuCtxCreate, (U a, U b, U c), (a, b, c))
 CREATE(cuCtxCreate_v2, (U a, U b, U c), (a, b, c))
 CREATE(cuCtxCreate_v3, (U a, U b, U c, U d, U e), (a, b, c, d, e))
 CREATE(cuCtxCreate_v4, (U a, U b, U c, U d), (a, b, c, d))
-CREATE(cuCtxFromGreenCtx, (U a, U b), (a, b))
 DESTROY(cuCtxDestroy)
 DESTROY(cuCtxDestroy_v2)
 FORWARD(cuDevicePrimaryCtxRetain, (U ret, int device), (ret, device), gate_context(device), )
@@ -81,6 +80,25 @@ FORWARD(cuDevicePrimaryCtxReset, (int device), (device), void *context = before_
         error ? (void)0 : ledger_forget(context))
 FORWARD(cuDevicePrimaryCtxReset_v2, (int device), (device), void *context = before_reset(device),
         error ? (void)0 : ledger_forget(context))
+
+// Green contexts. What was made in one is its primary context's, and stays.
+static struct green before_green(U handle)
+{
+        struct green gone = green_gone(handle);
+
+        if (gone.primary)
+                gate_forget_green(&gone);
+        if (gone.primary && gone.context)
+                ledger_rename(gone.context, gone.primary);
+        return gone;
+}
+
+FORWARD(cuGreenCtxCreate, (U * ret, U resources, int device, unsigned flags), (ret, resources, device, flags),
+        , error ? (void)0 : green_made(*ret, device, primary_of(device)))
+FORWARD(cuCtxFromGreenCtx, (void **ret, U green), (ret, green), gate_context(-1),
+        error ? (void)0 : green_named(green, *ret))
+FORWARD(cuGreenCtxDestroy, (U green), (green), struct green gone = before_green(green),
+        released(gone.device, gone.primary))
 
 // Streams
 FORWARD(cuStreamDestroy, (U stream), (stream), gate_forget(stream), )

@@ -3,8 +3,7 @@
 //
 // Not counted: what modules, contexts and local memory take, and what a graph's own pool keeps after its
 // frees.
-#include <stdlib.h>
-#include <string.h>
+#include <stddef.h>
 #include "shim/cuda/door.h"
 #include "shim/cuda/ledger.h"
 #include "shim/cuda/place.h"
@@ -294,11 +293,12 @@ ALLOCATE(LEDGER_ARRAY, cuArrayCreate, (uintptr_t * ret, const unsigned *descript
 ALLOCATE(LEDGER_ARRAY, cuArray3DCreate, (uintptr_t * ret, const unsigned *descriptor), (ret, descriptor),
          old_deep_bytes(descriptor))
 
-// What the tenant has of this device, and what is left of it.
+// What the tenant has of the current device, and what is left of it.
 static void own_view(uint64_t *free_bytes, uint64_t *total)
 {
-        int lane = device_now();
-        uint64_t quota = ledger_quota(lane), used = ledger_used(lane), left = used < quota ? quota - used : 0;
+        int device = device_now();
+        uint64_t quota = lease_quota_told(device), used = ledger_used(device),
+                 left = used < quota ? quota - used : 0;
 
         if (!quota || quota >= *total)
                 return;
@@ -306,13 +306,13 @@ static void own_view(uint64_t *free_bytes, uint64_t *total)
         *free_bytes = *free_bytes > left ? left : *free_bytes;
 }
 
-// A device's memory is asked for before there is a context, so before this process has a page: the quota
-// comes with the environment.
-static uint64_t own_total(uint64_t total)
+// Asked before there is a context: whose the device is only the daemon knows.
+static uint64_t own_total(int device, uint64_t total)
 {
-        const char *text = getenv("TAKT_MEMORY_QUOTA");
-        uint64_t quota = text ? strtoull(text, NULL, 10) : 0;
+        uint64_t quota;
 
+        place_join();
+        quota = lease_quota_told(device);
         return quota && quota < total ? quota : total;
 }
 
@@ -352,7 +352,7 @@ static uint64_t own_total(uint64_t total)
                         return CUDA_NOT_SUPPORTED;                                                           \
                 error = ((int (*)(type *, int))door_real[HOOK_##name])(bytes, device);                       \
                 if (!error && bytes)                                                                         \
-                        *bytes = (type)own_total(*bytes);                                                    \
+                        *bytes = (type)own_total(device, *bytes);                                            \
                 return error;                                                                                \
         }
 

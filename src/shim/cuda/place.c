@@ -23,6 +23,7 @@ static void find(void)
         FIND(pop, "cuCtxPopCurrent_v2");
         FIND(synchronize, "cuCtxSynchronize");
         FIND(stream_context, "cuStreamGetCtx");
+        FIND(stream_green, "cuStreamGetGreenCtx");
         FIND(is_capturing, "cuStreamIsCapturing");
         FIND(capture_mode, "cuThreadExchangeStreamCaptureMode");
         FIND(event_create, "cuEventCreate");
@@ -32,7 +33,6 @@ static void find(void)
         FIND(primary_retain, "cuDevicePrimaryCtxRetain");
         FIND(primary_release, "cuDevicePrimaryCtxRelease_v2");
         FIND(primary_state, "cuDevicePrimaryCtxGetState");
-        pthread_atfork(NULL, NULL, gate_in_child);
 }
 
 void place_ready(void)
@@ -96,6 +96,12 @@ static __attribute__((noinline)) int arrive(void)
                 ledger_joined();
         }
         return 1;
+}
+
+void place_join(void)
+{
+        if (!atomic_load_explicit(&lease.daemon, memory_order_acquire))
+                arrive();
 }
 
 int place_device(void **ret_context)

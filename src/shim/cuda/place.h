@@ -7,7 +7,8 @@
 struct driver {
         int (*device_count)(int *), (*device_uuid)(uint8_t *, int), (*current_device)(int *);
         int (*current_context)(void **), (*push)(void *), (*pop)(void **), (*synchronize)(void);
-        int (*stream_context)(uintptr_t, void **), (*is_capturing)(uintptr_t, int *), (*capture_mode)(int *);
+        int (*stream_context)(uintptr_t, void **), (*stream_green)(uintptr_t, uintptr_t *);
+        int (*is_capturing)(uintptr_t, int *), (*capture_mode)(int *);
         int (*event_create)(void **, unsigned), (*event_destroy)(void *), (*event_record)(void *, uintptr_t);
         int (*event_elapsed)(float *, void *, void *);
         int (*primary_retain)(void **, int), (*primary_release)(int),
@@ -26,6 +27,8 @@ struct place {
 
 // Joins the daemon if need be. now_ns 0: does not look whether it is still there.
 struct place place_now(uint64_t now_ns);
+// Joins if need be; once the driver is initialised, without a context too.
+void place_join(void);
 // The CUDA ordinal of the current context's device, and that context; joins if need be. -1: no context, or
 // Takt is not wanted.
 int place_device(void **ret_context);

@@ -82,10 +82,14 @@ static int is_explicit(const struct dirty *entry)
         return entry->handle > HANDLE_PER_THREAD;
 }
 
-// A thread's default stream has no name that another thread could use.
+// A thread's default stream has no name that another thread could use; a green context's has one only while
+// that is current, and it may be so to its host's thread.
 static int is_elsewhere(const struct dirty *entry)
 {
-        return entry->handle == HANDLE_PER_THREAD && entry->key != gate_key(HANDLE_PER_THREAD);
+        if (is_explicit(entry))
+                return 0;
+        return (entry->handle == HANDLE_PER_THREAD && entry->key != gate_key(HANDLE_PER_THREAD)) ||
+               green_primary(entry->context) != entry->context;
 }
 
 // While something captures, the legacy stream must be left alone: touching it breaks the capture.
@@ -104,7 +108,7 @@ static int enter(const struct dirty *entry)
         if (is_explicit(entry) && driver.stream_context && !driver.stream_context(entry->handle, &owner) &&
             owner)
                 context = owner;
-        return driver.push && driver.pop ? driver.push(context) : CUDA_NOT_SUPPORTED;
+        return driver.push && driver.pop ? driver.push(green_primary(context)) : CUDA_NOT_SUPPORTED;
 }
 
 static void leave(void)
@@ -135,17 +139,18 @@ static int query(const struct dirty *entry)
         return error;
 }
 
-static int is_done(int lane, const struct dirty *entry)
+// What the driver says of a stream's work, where it can be asked.
+static int ask(int lane, const struct dirty *entry)
 {
-        int done = 0;
+        int answer = NOT_FROM_HERE;
 
         if (is_elsewhere(entry))
-                return 0;
+                return answer;
         settle_lock();
         if (work_has(lane, entry) && !is_untouchable(entry))
-                done = is_over(query(entry));
+                answer = query(entry);
         settle_unlock();
-        return done;
+        return answer;
 }
 
 void settle_query(int lane)
@@ -155,7 +160,7 @@ void settle_query(int lane)
         int mode = settle_relax(CAPTURE_RELAXED);
 
         for (uint32_t i = 0; i < n; i++)
-                if (is_done(lane, &entries[i]))
+                if (is_over(ask(lane, &entries[i])))
                         work_done_entry(lane, &entries[i]);
         settle_relax(mode);
 }
@@ -177,6 +182,18 @@ void settle_orphan(int lane, uintptr_t handle)
                 work_done_stream(lane, entry.key, NULL);
         }
         settle_relax(mode);
+}
+
+void settle_orphan_green(int lane, const struct green *green)
+{
+        struct dirty entries[DIRTY_MAX];
+        uint32_t n = work_copy(lane, entries);
+        uintptr_t its;
+
+        for (uint32_t i = 0; driver.stream_green && i < n; i++)
+                if (is_explicit(&entries[i]) && !driver.stream_green(entries[i].handle, &its) &&
+                    its == green->handle)
+                        work_orphan(lane, entries[i].key, green->primary);
 }
 
 // An event of ours behind the stream's work. Its context is current.
@@ -214,7 +231,7 @@ static int wait_context(const struct dirty *entry)
 
         if (atomic_load(&n_captures) > 0 || !driver.synchronize || !driver.push || !driver.pop)
                 return NOT_FROM_HERE;
-        error = driver.push(entry->context);
+        error = driver.push(green_primary(entry->context));
         if (error)
                 return error;
         error = driver.synchronize();
@@ -238,17 +255,31 @@ static int wait_entry(int lane, const struct dirty *entry)
         return error;
 }
 
+// While a process is alone nobody is counted on the way to the driver: what a thread that lost its core there
+// submits behind our event is waited for if it comes before that is reached.
+static int wait_late(int lane, const struct dirty *entry)
+{
+        int error;
+
+        do
+                error = wait_entry(lane, entry);
+        while (is_over(error) && gate_state(lane) == TAKT_GATE_CLOSED && ask(lane, entry) == NOT_READY);
+        return error;
+}
+
 void settle_wait(int lane)
 {
         struct dirty entries[DIRTY_MAX];
         uint32_t n;
-        int mode;
+        int mode, was_alone = !bound_is_kept(lane), error;
 
         work_await(lane);
         n = work_copy(lane, entries);
         mode = settle_relax(CAPTURE_RELAXED);
-        for (uint32_t i = 0; i < n; i++)
-                if (is_over(wait_entry(lane, &entries[i])))
+        for (uint32_t i = 0; i < n; i++) {
+                error = was_alone ? wait_late(lane, &entries[i]) : wait_entry(lane, &entries[i]);
+                if (is_over(error))
                         work_done_entry(lane, &entries[i]);
+        }
         settle_relax(mode);
 }

@@ -49,8 +49,8 @@ static struct dirty *add_rest(struct lane *l, void *context)
         return entry;
 }
 
-// All entries of a context become that one.
-static void crowd(struct lane *l, void *context)
+// All entries of a context become that one of another, or of itself.
+static void crowd(struct lane *l, const void *context, void *owner)
 {
         uint32_t inside = 0;
 
@@ -59,7 +59,7 @@ static void crowd(struct lane *l, void *context)
                         inside += l->dirty[i].inside;
                         remove_entry(l, &l->dirty[i]);
                 }
-        add_rest(l, context)->inside = inside;
+        add_rest(l, owner)->inside += inside;
 }
 
 // With the lock held. More streams than we can tell apart: those of one context become one entry.
@@ -68,7 +68,7 @@ static struct dirty *add_entry(struct lane *l, uintptr_t handle, stream_key key,
         struct dirty *entry = find(l, key, context);
 
         if (!entry && l->n_dirty == DIRTY_MAX)
-                crowd(l, l->dirty[0].context);
+                crowd(l, l->dirty[0].context, l->dirty[0].context);
         if (!entry && l->n_dirty == DIRTY_MAX)
                 return add_rest(l, context);
         if (!entry) {
@@ -251,7 +251,7 @@ void work_done_context(int lane, void *context)
 
         pthread_mutex_lock(&l->lock);
         for (uint32_t i = l->n_dirty; i-- > 0;)
-                if (l->dirty[i].context == context)
+                if (l->dirty[i].context == context || green_primary(l->dirty[i].context) == context)
                         remove_done(l, &l->dirty[i]);
         unlock_done(l, lane);
 }
@@ -282,6 +282,20 @@ void work_orphan(int lane, stream_key key, void *owner)
                 add_rest(l, context);
                 atomic_store_explicit(&gate_last, KEY_NONE, memory_order_relaxed);
         }
+        pthread_mutex_unlock(&l->lock);
+}
+
+void work_adopt(int lane, const void *context, void *owner)
+{
+        struct lane *l = &lanes[lane];
+        uint32_t i = 0;
+
+        pthread_mutex_lock(&l->lock);
+        while (i < l->n_dirty && l->dirty[i].context != context)
+                i++;
+        if (i < l->n_dirty)
+                crowd(l, context, owner);
+        atomic_store_explicit(&gate_last, KEY_NONE, memory_order_relaxed);
         pthread_mutex_unlock(&l->lock);
 }
 

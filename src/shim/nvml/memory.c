@@ -93,22 +93,23 @@ static void own_view(void *device, unsigned long long *total, unsigned long long
                      unsigned long long *used)
 {
         uint8_t uuids[TAKT_PAGE_LANES * 16];
-        const struct takt_page_daemon *page;
-        uint64_t quota, held;
-        int at, lane;
+        uint64_t quota, held = 0;
         uint32_t n;
+        int at, lane;
 
         if (!lease_wanted())
                 return;
         lease_check(takt_clock_now());
         n = list(device, uuids, &at);
-        if (at < 0 || lease_join(uuids, n, takt_clock_now()) || !(page = atomic_load(&lease.daemon)))
+        if (at < 0)
                 return;
-        lane = lease.lane_of[at];
-        quota = lane < 0 ? 0 : atomic_load(&page->lane[lane].memory_quota);
+        lease_join(uuids, n, takt_clock_now());
+        quota = lease_quota_told(at);
         if (!quota || quota >= *total)
                 return;
-        held = atomic_load(&lease.tenant->lane[lane].memory_used);
+        lane = lease.client ? lease.lane_of[at] : -1;
+        if (lane >= 0) // as the last session counted
+                held = atomic_load(&lease.tenant->lane[lane].memory_used);
         *total = quota;
         *used = held < quota ? held : quota;
         *free_bytes = *free_bytes < quota - *used ? *free_bytes : quota - *used;
