@@ -309,14 +309,6 @@ static int lane_of(int device)
         return device >= 0 && device < TAKT_PAGE_LANES ? lease.lane_of[device] : -1;
 }
 
-uint64_t lease_quota(int device)
-{
-        const struct takt_page_daemon *page = atomic_load(&lease.daemon);
-        int lane = page ? lane_of(device) : -1;
-
-        return lane >= 0 ? atomic_load_explicit(&page->lane[lane].memory_quota, memory_order_relaxed) : 0;
-}
-
 uint64_t lease_quota_told(int device)
 {
         const char *text = lease_wanted() ? getenv("TAKT_MEMORY_QUOTA") : NULL;

@@ -40,7 +40,13 @@ void lease_look(void);
 int lease_is_wake(int fd);
 // The quota that the tenant is held to on this device (by CUDA ordinal), bytes; 0: none, another tenant's
 // device, or no daemon.
-uint64_t lease_quota(int device);
+static inline uint64_t lease_quota(int device)
+{
+        const struct takt_page_daemon *page = atomic_load(&lease.daemon);
+        int lane = page && device >= 0 && device < TAKT_PAGE_LANES ? lease.lane_of[device] : -1;
+
+        return lane >= 0 ? atomic_load_explicit(&page->lane[lane].memory_quota, memory_order_relaxed) : 0;
+}
 // The quota that it is told of: the same, but while there is no daemon what the environment says. That is of
 // the device of the last session; of each one, if there was none yet, so that nobody takes too much.
 uint64_t lease_quota_told(int device);
