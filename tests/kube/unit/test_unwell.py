@@ -82,6 +82,12 @@ def ends_each_stream(handler):
     handler.wfile.write(b"0\r\n\r\n")
 
 
+def tells_and_ends(handler):
+    begin_stream(handler)
+    handler.line({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": str(handler.api.version)}}})
+    handler.wfile.write(b"0\r\n\r\n")
+
+
 def half_a_change(handler):
     begin_stream(handler)
     while not select.select([handler.connection], [], [], 0.01)[0]:
@@ -183,12 +189,23 @@ class UnwellClient(unittest.TestCase):
 
     def test_streams_that_are_none(self):
         for fault, why, well in ((silent, "no answer in time", "answers again"), (headers, "is no watch", "watched again"),
-                                 (ends_each_stream, "ended at once", "watched again"), (half_a_change, "did not come whole", "watched again"),
+                                 (ends_each_stream, "ended at once", "watched again"), (tells_and_ends, "ended at once", "watched again"), (half_a_change, "did not come whole", "watched again"),
                                  (a_line, "did not come whole", "watched again"), (a_chunks_size, "is no watch", "watched again"),
                                  (forgets, "forgets at once", "watched again")):
             with self.subTest(fault.__name__):
                 self.server.fault = does(fault, only_streams=True)
                 self.told_twice(self.begin_watch(self.server), why, well)
+
+    def test_who_is_answered_does_not_hide_who_is_not(self):
+        self.server.fault = does(silent, only_streams=True)
+        client = self.begin_watch(self.server)
+        for _ in range(3):
+            client.order("ask", "POST", "/echo", None, {})
+            heard = [client.hear(), client.hear()]
+            while not {"answer", "lost"} <= {word[0] for word in heard}:
+                heard.append(client.hear())
+        self.assertIn("no answer in time", client.log.get(timeout=20))
+        self.assertTrue(client.log.empty())
 
     def test_objects_that_are_too_large_are_left_out(self):
         """Of too many bytes, of too many values: the others are there, and the log names none at each change."""

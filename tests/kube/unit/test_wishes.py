@@ -126,6 +126,22 @@ class Wishes(Wished):
         self.assertIn("peak 10 %", said)
         self.assertIn("contradicts itself", said)
 
+    def test_what_is_too_much_for_a_gpu_is_said_of_the_pod_that_is_on_it(self):
+        """The slot is given to a pod that we do not know; the one that we know may be meant for a larger GPU."""
+        self.start(pod("a", annotations={"takt.dev/memory": "50Gi"}))
+        self.plugin.allocate(self.slot(0))
+        self.kubelet.pods = {("default", "early", "c0"): [self.slot(0)]}
+        self.refused(self.slot(1), self.slot(2), self.slot(3))
+        lost = f"{self.dir}/run/lost/GPU-{GPUS[1]}"
+        open(lost, "w").close()
+        self.event("GPULost", "n1")     # and nothing before
+        os.unlink(lost)
+        self.event("GPURecovered", "n1")
+        self.plugin.allocate(self.slot(0, gpu=1))
+        self.kubelet.pods[("default", "a", "c0")] = [self.slot(0, gpu=1)]
+        self.refused(self.slot(1), self.slot(2), self.slot(3))
+        self.assertIn("takt.dev/memory: 50.0 GiB is more", self.event("InvalidAnnotation", "a"))
+
     def test_names_that_nobody_can_have(self):
         """A lying API server, and a kubelet that was lied to: nothing of it is printed as it is, and nothing else changes."""
         strange = [pod("a\ntaktd: forged"), pod("b", namespace='n"} 1'), pod("c", uid="../../c")]
