@@ -5,18 +5,35 @@
 #include <string.h>
 #include "base/clock.h"
 #include "kube/api_watch.h"
+#include "kube/json.h"
+#include "kube/names.h"
 
-void api_said(struct api *api, const char *error)
+void api_said(struct api *api, uint8_t *ill, const char *error)
 {
-        if (error[0] && !api->unwell)
+        uint8_t any;
+
+        *ill = error[0] != 0;
+        any = api->ill;
+        for (const struct api_watch *w = api->watches; w; w = w->next)
+                any |= w->ill;
+        if (any && !api->unwell)
                 fprintf(stderr,
                         "taktd: API server %s: %s; until it answers, what needs it waits, and all else goes "
                         "on\n",
                         api->where.server, error);
-        if (!error[0] && api->unwell)
+        if (!any && api->unwell)
                 fprintf(stderr, "taktd: API server %s answers again\n", api->where.server);
-        api->unwell = error[0] != 0;
+        api->unwell = any;
         api->stale |= !strncmp(error, "TLS", 3);
+}
+
+// Whose ask it was: a watch asks in its own name.
+static uint8_t *ill_of(struct api *api, const void *context)
+{
+        for (struct api_watch *w = api->watches; w; w = w->next)
+                if (w == context)
+                        return &w->ill;
+        return &api->ill;
 }
 
 int api_trust(struct api *api, char *why, size_t size)
@@ -59,7 +76,33 @@ static const char *words_of(int status, const json_t *body, char *text, size_t s
         if (status < 400)
                 return "";
         snprintf(text, size, "%d: %s", status, message ? message : "it does not say why");
+        names_make_plain(text);
         return text;
+}
+
+// Of a list that is too large: where it goes on stands before its items.
+static json_t *without_items(const char *answer, size_t size)
+{
+        static const char items[] = "\"items\":";
+        const char *at = answer ? memmem(answer, size < 8192 ? size : 8192, items, sizeof items - 1) : NULL;
+        json_t *list = NULL;
+        char *text;
+
+        if (at && asprintf(&text, "%.*s%s[]}", (int)(at - answer), answer, items) >= 0) {
+                list = json_loads(text, 0, NULL);
+                free(text);
+        }
+        return list;
+}
+
+// The answer's JSON. Returns "", or what is wrong with it.
+static const char *read_answer(struct api_line *line, json_t **ret)
+{
+        int error = line->n_answer ? json_read(line->answer, line->n_answer, ret) : 0;
+
+        return error == -EFBIG                        ? API_TOO_LARGE
+               : error < 0 && line->http.status < 400 ? "its answer is no JSON"
+                                                      : "";
 }
 
 // Ends the ask of a line. The line may be used again from within `done`.
@@ -70,17 +113,16 @@ static void finish(struct api_line *line, const char *error)
         json_t *body = NULL;
         char text[256];
 
-        if (status && line->n_answer) {
-                body = json_loadb(line->answer, line->n_answer, 0, NULL);
-                if (!body && status < 400)
-                        status = 0, error = "its answer is no JSON";
-        }
+        if (status && (error = read_answer(line, &body))[0])
+                status = 0;
+        if (!strcmp(error, API_TOO_LARGE))
+                body = without_items(line->answer, line->n_answer);
         line->ask = (struct api_ask){0};
         line->used_before = 1;
         line->idle_since_ns = takt_clock_now();
         reset_answer(line);
         if (strcmp(error, API_TOO_LARGE)) // of which only the asker knows if it is ill
-                api_said(line->api, error);
+                api_said(line->api, ill_of(line->api, ask.context), error);
         ask.done(ask.context, status, body, status ? words_of(status, body, text, sizeof text) : error);
         json_decref(body);
         free_ask(&ask);
@@ -208,7 +250,7 @@ int api_ask(struct api *api, const char *verb, const char *path, const char *con
                               .context = context,
                               .verb = verb,
                               .content_type = content_type,
-                              .deadline_ns = takt_clock_now() + KUBE_API_CALL_NS};
+                              .deadline_ns = takt_clock_now() + api->call_ns};
 
         if (!api->is_open)
                 return -ENOTCONN;
@@ -245,7 +287,10 @@ int api_open(struct api *api, const struct host *host, const struct api_where *w
 {
         int error;
 
-        *api = (struct api){.host = host, .where = *where, .retry_ns = KUBE_API_RETRY_MIN_NS};
+        *api = (struct api){.host = host,
+                            .where = *where,
+                            .call_ns = KUBE_API_CALL_NS,
+                            .retry_ns = KUBE_API_RETRY_MIN_NS};
         error = api_where_peer(where, &api->peer, why, size);
         if (error)
                 return error;

@@ -1,7 +1,7 @@
 // Requests to the API server: one at a time on each of a few connections, in the daemon's loop.
 //
 // A server that is slow, gone, or answers nonsense costs the asker an answer with a reason, and the log one
-// line when it begins and one when it is over.
+// line when it begins and one when it is over: when all who had no answer have had one.
 #pragma once
 #include <jansson.h>
 #include "kube/api_where.h"
@@ -10,10 +10,10 @@
 
 // The answer. status: HTTP's; 0: there was none, and `error` says why (deadline, refused, TLS, no JSON).
 // error is also the server's own words for a status from 400 on; else "". body: NULL where there is none; the
-// caller's during the call only.
+// caller's during the call only; of a list that is too large what it says of itself, without items.
 typedef void api_done(void *context, int status, json_t *body, const char *error);
 
-// The error of an answer that is longer than KUBE_API_ANSWER_MAX.
+// The error of an answer of more than KUBE_API_ANSWER_MAX bytes, or KUBE_JSON_VALUES_MAX values.
 #define API_TOO_LARGE "its answer is too large"
 
 struct api_ask {
@@ -46,8 +46,10 @@ struct api {
         struct api_where where;
         struct secure_peer peer;
         uint8_t is_open;
-        uint8_t stale; // the certificates are to be read anew: TLS failed
-        uint8_t unwell;
+        uint8_t stale;     // the certificates are to be read anew: TLS failed
+        uint8_t unwell;    // said
+        uint8_t ill;       // the last ask that is no watch's had no answer
+        uint64_t call_ns;  // deadline of each ask, and of each change that a watch tells of
         uint64_t retry_ns; // first wait before a watch is begun anew; doubles
         uint32_t n_asks;
         struct api_ask ask[KUBE_API_ASKS_MAX]; // in order; not on a line yet
@@ -73,7 +75,8 @@ void api_tick(struct api *api, uint64_t now_ns);
 
 // For api_watch.c: the head of a request, and its body, in new memory; NULL with the reason in `why`.
 char *api_text(const struct api *api, const struct api_ask *ask, size_t *ret_size, char *why, size_t size);
-// What is known of the server's health: error "" or why there was no answer. Says so once.
-void api_said(struct api *api, const char *error);
+// What became of an ask: error "" or why there was no answer. ill: who asked, the api's or a watch's. Says so
+// once.
+void api_said(struct api *api, uint8_t *ill, const char *error);
 // Reads the certificates anew if that is due. Returns 0 or a negative errno.
 int api_trust(struct api *api, char *why, size_t size);

@@ -5,6 +5,8 @@
 #include <string.h>
 #include "base/clock.h"
 #include "base/random.h"
+#include "kube/json.h"
+#include "kube/names.h"
 
 // Nodes that lost the server together do not come back together.
 static uint64_t some_of(uint64_t wait_ns)
@@ -20,7 +22,6 @@ static void drop_stream(struct api_watch *watch)
 {
         secure_close(&watch->secure);
         lines_deinit(&watch->lines);
-        watch->n_skipped = 0;
 }
 
 static void wait_for(struct api_watch *watch, uint64_t wait_ns)
@@ -43,19 +44,57 @@ static void fail(struct api_watch *watch, int answered, const char *why)
         watch->watcher->lost(watch->context, why);
 }
 
-// It has been a watch: it sent something that makes sense, or lasted.
+// It has been a watch: its stream lasted.
 static void is_well(struct api_watch *watch)
 {
         if (watch->unwell)
                 fprintf(stderr, "taktd: API server: %s is watched again\n", watch->path);
-        watch->unwell = 0;
+        watch->settled = 1;
+        watch->unwell = watch->cut = watch->forgotten = 0;
+}
+
+// A stream that ends before is none.
+static uint64_t least_ns(const struct api_watch *watch)
+{
+        return 10 * watch->api->retry_ns;
+}
+
+// When it is well. What is well and ill by turns is not told of at each: it has to last longer than it was
+// waited for.
+static uint64_t settles_ns(const struct api_watch *watch)
+{
+        if (watch->settled || watch->half_ns != TAKT_NEVER)
+                return TAKT_NEVER;
+        return watch->began_ns + takt_time_max(least_ns(watch), watch->wait_ns);
 }
 
 static void list_anew(struct api_watch *watch)
 {
         watch->version[0] = 0;
+        watch->n_pages = 0;
         free(watch->more);
         watch->more = NULL;
+}
+
+// Where to go on is forgotten: all over again. A server that forgets what it has just told is ill.
+static void forgotten(struct api_watch *watch)
+{
+        list_anew(watch);
+        if (watch->forgotten) {
+                fail(watch, 1, "410: it forgets at once what it has told");
+                return;
+        }
+        watch->forgotten = 1;
+        wait_for(watch, some_of(watch->wait_ns));
+}
+
+static void say_long(struct api_watch *watch)
+{
+        if (!watch->said_long)
+                fprintf(stderr,
+                        "taktd: API server: %s: an object of more than %u MiB, or %u values, is left out\n",
+                        watch->path, KUBE_API_ANSWER_MAX >> 20, KUBE_JSON_VALUES_MAX);
+        watch->said_long = 1;
 }
 
 static int keep_version(struct api_watch *watch, const json_t *object)
@@ -106,18 +145,25 @@ static void listed_all(struct api_watch *watch)
         watch->watcher->synced(watch->context);
 }
 
-static void take_page(struct api_watch *watch, json_t *body)
+// is_cut: its only object was too large.
+static void take_page(struct api_watch *watch, json_t *body, int is_cut)
 {
         const json_t *items = json_object_get(body, "items"), *meta = json_object_get(body, "metadata");
         const char *more = json_string_value(json_object_get(meta, "continue"));
         json_t *item;
         size_t i;
 
-        if (!json_is_array(items) || keep_version(watch, body) < 0) {
+        int is_list = json_is_array(items) && keep_version(watch, body) == 0 &&
+                      (!more || strlen(more) <= KUBE_API_MORE_MAX),
+            is_endless = ++watch->n_pages > KUBE_API_PAGES_MAX;
+
+        if (!is_list || is_endless) {
                 list_anew(watch);
-                fail(watch, 1, "its list is none");
+                fail(watch, 1, is_endless ? "its list has no end" : "its list is none");
                 return;
         }
+        if (is_cut)
+                say_long(watch);
         json_array_foreach(items, i, item)
         {
                 watch->watcher->event(watch->context, API_LISTED, item);
@@ -137,13 +183,14 @@ static void on_page(void *context, int status, json_t *body, const char *error)
         struct api_watch *watch = context;
 
         if (status == 200 && body) {
-                take_page(watch, body);
+                take_page(watch, body, 0);
         } else if (!strcmp(error, API_TOO_LARGE) && watch->page > 1) {
                 watch->page = watch->page / 4 + 1;
                 ask_page(watch);
-        } else if (status == 410 && watch->more) { // the pages' version is gone: all over again
-                list_anew(watch);
-                wait_for(watch, some_of(watch->wait_ns));
+        } else if (!strcmp(error, API_TOO_LARGE) && body) { // it is one object
+                take_page(watch, body, 1);
+        } else if (status == 410 && watch->more) { // the pages' version is gone
+                forgotten(watch);
         } else {
                 list_anew(watch);
                 fail(watch, status != 0 || !strcmp(error, API_TOO_LARGE),
@@ -178,12 +225,11 @@ static int take_error(struct api_watch *watch, const json_t *object)
         int code = (int)json_integer_value(json_object_get(object, "code"));
         char why[256];
 
+        if (code == 410)
+                return forgotten(watch), -ECANCELED;
         list_anew(watch);
-        if (code == 410) {
-                wait_for(watch, some_of(watch->wait_ns));
-                return -ECANCELED;
-        }
         snprintf(why, sizeof why, "%d: %s", code, message ? message : "it does not say why");
+        names_make_plain(why);
         fail(watch, 1, why);
         return -ECANCELED;
 }
@@ -198,10 +244,9 @@ static int take_change(struct api_watch *watch, const char *type, json_t *object
         if (keep_version(watch, object) < 0)
                 return -EBADMSG;
         if (!strcmp(type, "BOOKMARK"))
-                return is_well(watch), 0;
+                return 0;
         for (enum api_event e = API_ADDED; e <= API_DELETED; e++)
                 if (!strcmp(type, types[e])) {
-                        is_well(watch);
                         watch->watcher->event(watch->context, e, object);
                         return watch->state == API_WATCH_OPEN ? 0 : -ECANCELED;
                 }
@@ -211,10 +256,16 @@ static int take_change(struct api_watch *watch, const char *type, json_t *object
 static int take_line(void *context, const char *line, size_t size)
 {
         struct api_watch *watch = context;
-        json_t *change = json_loadb(line, size, 0, NULL), *object = json_object_get(change, "object");
-        const char *type = json_string_value(json_object_get(change, "type"));
-        int error = type && json_is_object(object) ? take_change(watch, type, object) : -EBADMSG;
+        json_t *change, *object;
+        const char *type;
+        int error;
 
+        watch->half_ns = TAKT_NEVER;
+        if (json_read(line, size, &change) == -EFBIG)
+                return watch->lines.n_skipped++, 0;
+        object = json_object_get(change, "object");
+        type = json_string_value(json_object_get(change, "type"));
+        error = type && json_is_object(object) ? take_change(watch, type, object) : -EBADMSG;
         json_decref(change);
         return error;
 }
@@ -233,37 +284,50 @@ static void opened(struct api_watch *watch)
         char why[64];
 
         if (watch->http.status != 200) {
+                api_said(watch->api, &watch->ill, "");
+                if (watch->http.status == 410) {
+                        forgotten(watch);
+                        return;
+                }
                 list_anew(watch);
                 snprintf(why, sizeof why, "%d", watch->http.status);
-                if (watch->http.status == 410)
-                        wait_for(watch, some_of(watch->wait_ns));
-                else
-                        fail(watch, 1, why);
+                fail(watch, 1, why);
                 return;
         }
         watch->state = API_WATCH_OPEN;
-        api_said(watch->api, "");
+        api_said(watch->api, &watch->ill, "");
 }
 
-// It may have been this turn's end, in order: then it goes on. One that ends as soon as it began is no watch.
+// It may have been this turn's end, in order: then it goes on. One that ends as soon as it began is no watch;
+// once that may be a server that restarts.
 static void stream_over(struct api_watch *watch)
 {
-        if (watch->state == API_WATCH_OPEN && takt_clock_now() - watch->began_ns > watch->api->retry_ns) {
+        if (watch->state == API_WATCH_OPEN && takt_clock_now() - watch->began_ns > least_ns(watch)) {
                 watch->wait_ns = watch->api->retry_ns;
                 is_well(watch);
                 wait_for(watch, 0);
         } else {
-                fail(watch, 0, "its stream ended at once");
+                int is_again = watch->cut;
+
+                watch->cut = 1;
+                fail(watch, is_again, "its stream ended at once");
         }
 }
 
-static void said_of_long_lines(struct api_watch *watch)
+// What came last may be the beginning of a change.
+static void mind_the_rest(struct api_watch *watch)
 {
-        if (watch->lines.n_skipped == watch->n_skipped)
-                return;
-        fprintf(stderr, "taktd: API server: %s: an object of more than %u MiB is left out\n", watch->path,
-                KUBE_API_ANSWER_MAX >> 20);
-        watch->n_skipped = watch->lines.n_skipped;
+        int is_half = watch->lines.n || watch->lines.skipping;
+
+        if (watch->lines.n_skipped) {
+                watch->lines.n_skipped = 0;
+                watch->half_ns = TAKT_NEVER;
+                say_long(watch);
+        }
+        if (!is_half)
+                watch->half_ns = TAKT_NEVER;
+        else if (watch->half_ns == TAKT_NEVER)
+                watch->half_ns = takt_clock_now() + watch->api->call_ns;
 }
 
 static int stream_data(void *context, const char *data, size_t size)
@@ -283,7 +347,7 @@ static int stream_data(void *context, const char *data, size_t size)
                 n = http_feed(&watch->http, data + at, size - at, take_body, watch);
         if (watch->state < API_WATCH_OPENING)
                 return 0; // over, and said
-        said_of_long_lines(watch);
+        mind_the_rest(watch);
         if (n < 0) {
                 list_anew(watch);
                 fail(watch, 1, n == -EBADMSG ? "what it sends is no watch" : strerror((int)-n));
@@ -298,7 +362,7 @@ static void stream_ended(void *context, const char *why)
         struct api_watch *watch = context;
 
         if (watch->state == API_WATCH_OPENING) {
-                api_said(watch->api, why[0] ? why : "it ended the connection before its answer");
+                api_said(watch->api, &watch->ill, why[0] ? why : "it ended the connection before its answer");
                 fail(watch, 0, why);
         } else {
                 stream_over(watch);
@@ -326,7 +390,7 @@ static void open_stream(struct api_watch *watch, uint64_t now_ns)
                 snprintf(why, sizeof why, "%s", strerror(-error));
         if (error) {
                 free(text);
-                api_said(watch->api, why);
+                api_said(watch->api, &watch->ill, why);
                 fail(watch, 0, why);
                 return;
         }
@@ -335,7 +399,9 @@ static void open_stream(struct api_watch *watch, uint64_t now_ns)
         secure_send(&watch->secure, text, size);
         watch->state = API_WATCH_OPENING;
         watch->began_ns = now_ns;
-        watch->due_ns = now_ns + KUBE_API_CALL_NS;
+        watch->due_ns = now_ns + watch->api->call_ns;
+        watch->half_ns = TAKT_NEVER;
+        watch->settled = 0;
 }
 
 // --- its life
@@ -343,17 +409,23 @@ static void open_stream(struct api_watch *watch, uint64_t now_ns)
 
 uint64_t api_watch_due(const struct api_watch *watch)
 {
-        if (watch->state == API_WATCH_OPEN) // by then the server has ended it
-                return watch->began_ns + (KUBE_API_WATCH_S + 30) * TAKT_S;
+        uint64_t end_ns = watch->began_ns + (KUBE_API_WATCH_S + 30) * TAKT_S; // the server ends it before
+
+        if (watch->state == API_WATCH_OPEN)
+                return takt_time_min(end_ns, takt_time_min(watch->half_ns, settles_ns(watch)));
         return watch->due_ns;
 }
 
 void api_watch_tick(struct api_watch *watch, uint64_t now_ns)
 {
-        if (watch->state == API_WATCH_OPEN) {
+        if (watch->state == API_WATCH_OPEN && watch->half_ns <= now_ns) {
+                fail(watch, 1, "a change did not come whole in time");
+        } else if (watch->state == API_WATCH_OPEN && settles_ns(watch) <= now_ns) {
+                is_well(watch);
+        } else if (watch->state == API_WATCH_OPEN) {
                 stream_over(watch);
         } else if (watch->state == API_WATCH_OPENING) {
-                api_said(watch->api, "no answer in time");
+                api_said(watch->api, &watch->ill, "no answer in time");
                 fail(watch, 0, "no answer in time");
         } else if (watch->version[0] && !watch->more) {
                 open_stream(watch, now_ns);

@@ -27,13 +27,19 @@ struct api_watch {
         const struct api_watcher *watcher;
         void *context;
         enum api_watch_state state;
-        char *path;       // ours
-        char version[64]; // where to go on; "": list anew
-        char *more;       // where the list goes on; NULL: at its start
-        uint32_t page;    // objects of an answer
-        uint8_t unwell;   // said already
+        char *path;        // ours
+        char version[64];  // where to go on; "": list anew
+        char *more;        // where the list goes on; NULL: at its start
+        uint32_t page;     // objects of an answer
+        uint32_t n_pages;  // of the list so far
+        uint8_t ill;       // its last ask had no answer
+        uint8_t unwell;    // said already: what it answers is no watch
+        uint8_t settled;   // the stream has lasted
+        uint8_t cut;       // the last stream ended at once
+        uint8_t forgotten; // no stream has lasted since the server had forgotten where to go on
+        uint8_t said_long; // that an object is left out
         uint64_t due_ns, wait_ns, began_ns;
-        uint64_t n_skipped; // said of so many
+        uint64_t half_ns; // when the change that is not whole has to be
         struct secure secure;
         struct http http;
         struct lines lines;

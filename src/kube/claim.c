@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include "kube/names.h"
 #include "kube/promise.h"
 #include "kube/quantity.h"
 
@@ -29,6 +30,7 @@ static int wrong(const struct reading *r, const char *format, ...)
         if (n > 0 && (size_t)n < r->size)
                 vsnprintf(r->why + n, r->size - (size_t)n, format, args);
         va_end(args);
+        names_make_plain(r->why);
         return -EINVAL;
 }
 
@@ -40,25 +42,19 @@ static const char *text_in(const json_t *object, const char *key)
         return text ? text : "";
 }
 
-static int is_dns(const char *text, size_t size)
-{
-        return *text && strlen(text) < size && *text != '.' && *text != '-' &&
-               strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-.") == strlen(text);
-}
-
-static int is_uid(const char *text)
-{
-        return *text && strlen(text) < CLAIM_UID_SIZE &&
-               strspn(text, "0123456789abcdefABCDEF-") == strlen(text);
-}
-
 int claim_name_check(const char *uid, const char *namespace, const char *name, struct claim_name *ret,
                      char *why, size_t size)
 {
-        if (!is_uid(uid))
-                return snprintf(why, size, "\"%.40s\" is no claim's UID", uid), -EINVAL;
-        if (!is_dns(namespace, sizeof ret->namespace) || !is_dns(name, sizeof ret->name))
-                return snprintf(why, size, "\"%.64s/%.64s\" is no claim's name", namespace, name), -EINVAL;
+        int is_uid = names_is_uid(uid);
+
+        if (!is_uid || !names_is_label(namespace) || !names_is_subdomain(name)) {
+                if (!is_uid)
+                        snprintf(why, size, "\"%.40s\" is no claim's UID", uid);
+                else
+                        snprintf(why, size, "\"%.64s/%.64s\" is no claim's name", namespace, name);
+                names_make_plain(why);
+                return -EINVAL;
+        }
         *ret = (struct claim_name){0};
         strcpy(ret->uid, uid);
         strcpy(ret->namespace, namespace);
@@ -207,11 +203,12 @@ static int take_result(const struct reading *r, const json_t *result, const json
                 return wrong(r, "device: \"%.64s\" is none that this node gives to claims", device);
         if (strlen(share_id) >= sizeof ret->share_id)
                 return wrong(r, "shareID: \"%.64s\" is too long", share_id);
-        if (!*request || strcspn(request, "/") >= sizeof ret->request)
+        if (strcspn(request, "/") < sizeof ret->request)
+                memcpy(ret->request, request, strcspn(request, "/"));
+        if (!names_is_label(ret->request))
                 return wrong(r, "request: \"%.64s\" is no request's name", request);
         ret->gpu = (uint32_t)gpu;
         strcpy(ret->share_id, share_id);
-        memcpy(ret->request, request, strcspn(request, "/"));
         if (take_capacity(r, result, &ret->contract) < 0 ||
             take_configs(r, configs, request, &ret->contract, &has_class) < 0)
                 return -EINVAL;
@@ -245,8 +242,10 @@ static int take_pods(const struct reading *r, const json_t *reserved, struct cla
 
                 if (strcmp(text_in(one, "resource"), "pods") || *text_in(one, "apiGroup"))
                         continue;
-                if (claim->n_pods == KUBE_CLAIM_PODS_MAX || !is_uid(uid))
+                if (claim->n_pods == KUBE_CLAIM_PODS_MAX || !names_is_uid(uid))
                         return wrong(r, "reservedFor: \"%.40s\" is no pod's UID, or one too many", uid);
+                if (*name && !names_is_subdomain(name))
+                        return wrong(r, "reservedFor: \"%.64s\" is no pod's name", name);
                 strcpy(claim->pod[claim->n_pods++], uid);
                 snprintf(claim->pod_name, sizeof claim->pod_name, "%.63s", claim->n_pods == 1 ? name : "");
         }

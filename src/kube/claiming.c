@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include "kube/names.h"
 
 static int ask(void *self, const char *verb, const char *path, const json_t *body, cluster_done *done,
                void *context)
@@ -63,7 +64,7 @@ int claiming_open(struct claiming *claiming, const struct host *host, const stru
         if (!node[0])
                 return snprintf(why, size, "GPUs go by claims, and neither takt.node nor NODE_NAME is said"),
                        -EINVAL;
-        if (strspn(node, "abcdefghijklmnopqrstuvwxyz0123456789-.") != strlen(node))
+        if (!names_is_subdomain(node))
                 return snprintf(why, size, "\"%s\" is no node's name", node), -EINVAL;
         if (!api->is_open)
                 return snprintf(why, size, "GPUs go by claims, and no API server is known"), -EINVAL;

@@ -6,6 +6,7 @@
 #include <time.h>
 #include "base/clock.h"
 #include "base/hash.h"
+#include "kube/names.h"
 
 void events_open(struct events *events, struct api *api, const char *node)
 {
@@ -77,14 +78,6 @@ static void note(struct event *event, const struct events_object *object, int wa
         name_it(event);
 }
 
-// Words of others are in it, of which some were cut: what is no plain letter could end a line, or no text.
-static void make_plain(char *text)
-{
-        for (; *text; text++)
-                if (*text < ' ' || *text > '~')
-                        *text = '?';
-}
-
 void events_say(struct events *events, const struct events_object *object, int warning, const char *reason,
                 const char *format, ...)
 {
@@ -95,7 +88,7 @@ void events_say(struct events *events, const struct events_object *object, int w
         va_start(args, format);
         vsnprintf(text, sizeof text, format, args);
         va_end(args);
-        make_plain(text);
+        names_make_plain(text); // words of others are in it
         fprintf(stderr, "taktd: %s %s%s%s: %s: %s\n", object->kind,
                 object->namespace ? object->namespace : "", object->namespace ? "/" : "", object->name,
                 reason, text);

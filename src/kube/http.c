@@ -64,7 +64,7 @@ static int take_header(struct http *http)
 static void begin_body(struct http *http)
 {
         if (http->status < 200) // an interim answer: the real one follows
-                http_init(http);
+                *http = (struct http){.n_head = http->n_head};
         else if (http->status == 204 || http->status == 304)
                 http->state = HTTP_DONE;
         else if (http->chunked)
@@ -118,6 +118,9 @@ static ptrdiff_t feed_line(struct http *http, const char *data, size_t size)
         int whole, error;
         size_t n = gather(http, data, size, &whole);
 
+        if (n > HTTP_HEAD_MAX - http->n_head)
+                return -EBADMSG;
+        http->n_head += (uint32_t)n;
         if (!whole)
                 return (ptrdiff_t)n;
         if (http->n_line && http->line[http->n_line - 1] == '\r')
@@ -137,6 +140,7 @@ static ptrdiff_t feed_body(struct http *http, const char *data, size_t size, htt
 
         if (error)
                 return error;
+        http->n_head = 0;
         if (http->left != UINT64_MAX)
                 http->left -= n;
         if (!http->left)

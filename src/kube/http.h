@@ -5,6 +5,8 @@
 
 #define HTTP_LINE_MAX 2048 // of the status line and of each header; the rest of a longer header is skipped
 #define HTTP_HEADERS_MAX 100
+#define HTTP_HEAD_MAX                                                                                        \
+        65536 // bytes between two of a body: of all its headers, or of a chunk's size and what follows it
 
 enum http_state {
         HTTP_STATUS = 0,
@@ -22,7 +24,7 @@ struct http {
         int status;
         uint64_t left;
         uint8_t chunked, sized, closes; // closes: nothing comes after this answer
-        uint32_t n_headers, n_line;
+        uint32_t n_headers, n_line, n_head;
         char line[HTTP_LINE_MAX];
 };
 

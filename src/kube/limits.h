@@ -10,6 +10,7 @@
 #define KUBE_PATH_MAX 128                    // of a method's name
 #define KUBE_TEXT_MAX 512                    // of a status' message
 #define KUBE_DEVICES_MAX 16                  // as the core has
+#define KUBE_WEIGHT_MAX 10000                // of a tenant, as the core has
 #define KUBE_RESOURCES_MAX 8
 #define KUBE_SLOTS_MAX 640                // of all resources
 #define KUBE_REPLICAS_MAX 64              // slots of one resource on one GPU
@@ -37,12 +38,15 @@
         (1 * TAKT_S) // how often a claim is read again for a process of an unknown pod (says so, too)
 #define KUBE_HEALTH_NS                                                                                       \
         (20 * TAKT_S) // how often health is told though it is the same (after 30 s it is unknown)
-#define KUBE_API_ANSWER_MAX (UINT32_C(4) << 20) // bytes of an answer of the API server, or of a watch's line
-#define KUBE_API_ASKS_MAX 48                    // requests to it that wait or are on their way
-#define KUBE_API_LINES 2                        // connections for them; each watch has one of its own
-#define KUBE_API_CALL_NS (10 * TAKT_S)          // deadline of each
-#define KUBE_API_IDLE_NS (60 * TAKT_S)          // how long an unused connection is kept
-#define KUBE_API_RETRY_MIN_NS (500 * TAKT_MS)   // first wait before a watch is begun anew; doubles
+#define KUBE_API_ANSWER_MAX (UINT32_C(4) << 20)  // bytes of an answer of the API server, or of a watch's line
+#define KUBE_JSON_VALUES_MAX (UINT32_C(1) << 16) // of it: as a tree, 12 MiB at most
+#define KUBE_API_PAGES_MAX 4096                  // answers of one list
+#define KUBE_API_MORE_MAX 4096                   // bytes of the word by which a list goes on
+#define KUBE_API_ASKS_MAX 48                     // requests to it that wait or are on their way
+#define KUBE_API_LINES 2                         // connections for them; each watch has one of its own
+#define KUBE_API_CALL_NS (10 * TAKT_S)           // deadline of each
+#define KUBE_API_IDLE_NS (60 * TAKT_S)           // how long an unused connection is kept
+#define KUBE_API_RETRY_MIN_NS (500 * TAKT_MS)    // first wait before a watch is begun anew; doubles
 #define KUBE_API_RETRY_MAX_NS (60 * TAKT_S)
 #define KUBE_API_WATCH_S 300    // what a watch asks the server to make of it; the next one goes on from there
 #define KUBE_API_PAGE 16        // objects of one answer to a list

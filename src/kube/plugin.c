@@ -234,8 +234,9 @@ static int take(struct plugin *plugin, const uint32_t *which, uint32_t n, enum a
         wishes_allocated(plugin->wishes, &wish, which[0], error, why, attempt == LAST && !is_doubtful);
         if (error == -EDQUOT && attempt != LAST)
                 return -EAGAIN;
-        return error == -EDOM || is_doubtful ? slots_take(plugin->slots, which, n, NULL, ret_slot, why, size)
-                                             : error;
+        if (error == -EDOM || error == -ERANGE || is_doubtful)
+                return slots_take(plugin->slots, which, n, NULL, ret_slot, why, size);
+        return error;
 }
 
 // What the answer names must be there: it may have been taken away, or the disk full when we began.

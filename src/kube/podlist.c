@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/hash.h"
+#include "kube/names.h"
 
 #define PREFIX "takt.dev/"
 
@@ -98,8 +99,7 @@ static struct pod read_pod(const struct slots *slots, const json_t *object)
         pod.qos = !strcmp(qos, "Guaranteed")  ? POD_GUARANTEED
                   : !strcmp(qos, "Burstable") ? POD_BURSTABLE
                                               : POD_BEST_EFFORT;
-        if (strlen(uid) >= sizeof pod.uid || strlen(namespace) >= sizeof pod.namespace ||
-            strlen(name) >= sizeof pod.name)
+        if (!names_is_uid(uid) || !names_is_label(namespace) || !names_is_subdomain(name))
                 return (struct pod){0};
         strcpy(pod.uid, uid);
         strcpy(pod.namespace, namespace);
@@ -134,26 +134,50 @@ static int wants_any(const struct pod *pod)
         return 0;
 }
 
+// Only the first is told of, until a list was without any.
+static void say_strange(struct podlist *list, const json_t *object)
+{
+        char text[160];
+
+        if (!list->said_strange) {
+                snprintf(text, sizeof text, "%.40s/%.60s (UID %.40s)",
+                         text_at(object, "metadata", "namespace"), text_at(object, "metadata", "name"),
+                         text_at(object, "metadata", "uid"));
+                names_make_plain(text);
+                fprintf(stderr, "taktd: API server: pod %s: no pod can be called so; it is left out\n", text);
+        }
+        list->strange = list->said_strange = 1;
+}
+
+static void say_full(struct podlist *list)
+{
+        if (!list->said_full)
+                fprintf(stderr,
+                        "taktd: more than %d pods ask for slots; of the others the annotations are not "
+                        "read\n",
+                        KUBE_PODS_MAX);
+        list->full = list->said_full = 1;
+}
+
 void podlist_take(struct podlist *list, enum api_event event, const json_t *object)
 {
         struct pod pod = read_pod(list->slots, object), *place = podlist_by_uid(list, pod.uid);
 
+        if (!pod.uid[0]) {
+                say_strange(list, object);
+                return;
+        }
         if (event == API_DELETED || is_over(object)) {
                 if (place)
                         place->uid[0] = 0;
                 return;
         }
-        if (!pod.uid[0] || !wants_any(&pod))
+        if (!wants_any(&pod))
                 return;
         if (!place)
                 place = free_place(list);
         if (!place) {
-                if (!list->full)
-                        fprintf(stderr,
-                                "taktd: more than %d pods ask for slots; of the others the annotations are "
-                                "not read\n",
-                                KUBE_PODS_MAX);
-                list->full = 1;
+                say_full(list);
                 return;
         }
         if (place->uid[0]) {
@@ -168,7 +192,7 @@ static void begin(void *context)
 {
         struct podlist *list = context;
 
-        list->full = 0;
+        list->full = list->strange = 0;
         for (struct pod *p = list->pod; p < list->pod + list->n_pods; p++)
                 p->is_there = 0;
 }
@@ -190,6 +214,8 @@ static void synced(void *context)
                 if (!p->is_there)
                         p->uid[0] = 0;
         list->synced = 1;
+        list->said_full = list->full;
+        list->said_strange = list->strange;
         list->changed(list->context);
 }
 
@@ -208,7 +234,7 @@ int podlist_open(struct podlist *list, struct api *api, const struct slots *slot
         list->slots = slots;
         list->changed = changed;
         list->context = context;
-        if (!*node || strspn(node, "abcdefghijklmnopqrstuvwxyz0123456789-.") != strlen(node))
+        if (!names_is_subdomain(node))
                 return -EINVAL;
         snprintf(path, sizeof path, "/api/v1/pods?fieldSelector=spec.nodeName%%3D%s", node);
         return api_watch_open(&list->watch, api, path, &watcher, list);

@@ -23,8 +23,10 @@ struct pod {
 struct podlist {
         const struct slots *slots;
         struct api_watch watch;
-        uint8_t synced, full;
-        uint32_t n_pods; // places that were ever used
+        uint8_t synced;
+        uint8_t full, strange;           // of the list that is being read, or what came after it
+        uint8_t said_full, said_strange; // and of the one before
+        uint32_t n_pods;                 // places that were ever used
         struct pod pod[KUBE_PODS_MAX];
         void (*changed)(void *context);
         void *context;

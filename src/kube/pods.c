@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/clock.h"
+#include "kube/names.h"
 #include "kube/podresources.pb-c.h"
 
 static int find(const struct slots *slots, const char *resource, const char *id)
@@ -16,9 +17,10 @@ static int find(const struct slots *slots, const char *resource, const char *id)
 static void mark(struct slots *slots, const V1__PodResources *pod, const V1__ContainerResources *container,
                  const V1__ContainerDevices *devices)
 {
+        int is_named = names_is_label(pod->namespace_) && names_is_subdomain(pod->name) &&
+                       names_is_label(container->name);
         char name[3 + 63 + 253 + 63];
 
-        snprintf(name, sizeof name, "%.63s/%.253s/%.63s", pod->namespace_, pod->name, container->name);
         for (size_t i = 0; i < devices->n_device_ids; i++) {
                 int index = find(slots, devices->resource_name, devices->device_ids[i]);
                 struct slot *slot = index < 0 ? NULL : &slots->slot[index];
@@ -26,6 +28,9 @@ static void mark(struct slots *slots, const V1__PodResources *pod, const V1__Con
                 if (!slot)
                         continue;
                 slot->listed = slot->seen = 1;
+                if (!is_named) // what Kubernetes allows nobody goes into no label and no line
+                        continue;
+                snprintf(name, sizeof name, "%s/%s/%s", pod->namespace_, pod->name, container->name);
                 snprintf(slot->namespace, sizeof slot->namespace, "%s", pod->namespace_);
                 snprintf(slot->name, sizeof slot->name, "%s", pod->name);
                 if (slot->tenant >= 0)

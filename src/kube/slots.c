@@ -76,6 +76,22 @@ static struct core_contract times(const struct core_contract *one, uint32_t n)
         return contract;
 }
 
+// Whether n slots together are no more than a tenant may have. Returns 0, or -ERANGE with the reason.
+static int fit(const struct core_contract *one, uint32_t n, char *why, size_t size)
+{
+        uint32_t ppm = one->share_ppm > one->peak_ppm ? one->share_ppm : one->peak_ppm;
+
+        if (n > 1 && ppm > CORE_PPM / n)
+                return snprintf(why, size, "%s: %g %% for each of %u slots is more than a GPU",
+                                ppm == one->share_ppm ? "share" : "peak", ppm / 1e4, n),
+                       -ERANGE;
+        if (n > 1 && one->weight > KUBE_WEIGHT_MAX / n)
+                return snprintf(why, size, "weight: %u for each of %u slots is more than %d", one->weight, n,
+                                KUBE_WEIGHT_MAX),
+                       -ERANGE;
+        return 0;
+}
+
 static int admit(struct slots *slots, uint32_t index, uint32_t n, const struct core_contract *one, char *why,
                  size_t size)
 {
@@ -83,8 +99,10 @@ static int admit(struct slots *slots, uint32_t index, uint32_t n, const struct c
         const struct resource *resource = &slots->resource[slot->resource];
         struct core_contract contract = times(one ? one : &resource->contract, n);
         char name[64];
-        int tenant;
+        int tenant = fit(one ? one : &resource->contract, n, why, size);
 
+        if (tenant < 0)
+                return tenant;
         snprintf(name, sizeof name, "slot %.50s", slot->id);
         tenant = slots->host->services->admit(slots->host->node,
                                               &(struct door_tenant){name, slot->dir, &contract, slot->device},
@@ -99,10 +117,13 @@ static int admit(struct slots *slots, uint32_t index, uint32_t n, const struct c
 int slots_amend(struct slots *slots, uint32_t index, const struct core_contract *one, char *why, size_t size)
 {
         struct slot *slot = &slots->slot[index];
-        struct core_contract contract = times(one, 1 + n_with(slots, index));
-        int error;
+        uint32_t n = 1 + n_with(slots, index);
+        struct core_contract contract = times(one, n);
+        int error = fit(one, n, why, size);
 
-        error = slots->host->services->amend(slots->host->node, (uint32_t)slot->tenant, &contract, why, size);
+        if (!error)
+                error = slots->host->services->amend(slots->host->node, (uint32_t)slot->tenant, &contract,
+                                                     why, size);
         if (!error)
                 slot->contract = *one;
         return error;

@@ -53,11 +53,11 @@ int slots_find(const struct slots *slots, uint32_t resource, const char *id);
 // Gives the slots (of one resource, on one GPU) to a new holder, together one tenant: whatever held them
 // before is gone, as the kubelet gives away only what it holds free. contract: what is promised to each;
 // NULL: what their resource promises. ret: the slot whose folder it is. Returns 0, or a negative errno with
-// the reason in `why`.
+// the reason in `why`; -ERANGE: it is too much for so many, and `why` begins with the key.
 int slots_take(struct slots *slots, const uint32_t *which, uint32_t n, const struct core_contract *contract,
                uint32_t *ret, char *why, size_t size);
-// Promises something else to a slot that has a tenant. Returns 0, or a negative errno with the reason: it
-// keeps what it had.
+// Promises something else to a slot that has a tenant. Returns 0, or a negative errno with the reason, as
+// slots_take: it keeps what it had.
 int slots_amend(struct slots *slots, uint32_t slot, const struct core_contract *contract, char *why,
                 size_t size);
 // Makes sure that the slot is held, as after a restart without its record.

@@ -17,7 +17,7 @@ static void say_wrong(struct wishes *w, struct pod *pod, const char *why)
         if (pod->said_wrong)
                 return;
         pod->said_wrong = 1;
-        snprintf(text, sizeof text, "%s; the pod gets what its resource promises", why);
+        snprintf(text, sizeof text, "%.700s; the pod gets what its resource promises", why);
         say(w, pod, 1, "InvalidAnnotation", text);
 }
 
@@ -32,9 +32,11 @@ static void choose_class(const struct pod *pod, const struct resource *resource,
                 c->class = pod->qos == POD_BEST_EFFORT ? CORE_CLASS_IDLE : CORE_CLASS_FAIR;
 }
 
-// What the pod is to be promised for the slot. An annotation that cannot be kept by any device is said to be
-// wrong, and the resource's promise it is.
-static struct core_contract contract_of(struct wishes *w, struct pod *pod, const struct slot *slot)
+// What the pod is to be promised for the slot. What is no promise, or none that the slot's device can keep,
+// is said to be wrong, and the resource's promise it is. is_its: the slot is known to be the pod's; else the
+// device may be another's, and nothing is said of it.
+static struct core_contract contract_of(struct wishes *w, struct pod *pod, const struct slot *slot,
+                                        int is_its)
 {
         const struct resource *resource = &w->slots->resource[slot->resource];
         struct core_contract c = resource->contract;
@@ -51,7 +53,8 @@ static struct core_contract contract_of(struct wishes *w, struct pod *pod, const
         if (promise_check(&c, 1, w->slots->device[slot->device].memory_bytes, why, sizeof why) == 0)
                 return c;
         snprintf(text, sizeof text, "takt.dev/%s", why);
-        say_wrong(w, pod, text);
+        if (is_its)
+                say_wrong(w, pod, text);
         return resource->contract;
 }
 
@@ -86,7 +89,7 @@ int wishes_at_allocate(struct wishes *w, uint32_t index, struct wish *ret)
 
                 if (!may_be(w, p, slot->resource))
                         continue;
-                contract = contract_of(w, p, slot);
+                contract = contract_of(w, p, slot, 0);
                 if (ret->pod && !same(&contract, &ret->contract))
                         return ret->pod = NULL, -EAGAIN;
                 *ret = (struct wish){ret->pod ? ret->pod : p, contract};
@@ -107,8 +110,6 @@ void wishes_allocated(struct wishes *w, const struct wish *wish, uint32_t index,
 
         if (!error)
                 wish->pod->taken[w->slots->slot[index].resource]++;
-        if (error == -EDOM && wish->pod->words.keys)
-                say_wrong(w, wish->pod, why);
         if (error != -EDQUOT || !is_final)
                 return;
         promise_text(&wish->contract, promise, sizeof promise);
@@ -132,7 +133,7 @@ struct pod *wishes_pod_of(struct wishes *w, const struct slot *slot)
 static void settle(struct wishes *w, uint32_t index, struct pod *pod)
 {
         struct slot *slot = &w->slots->slot[index];
-        struct core_contract contract = contract_of(w, pod, slot);
+        struct core_contract contract = contract_of(w, pod, slot, 1);
         char text[KUBE_EVENT_TEXT_MAX], now[200], before[200], why[256];
         int is_first = !slot->judged, error;
 
@@ -145,8 +146,12 @@ static void settle(struct wishes *w, uint32_t index, struct pod *pod)
                 return;
         }
         error = slots_amend(w->slots, index, &contract, why, sizeof why);
-        if (error == -EDOM) {
-                say_wrong(w, pod, why);
+        if (error == -ERANGE) {
+                snprintf(text, sizeof text, "takt.dev/%s", why);
+                say_wrong(w, pod, text);
+        } else if (error == -EDOM) {
+                snprintf(text, sizeof text, "%s: %s", now, why);
+                say_wrong(w, pod, text);
         } else if (error) {
                 snprintf(text, sizeof text, "%s: %.250s; it keeps %s", now, why, before);
                 say(w, pod, 1, "PromiseRefused", text);

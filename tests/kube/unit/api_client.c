@@ -5,6 +5,7 @@
 //   ["ask", VERB, PATH, TYPE or null, BODY or null]   -> ["answer", STATUS, BODY or null, ERROR]
 //   ["watch", PATH]                                   -> ["begin"], [EVENT, OBJECT]..., ["synced"], ["lost",
 //   WHY]
+//   ["patience", MS]                                  the deadline of what is asked from now on
 //   ["forget"]                                        -> ["forgotten"], and nothing more of asks and watch
 #include <stdio.h>
 #include <stdlib.h>
@@ -94,7 +95,9 @@ static void obey(const char *line)
 
         static char verb[16], type[64];
 
-        if (!strcmp(what, "watch")) {
+        if (!strcmp(what, "patience")) {
+                api.call_ns = (uint64_t)json_integer_value(json_array_get(order, 1)) * TAKT_MS;
+        } else if (!strcmp(what, "watch")) {
                 api_watch_open(&stream, &api, path, &watcher, NULL);
         } else if (!strcmp(what, "forget")) {
                 api_forget(&api, &epoll);

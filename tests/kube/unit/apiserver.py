@@ -4,9 +4,11 @@ import http.server
 import json
 import os
 import queue
+import socket
 import ssl
 import subprocess
 import threading
+import uuid
 from urllib.parse import parse_qs, urlsplit
 
 
@@ -20,6 +22,7 @@ class ApiServer:
         self.seen = queue.Queue()                           # (verb, path, token) of all requests
         self.fault = None                                   # f(handler, url): does what is wrong and returns True
         self.epoch = 0                                      # watches of an earlier one end
+        self.held = []                                      # connections of faults that wait until their client goes
         self.make_certificate(host)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.ca, f"{folder}/tls.key")
@@ -64,6 +67,16 @@ class ApiServer:
         with self.lock:
             self.epoch += 1
             self.lock.notify_all()
+
+    def hang_up(self):
+        """Ends what a fault holds."""
+        with self.lock:
+            for connection in self.held:
+                try:
+                    connection.shutdown(socket.SHUT_RDWR)
+                except OSError:     # its client was faster
+                    pass
+            self.held.clear()
 
     def stop(self):
         self.cut()
@@ -159,6 +172,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def pod(name, uid=None, annotations=None, resource="takt.dev/chat", qos="Burstable", phase="Pending", namespace="default", node="n1", containers=1, **status):
     """A pod that asks for one slot a container."""
     return {"kind": "Pod", "apiVersion": "v1",
-            "metadata": {"name": name, "namespace": namespace, "uid": uid or f"uid-of-{name}", "annotations": annotations or {}},
+            "metadata": {"name": name, "namespace": namespace, "uid": uid or str(uuid.uuid5(uuid.NAMESPACE_DNS, name)), "annotations": annotations or {}},
             "spec": {"nodeName": node, "containers": [{"name": f"c{i}", "resources": {"limits": {resource: "1"}}} for i in range(containers)]},
             "status": {"phase": phase, "qosClass": qos, **status}}

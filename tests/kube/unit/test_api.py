@@ -244,7 +244,7 @@ class Api(unittest.TestCase):
         self.server.change("ADDED", pod("b"))
         self.assertEqual(names([self.client.hear()]), [("added", "b")])
         log = [self.client.hear_log() for _ in range(3)]
-        self.assertIn("an object of more than 4 MiB is left out", log[0])
+        self.assertIn("an object of more than 4 MiB, or 65536 values, is left out", log[0])
         self.assertIn("500: ill", log[1])
         self.assertIn("is watched again", log[2])
         self.assertTrue(self.client.log.empty())

@@ -136,6 +136,10 @@ static void mistakes_are_named(void **state)
                  "request gpu: has several devices"},
                 {CLAIM(UID_A, RESULT("gpu", "gpu-aa", "40", "1Gi"), "", POD("x", "../../etc")),
                  "reservedFor: \"../../etc\""},
+                {CLAIM(UID_A, RESULT("gpu", "gpu-aa", "40", "1Gi"), "", POD("x\\ny", POD_A)),
+                 "reservedFor: \"x?y\" is no pod's name"},
+                {CLAIM(UID_A, RESULT("gpu\\n1", "gpu-aa", "40", "1Gi"), "", ""), "request: \"gpu?1\""},
+                {CLAIM(UID_A, RESULT("gpu", "gpu\\u001b", "40", "1Gi"), "", ""), "device: \"gpu?\""},
                 {"[]", "it was made anew"},
         };
 
@@ -155,6 +159,8 @@ static void names_may_stand_in_paths(void **state)
         assert_int_equal(claim_name_check("../x", "default", "a", &of, why, sizeof why), -EINVAL);
         assert_int_equal(claim_name_check("", "default", "a", &of, why, sizeof why), -EINVAL);
         assert_int_equal(claim_name_check(UID_A "0", "default", "a", &of, why, sizeof why), -EINVAL);
+        assert_int_equal(claim_name_check(UID_A, "default", "a\nb", &of, why, sizeof why), -EINVAL);
+        assert_string_equal(why, "\"default/a?b\" is no claim's name");
         assert_int_equal(claim_name_check(UID_A, "default", "a/b", &of, why, sizeof why), -EINVAL);
         assert_int_equal(claim_name_check(UID_A, "", "a", &of, why, sizeof why), -EINVAL);
         assert_int_equal(claim_name_check(UID_A, "default", "a?x=y", &of, why, sizeof why), -EINVAL);

@@ -16,9 +16,11 @@ static size_t n_body;
 
 static int take(void *context, const char *data, size_t size)
 {
+        size_t room = sizeof body - 1 - n_body, n = size < room ? size : room;
+
         (void)context;
-        memcpy(body + n_body, data, size);
-        n_body += size;
+        memcpy(body + n_body, data, n);
+        n_body += n;
         return 0;
 }
 
@@ -137,6 +139,29 @@ static void long_header_is_cut(void **state)
         assert_string_equal(body, "ok");
 }
 
+// Text of a head, and so many times another.
+static ptrdiff_t feed_many(const char *head, const char *more, size_t times)
+{
+        static char text[1 << 20];
+        size_t n = (size_t)sprintf(text, "%s", head);
+        struct http http;
+
+        for (size_t i = 0; i < times; i++)
+                n += (size_t)sprintf(text + n, "%s", more);
+        return feed(&http, text, n, 16384) == (ptrdiff_t)n ? 0 : -EBADMSG;
+}
+
+static void what_is_no_body_has_an_end(void **state)
+{
+        static const char chunks[] = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+        (void)state;
+        assert_int_equal(feed_many("HTTP/1.1 200 OK\r\nX: ", "y", HTTP_HEAD_MAX), -EBADMSG);
+        assert_int_equal(feed_many("", "HTTP/1.1 100 Continue\r\n\r\n", HTTP_HEAD_MAX / 25 + 1), -EBADMSG);
+        assert_int_equal(feed_many(chunks, "0", HTTP_HEAD_MAX), -EBADMSG);
+        assert_int_equal(feed_many(chunks, "1\r\na\r\n", HTTP_HEAD_MAX), 0); // of many chunks each
+}
+
 static char seen[256];
 
 static int take_line(void *context, const char *line, size_t size)
@@ -180,6 +205,7 @@ int main(void)
                 cmocka_unit_test(cut_short),
                 cmocka_unit_test(nonsense),
                 cmocka_unit_test(long_header_is_cut),
+                cmocka_unit_test(what_is_no_body_has_an_end),
                 cmocka_unit_test(lines_in_pieces),
         };
 

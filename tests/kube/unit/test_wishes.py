@@ -1,33 +1,21 @@
 """Pods' annotations as promises, and the events of what came of them: taktd --kube between a kubelet and an API server of the
 tests'."""
-import json
 import os
 import queue
-import shutil
 import signal
 import struct
 import subprocess
 import sys
-import tempfile
-import threading
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 
 from apiserver import ApiServer, pod
-from test_interop import BUILD, CODE, GPUS, JOINER, WELCOME, Kubelet, field, grpc, pod_cgroup, strings
+from test_interop import BUILD, GPUS, JOINER, WELCOME, field, pod_cgroup, strings
+from served import Unix
+from wished import PROMISE, Wished
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../node"))
 from takt import LANE, Session, join_frame  # noqa: E402
-
-PROMISE = "takt: {ttft: 2s, itl: 200ms, share: 40%, memory: 8Gi}"
-CONFIG = """
-version: v1
-sharing:
-  timeSlicing:
-    resources:
-    - {{name: nvidia.com/gpu, rename: takt.dev/chat, replicas: 4, {promise}}}
-takt: {{kubelet: {dir}/kubelet, node: n1, api: {api}{more}}}
-"""
 
 
 # A program that uses the GPU, and has not loaded the shim.
@@ -45,78 +33,7 @@ sys.stdin.read()
 """
 
 
-class Wishes(unittest.TestCase):
-    def setUp(self):
-        self.dir = tempfile.mkdtemp(prefix="takt-wishes-")
-        self.addCleanup(shutil.rmtree, self.dir, True)
-        os.makedirs(f"{self.dir}/kubelet/device-plugins")
-        self.kubelet, self.server, self.log = Kubelet(f"{self.dir}/kubelet/device-plugins"), ApiServer(self.dir), queue.Queue()
-        self.daemon = self.plugin = None
-
-    def tearDown(self):
-        if self.plugin:
-            self.plugin.channel.close()
-        self.kubelet.stop()
-        if self.daemon:
-            self.daemon.terminate()
-            self.assertEqual(self.daemon.wait(10), 0)
-            self.daemon.stderr.close()
-        self.server.stop()
-
-    def start(self, *pods, promise=PROMISE, more="", wait=True, env=None):
-        """A daemon that knows these pods."""
-        self.assertTrue(self.daemon is None or self.daemon.poll() is not None, "what failed before has left one")
-        for p in pods:
-            self.server.change("ADDED", p)
-        with open(f"{self.dir}/config.yaml", "w") as file:
-            file.write(CONFIG.format(dir=self.dir, promise=promise or "devices: all", more=more,
-                                     api=f"{{server: '{self.server.url}', ca: {self.server.ca}, token: {self.server.token}}}"))
-        self.daemon = subprocess.Popen(
-            [f"{BUILD}/src/node/taktd", "--dir", f"{self.dir}/run", "--kube", f"{self.dir}/config.yaml",
-             *(a for uuid in GPUS if not env for a in ("--device", f"{uuid}:{40 << 30}"))], stderr=subprocess.PIPE, text=True,
-            env={**os.environ, **(env or {})})
-        self.addCleanup(lambda daemon=self.daemon: (daemon.kill(), daemon.wait()))  # however the test ends, nothing is left
-        threading.Thread(target=lambda: [self.log.put(line) for line in self.daemon.stderr], daemon=True).start()
-        self.plugin = self.kubelet.plugin()
-        while wait and "watch=true" not in self.server.seen.get(timeout=20)[1]:
-            pass
-
-    def end(self):
-        """Of a daemon and all that it held."""
-        self.daemon.terminate()
-        self.daemon.wait(10)
-        self.daemon.stderr.close()
-        self.daemon = None
-        shutil.rmtree(f"{self.dir}/run")
-        self.plugin.channel.close()
-
-    def slot(self, number, gpu=0):
-        return f"GPU-{GPUS[gpu]}-{number}"
-
-    def refused(self, *ids):
-        with self.assertRaises(grpc.RpcError) as wrong:
-            self.plugin.allocate(*ids)
-        self.assertEqual(wrong.exception.code(), CODE.RESOURCE_EXHAUSTED)
-        return wrong.exception.details()
-
-    def event(self, reason, of):
-        """The next event, which has to be this one: its message."""
-        verb, path, body = self.server.events.get(timeout=20)
-        self.assertEqual((verb, body["reason"], body["involvedObject"]["name"]), ("POST", reason, of), body["message"])
-        self.assertEqual(path, f"/api/v1/namespaces/{body['metadata']['namespace']}/events")
-        self.assertEqual(body["type"], "Normal" if reason.startswith(("Promised", "PromiseC", "GPURec")) else "Warning")
-        return body["message"]
-
-    def logged(self, words):
-        while words not in (line := self.log.get(timeout=20)):
-            pass
-        return line
-
-    def tenants(self):
-        out = subprocess.run([f"{BUILD}/src/cli/takt", "status", "--json"], env={**os.environ, "TAKT_DIR": f"{self.dir}/run"},
-                             capture_output=True, text=True, check=True).stdout
-        return json.loads(out)["tenants"]
-
+class Wishes(Wished):
     def test_one_wish_is_judged_at_allocate(self):
         self.start(pod("a", annotations={"takt.dev/share": "60%", "takt.dev/memory": "12Gi"}), pod("b", annotations={"takt.dev/share": "60%", "takt.dev/memory": "12Gi"}))
         env, _ = self.plugin.allocate(self.slot(0))
@@ -188,18 +105,92 @@ class Wishes(unittest.TestCase):
                 self.start(pod(name, annotations={"takt.dev/memory": "2Gi", f"takt.dev/{key}": value}))
                 env, _ = self.plugin.allocate(self.slot(0))
                 self.assertEqual(env["TAKT_MEMORY_QUOTA"], str(8 << 30))
+                if key == "memory":     # it is too much for this GPU: once it is known that the slot is the pod's
+                    self.kubelet.pods = {("default", name, "c0"): [self.slot(0)]}
+                    self.refused(self.slot(1), self.slot(2), self.slot(3))
                 said = self.event("InvalidAnnotation", name)
                 self.assertIn(f"takt.dev/{key}", said)
                 self.assertIn("50.0 GiB" if key == "memory" else value.replace("\n", "?"), said)
                 self.assertIn(said, self.logged(f"default/{name}"))
                 self.server.change("DELETED", pod(name))
+                self.kubelet.pods = {}
                 self.end()
                 self.assertTrue(self.server.events.empty())
 
     def test_a_contradiction_is_no_refusal(self):
         self.start(pod("a", annotations={"takt.dev/peak": "10%"}))
         self.plugin.allocate(self.slot(0))
-        self.assertIn("contradicts itself", self.event("InvalidAnnotation", "a"))
+        self.kubelet.pods = {("default", "a", "c0"): [self.slot(0)]}
+        self.refused(self.slot(1), self.slot(2), self.slot(3))
+        said = self.event("InvalidAnnotation", "a")
+        self.assertIn("peak 10 %", said)
+        self.assertIn("contradicts itself", said)
+
+    def test_what_is_too_much_for_a_gpu_is_said_of_the_pod_that_is_on_it(self):
+        """The slot is given to a pod that we do not know; the one that we know may be meant for a larger GPU."""
+        self.start(pod("a", annotations={"takt.dev/memory": "50Gi"}))
+        self.plugin.allocate(self.slot(0))
+        self.kubelet.pods = {("default", "early", "c0"): [self.slot(0)]}
+        self.refused(self.slot(1), self.slot(2), self.slot(3))
+        lost = f"{self.dir}/run/lost/GPU-{GPUS[1]}"
+        open(lost, "w").close()
+        self.event("GPULost", "n1")     # and nothing before
+        os.unlink(lost)
+        self.event("GPURecovered", "n1")
+        self.plugin.allocate(self.slot(0, gpu=1))
+        self.kubelet.pods[("default", "a", "c0")] = [self.slot(0, gpu=1)]
+        self.refused(self.slot(1), self.slot(2), self.slot(3))
+        self.assertIn("takt.dev/memory: 50.0 GiB is more", self.event("InvalidAnnotation", "a"))
+
+    def test_names_that_nobody_can_have(self):
+        """A lying API server, and a kubelet that was lied to: nothing of it is printed as it is, and nothing else changes."""
+        strange = [pod("a\ntaktd: forged"), pod("b", namespace='n"} 1'), pod("c", uid="../../c")]
+        self.server.fault = lambda handler, url: handler.refuse(403, "for\nbidden\x1b[2J") or True
+        self.start(*strange, pod("d", annotations={"takt.dev/memory": "1Gi"}), more=f", metrics: {self.dir}/metrics", wait=False)
+        self.assertIn("403: for?bidden?[2J", self.logged("403"))
+        self.server.fault = None
+        self.assertIn("default/a?taktd: forged", self.logged("no pod can be called so"))
+        while "watch=true" not in self.server.seen.get(timeout=20)[1]:
+            pass
+        env, _ = self.plugin.allocate(self.slot(0))
+        self.assertEqual(env["TAKT_MEMORY_QUOTA"], str(1 << 30), "nobody else is known")
+        self.kubelet.pods = {("default", 'd"} 1\nforged', "c0"): [self.slot(0)]}
+        self.refused(self.slot(1), self.slot(2), self.slot(3))
+        connection = Unix(f"{self.dir}/metrics")
+        self.addCleanup(connection.close)
+        connection.request("GET", "/metrics")
+        self.assertNotIn("forged", connection.getresponse().read().decode())
+        self.assertEqual([t["name"] for t in self.tenants()], [f"slot {self.slot(0)}"])
+        self.kubelet.pods = {("default", "d", "c0"): [self.slot(0)]}
+        for p in strange:
+            self.server.change("MODIFIED", p)
+        self.refused(self.slot(1), self.slot(2), self.slot(3))
+        self.event("Promised", "d")
+        self.assertEqual([t["name"] for t in self.tenants()], ["default/d/c0"])
+        said = []
+        while not self.log.empty():
+            said.append(self.log.get())
+        self.assertFalse([line for line in said if "forged" in line or "called so" in line])
+
+    def test_what_is_too_much_for_several_slots_is_said_of_the_pod_that_has_them(self):
+        """The only pod that we know of is another than the one that is given two slots: of it nothing is wrong."""
+        self.start(pod("one", annotations={"takt.dev/share": "60%"}), promise="takt: {ttft: 2s, itl: 200ms, share: 30%, memory: 4Gi}")
+        env, _ = self.plugin.allocate(self.slot(0), self.slot(1))
+        self.assertEqual(env["TAKT_MEMORY_QUOTA"], str(8 << 30), "the resource's")
+        self.server.change("ADDED", pod("two", annotations={"takt.dev/share": "60%"}))
+        self.plugin.allocate(self.slot(0, gpu=1))
+        self.kubelet.pods = {("default", "two", "c0"): [self.slot(0), self.slot(1)], ("default", "one", "c0"): [self.slot(0, gpu=1)]}
+        self.refused(*(self.slot(i, gpu=1) for i in (1, 2, 3)))
+        self.assertIn("takt.dev/share: 60 % for each of 2 slots", self.event("InvalidAnnotation", "two"))
+        self.assertIn("share 60 %", self.event("Promised", "one"))
+        self.assertTrue(self.server.events.empty())
+
+    def test_a_weight_for_several_slots(self):
+        self.start(pod("a", annotations={"takt.dev/weight": "6000"}), pod("b", annotations={"takt.dev/weight": "1"}), promise="")
+        self.plugin.allocate(self.slot(0), self.slot(1))
+        self.kubelet.pods = {("default", "a", "c0"): [self.slot(0), self.slot(1)]}
+        self.plugin.allocate(self.slot(2))
+        self.assertIn("takt.dev/weight: 6000 for each of 2 slots", self.event("InvalidAnnotation", "a"))
 
     def test_changed_while_it_runs(self):
         a = pod("a", annotations={"takt.dev/share": "30%"})
