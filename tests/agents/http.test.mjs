@@ -173,6 +173,19 @@ test("an engine that breaks is a 500, and the next request is served", async (t)
 test("the scheduler is told in order, once each", async (t) => {
     const {complete, told} = await serve(t);
     await complete({prompt: "x", max_tokens: 3});
+
+test("the scheduler is told of the end before the last text goes out", async (t) => {
+    const {post, told, server} = await serve(t);
+    server.prependListener("request", (_, response) => {
+        const write = response.write;
+        response.write = function (...args) {
+            told.push("text");
+            return write.apply(this, args);
+        };
+    });
+    await events(await post("/v1/completions", {prompt: "x", max_tokens: 2, stream: true}));
+    assert.deepEqual(told, ["arrived 1", "first_token 1", "text", "finished 1", "text"]);
+});
     await complete({prompt: "x", max_tokens: 1});
     assert.deepEqual(told, ["arrived 1", "first_token 1", "finished 1", "arrived 2", "first_token 2", "finished 2"]);
 });
