@@ -32,7 +32,7 @@ export async function loadEngine({model: modelPath, context: contextSize, sequen
     }, size);
     const pool = new Pool([...samplers.keys()]);   // the lowest first: llama.cpp computes neighbours together
     return {
-        contextSize: context.contextSize,
+        get contextSize() { return context.contextSize; },
         vocabulary: model.fileInfo.metadata.tokenizer?.ggml?.tokens?.length ?? Infinity,
         get waiting() { return pool.waiting; },
         tokenize: (text) => model.tokenize(text),
