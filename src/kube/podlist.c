@@ -45,12 +45,24 @@ static void count_wants(struct pod *pod, const struct slots *slots, const json_t
         }
 }
 
+// As many as there is room for; the others are counted.
+static void add_wrong(struct pod *pod, const char *why, uint32_t *n_more)
+{
+        static const char counted[] = "; and 4294967295 more";
+        size_t n = strlen(pod->wrong), size = sizeof pod->wrong - sizeof counted - n;
+
+        if ((size_t)snprintf(pod->wrong + n, size, "%s" PREFIX "%s", n ? "; " : "", why) >= size) {
+                pod->wrong[n] = 0;
+                ++*n_more;
+        }
+}
+
 // One wrong word spoils the promise, not the pod.
 static void read_annotations(struct pod *pod, json_t *annotations)
 {
         const char *key;
         json_t *value;
-        size_t n = 0;
+        uint32_t n_more = 0;
 
         json_object_foreach(annotations, key, value)
         {
@@ -64,10 +76,12 @@ static void read_annotations(struct pod *pod, json_t *annotations)
                 if (error == -ENOENT)
                         snprintf(why, sizeof why, "%.40s: no such key (its value is \"%.40s\")",
                                  key + sizeof PREFIX - 1, text);
-                if (error && n < sizeof pod->wrong)
-                        n += (size_t)snprintf(pod->wrong + n, sizeof pod->wrong - n, "%s" PREFIX "%s",
-                                              n ? "; " : "", why);
+                if (error)
+                        add_wrong(pod, why, &n_more);
         }
+        if (n_more)
+                snprintf(pod->wrong + strlen(pod->wrong), sizeof pod->wrong - strlen(pod->wrong),
+                         "%sand %u more", pod->wrong[0] ? "; " : PREFIX, n_more);
         if (pod->wrong[0])
                 pod->words = (struct promise_words){0};
 }

@@ -5,7 +5,8 @@
 //   ["ask", VERB, PATH, TYPE or null, BODY or null]   -> ["answer", STATUS, BODY or null, ERROR]
 //   ["watch", PATH]                                   -> ["begin"], [EVENT, OBJECT]..., ["synced"], ["lost",
 //   WHY]
-//   ["patience", MS]                                  the deadline of what is asked from now on
+//   ["patience", MS]                                  the deadline of what is asked from now on,
+//   and ten times the first wait
 //   ["forget"]                                        -> ["forgotten"], and nothing more of asks and watch
 #include <stdio.h>
 #include <stdlib.h>
@@ -97,6 +98,7 @@ static void obey(const char *line)
 
         if (!strcmp(what, "patience")) {
                 api.call_ns = (uint64_t)json_integer_value(json_array_get(order, 1)) * TAKT_MS;
+                api.retry_ns = api.call_ns / 10;
         } else if (!strcmp(what, "watch")) {
                 api_watch_open(&stream, &api, path, &watcher, NULL);
         } else if (!strcmp(what, "forget")) {

@@ -3,6 +3,7 @@ when it begins and one when it is over."""
 import os
 import select
 import shutil
+import socket
 import sys
 import tempfile
 import unittest
@@ -114,6 +115,11 @@ def bomb(handler):
     handler.answer(200, b"[" + b"[]," * 1390000 + b"[]]")
 
 
+def dear(handler):
+    """As many values and bytes as are taken."""
+    handler.answer(200, b'{"x":"' + b"x" * 3900000 + b'","y":[' + b'{"a":0},' * 32000 + b"0]}")
+
+
 def pages(handler):
     handler.answer(200, {"metadata": {"resourceVersion": "1", "continue": "more"}, "items": []})
 
@@ -126,7 +132,7 @@ def does(fault, only_streams=False):
     def wrong(handler, url):
         if only_streams and "watch" not in url.query:
             return False
-        handler.close_connection = fault not in (forgets, bomb, pages)
+        handler.close_connection = fault not in (forgets, bomb, dear, pages)
         fault(handler)
         return True
     return wrong
@@ -153,7 +159,7 @@ class UnwellClient(unittest.TestCase):
     def begin_watch(self, server):
         client = Client(server)
         self.addCleanup(client.stop)
-        client.order("patience", 300)
+        client.order("patience", 500)
         client.order("watch", PODS)
         return client
 
@@ -181,8 +187,21 @@ class UnwellClient(unittest.TestCase):
                 self.server.fault = does(fault)
                 self.told_twice(self.begin_watch(self.server), why, "answers again")
 
+    def test_a_server_that_takes_the_connection_and_says_nothing(self):
+        self.server.stop()
+        mute = socket.create_server(("127.0.0.1", self.server.port))
+        client = self.begin_watch(self.server)
+        for _ in range(3):
+            self.assertEqual(client.hear_all("lost")[-1], ["lost", "no answer in time"])
+        mute.close()
+        self.server = ApiServer(self.dir, self.server.port)
+        client.hear_all("synced")
+        self.assertIn("no answer in time; until it answers", client.log.get(timeout=20))
+        self.assertIn("answers again", client.log.get(timeout=20))
+        self.assertTrue(client.log.empty())
+
     def test_lists_that_are_none(self):
-        for fault, why in ((a_body, "too large"), (bomb, "too large"), (pages, "no end"), (a_long_word_for_the_next_page, "its list is none")):
+        for fault, why in ((a_body, "too large"), (bomb, "too large"), (dear, "its list is none"), (pages, "no end"), (a_long_word_for_the_next_page, "its list is none")):
             with self.subTest(fault.__name__):
                 self.server.fault = does(fault)
                 self.told_twice(self.begin_watch(self.server), why, "is watched again", tries=2 if fault is pages else 4)
@@ -197,15 +216,17 @@ class UnwellClient(unittest.TestCase):
                 self.told_twice(self.begin_watch(self.server), why, well)
 
     def test_who_is_answered_does_not_hide_who_is_not(self):
-        self.server.fault = does(silent, only_streams=True)
-        client = self.begin_watch(self.server)
-        for _ in range(3):
-            client.order("ask", "POST", "/echo", None, {})
-            heard = [client.hear(), client.hear()]
-            while not {"answer", "lost"} <= {word[0] for word in heard}:
-                heard.append(client.hear())
-        self.assertIn("no answer in time", client.log.get(timeout=20))
-        self.assertTrue(client.log.empty())
+        for which in "watch=true", "limit=":    # the streams; the lists
+            with self.subTest(which):
+                self.server.fault = lambda handler, url, which=which: which in url.query and does(silent)(handler, url)
+                client = self.begin_watch(self.server)
+                for _ in range(3):
+                    client.order("ask", "POST", "/echo", None, {})
+                    heard = [client.hear(), client.hear()]
+                    while not {"answer", "lost"} <= {word[0] for word in heard}:
+                        heard.append(client.hear())
+                self.assertIn("no answer in time", client.log.get(timeout=20))
+                self.assertTrue(client.log.empty())
 
     def test_objects_that_are_too_large_are_left_out(self):
         """Of too many bytes, of too many values: the others are there, and the log names none at each change."""

@@ -117,6 +117,16 @@ class Wishes(Wished):
                 self.end()
                 self.assertTrue(self.server.events.empty())
 
+    def test_a_thousand_annotations_are_one_event(self):
+        self.start(pod("a", annotations={f"takt.dev/key-{i}": "x" * 200 for i in range(1000)}))
+        env, _ = self.plugin.allocate(self.slot(0))
+        self.assertEqual(env["TAKT_MEMORY_QUOTA"], str(8 << 30))
+        said = self.event("InvalidAnnotation", "a")
+        self.assertIn("takt.dev/key-", said)
+        self.assertIn(f'"{"x" * 40}"', said)
+        self.assertRegex(said, "; and 99[0-9] more; the pod gets")
+        self.assertLess(len(said), 300)
+
     def test_a_contradiction_is_no_refusal(self):
         self.start(pod("a", annotations={"takt.dev/peak": "10%"}))
         self.plugin.allocate(self.slot(0))
