@@ -19,8 +19,10 @@ class Client:
         self.process = subprocess.Popen([f"{BUILD}/tests/kube/unit/api-client", server.url, ca or server.ca, token or server.token],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.said, self.log = queue.Queue(), queue.Queue()
-        for stream, to in ((self.process.stdout, self.said), (self.process.stderr, self.log)):
-            threading.Thread(target=lambda s=stream, t=to: [t.put(line) for line in s], daemon=True).start()
+        self.readers = [threading.Thread(target=lambda s=stream, t=to: [t.put(line) for line in s], daemon=True)
+                        for stream, to in ((self.process.stdout, self.said), (self.process.stderr, self.log))]
+        for reader in self.readers:
+            reader.start()
 
     def order(self, *words):
         self.process.stdin.write(json.dumps(words) + "\n")
@@ -48,6 +50,8 @@ class Client:
     def stop(self):
         self.process.stdin.close()
         code = self.process.wait(10)
+        for reader in self.readers:
+            reader.join()
         self.process.stdout.close()
         self.process.stderr.close()
         return code
