@@ -304,11 +304,6 @@ void lease_check(uint64_t now_ns)
                 lease_look();
 }
 
-static int lane_of(int device)
-{
-        return device >= 0 && device < TAKT_PAGE_LANES ? lease.lane_of[device] : -1;
-}
-
 uint64_t lease_quota_told(int device)
 {
         const char *text = lease_wanted() ? getenv("TAKT_MEMORY_QUOTA") : NULL;
@@ -317,7 +312,7 @@ uint64_t lease_quota_told(int device)
         if (atomic_load(&lease.daemon) || !text)
                 return lease_quota(device);
         pthread_mutex_lock(&lock); // one may be coming
-        is_others = lease.client && lane_of(device) < 0;
+        is_others = lease.client && lease_lane(device) < 0;
         pthread_mutex_unlock(&lock);
         return is_others ? 0 : strtoull(text, NULL, 10);
 }

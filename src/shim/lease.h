@@ -38,12 +38,17 @@ void lease_look(void);
 // Whether this descriptor is still the pipe by which the daemon wakes us: a host may have closed it and have
 // a file of its own there.
 int lease_is_wake(int fd);
+// The lane of a device (by CUDA ordinal), as the last session said; -1: not Takt's.
+static inline int lease_lane(int device)
+{
+        return device >= 0 && device < TAKT_PAGE_LANES ? lease.lane_of[device] : -1;
+}
 // The quota that the tenant is held to on this device (by CUDA ordinal), bytes; 0: none, another tenant's
 // device, or no daemon.
 static inline uint64_t lease_quota(int device)
 {
         const struct takt_page_daemon *page = atomic_load(&lease.daemon);
-        int lane = page && device >= 0 && device < TAKT_PAGE_LANES ? lease.lane_of[device] : -1;
+        int lane = page ? lease_lane(device) : -1;
 
         return lane >= 0 ? atomic_load_explicit(&page->lane[lane].memory_quota, memory_order_relaxed) : 0;
 }
