@@ -2,12 +2,10 @@ package kube
 
 import (
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -112,15 +110,9 @@ func (s *podServer) said(n *node.Node, pod *v1.Pod, reason string, words ...stri
 
 func (s *podServer) settings() settings {
 	s.t.Helper()
-	dir := s.t.TempDir()
-	ca, token := filepath.Join(dir, "ca"), filepath.Join(dir, "token")
-	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.server.Certificate().Raw})
-	if err := errors.Join(os.WriteFile(ca, text, 0o600), os.WriteFile(token, []byte("sesame"), 0o600)); err != nil {
-		s.t.Fatal(err)
-	}
 	return settings{
 		slot: "      takt: {ttft: 2s, itl: 200ms, share: 20%, memory: 4Gi}\n",
-		takt: fmt.Sprintf("takt:\n  metrics: $DIR/metrics\n  node: %s\n  api: {server: \"%s\", ca: %s, token: %s}\n", nodeName, s.server.URL, ca, token),
+		takt: "takt:\n  metrics: $DIR/metrics\n" + controlled(s.t, s.server),
 	}
 }
 

@@ -140,19 +140,24 @@ func answer(w http.ResponseWriter, object any, err error) {
 	_ = json.NewEncoder(w).Encode(object)
 }
 
+// controlled gives the configuration's lines that name the node and an API server.
+func controlled(t testing.TB, server *httptest.Server) string {
+	t.Helper()
+	dir := t.TempDir()
+	ca, token := filepath.Join(dir, "ca"), filepath.Join(dir, "token")
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	if err := errors.Join(os.WriteFile(ca, text, 0o600), os.WriteFile(token, []byte("sesame"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("  node: %s\n  api: {server: \"%s\", ca: %s, token: %s}\n", nodeName, server.URL, ca, token)
+}
+
 // settings make a daemon whose second GPU is claimed, while the first one has slots.
 func (c *control) settings() settings {
 	c.t.Helper()
-	dir := c.t.TempDir()
-	ca, token := filepath.Join(dir, "ca"), filepath.Join(dir, "token")
-	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.server.Certificate().Raw})
-	if err := errors.Join(os.WriteFile(ca, text, 0o600), os.WriteFile(token, []byte("sesame"), 0o600)); err != nil {
-		c.t.Fatal(err)
-	}
 	return settings{
 		slot: fmt.Sprintf("      devices: [%s]\n", gpuA),
-		takt: fmt.Sprintf("takt:\n  door: {dra: [%s]}\n  node: %s\n  annotations: false\n  api: {server: \"%s\", ca: %s, token: %s}\n",
-			gpuB, nodeName, c.server.URL, ca, token),
+		takt: fmt.Sprintf("takt:\n  door: {dra: [%s]}\n  annotations: false\n", gpuB) + controlled(c.t, c.server),
 	}
 }
 
