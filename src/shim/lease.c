@@ -30,7 +30,13 @@ static uint64_t next_try_ns;
 static const struct takt_page_daemon
         *silent;                // the session's page while its daemon is there and does not answer
 static uint32_t silent_answers; // how often it had by then
-static struct stat kick_then, socket_then, wake_then; // what our descriptors were when we got them
+
+// What a descriptor of ours was when we got it: whole even where another thread gets new ones meanwhile.
+struct identity {
+        _Atomic dev_t device;
+        _Atomic ino_t inode;
+};
+static struct identity kick_then, socket_then, wake_then;
 
 // What is asked of us while there is no daemon holds from the first submission, joined or not.
 int lease_wanted(void)
@@ -135,12 +141,21 @@ static int put_away(int fd)
 
 // A host may close descriptors that it did not open, and get our numbers for files of its own: those must be
 // left alone.
-static int is_ours(int fd, const struct stat *then)
+static int is_ours(int fd, const struct identity *then)
 {
         struct stat now;
 
-        return fd >= 0 && fstat(fd, &now) == 0 && now.st_dev == then->st_dev && now.st_ino == then->st_ino &&
-               (now.st_mode & S_IFMT) == (then->st_mode & S_IFMT);
+        return fd >= 0 && fstat(fd, &now) == 0 && now.st_dev == then->device && now.st_ino == then->inode;
+}
+
+static void remember(int fd, struct identity *then)
+{
+        struct stat now;
+
+        if (fstat(fd, &now) == 0) {
+                then->device = now.st_dev;
+                then->inode = now.st_ino;
+        }
 }
 
 static int take_session(int fd, const union takt_frame *frame, const int fds[TAKT_N_FDS])
@@ -152,10 +167,11 @@ static int take_session(int fd, const union takt_frame *frame, const int fds[TAK
         lease.kick = put_away(fds[TAKT_FD_KICK]);
         lease.wake = put_away(fds[TAKT_FD_WAKE]);
         lease.socket = put_away(fd);
-        fstat(lease.kick, &kick_then);
-        fstat(lease.socket, &socket_then);
-        fstat(lease.wake, &wake_then);
-        memcpy(lease.lane_of, frame->welcome.lane, sizeof lease.lane_of);
+        remember(lease.kick, &kick_then);
+        remember(lease.socket, &socket_then);
+        remember(lease.wake, &wake_then);
+        for (unsigned i = 0; i < TAKT_PAGE_LANES; i++)
+                lease.lane_of[i] = frame->welcome.lane[i];
         if (!daemon || !client || !tenant || daemon->magic != TAKT_PAGE_DAEMON_MAGIC) {
                 unmap(daemon), unmap(client), unmap(tenant);
                 close(lease.kick), close(lease.wake);
@@ -164,7 +180,7 @@ static int take_session(int fd, const union takt_frame *frame, const int fds[TAK
         }
         lease.client = client;
         lease.tenant = tenant;
-        lease.client->pid = (uint32_t)getpid();
+        client->pid = (uint32_t)getpid();
         // So that the daemon's membarrier orders our loads too.
         syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0);
         atomic_store_explicit(&lease.daemon, daemon, memory_order_release);

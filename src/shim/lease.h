@@ -6,12 +6,12 @@
 
 struct lease {
         _Atomic(const struct takt_page_daemon *) daemon; // NULL: not joined
-        struct takt_page_client *client; // the last one: it stays when the daemon goes, and keeps count
-        struct takt_page_tenant *tenant;
-        _Atomic int socket, kick, wake;  // -1: none
-        int8_t lane_of[TAKT_PAGE_LANES]; // CUDA ordinal to lane; -1: not Takt's
-        _Atomic int refuse_on_loss;      // TAKT_ON_LOSS
-        _Atomic uint64_t checked_ns;     // when the socket was last looked at
+        _Atomic(struct takt_page_client *) client; // the last one: it stays when the daemon goes, and keeps count
+        _Atomic(struct takt_page_tenant *) tenant;
+        _Atomic int socket, kick, wake;          // -1: none
+        _Atomic int8_t lane_of[TAKT_PAGE_LANES]; // CUDA ordinal to lane; -1: not Takt's
+        _Atomic int refuse_on_loss;              // TAKT_ON_LOSS
+        _Atomic uint64_t checked_ns;             // when the socket was last looked at
 };
 
 extern struct lease lease;
@@ -19,7 +19,8 @@ extern struct lease lease;
 // The word that the launch path loads: 0 while nothing stands in the way of a submission.
 static inline uint32_t lease_attention(void)
 {
-        const struct takt_page_daemon *page = atomic_load_explicit(&lease.daemon, memory_order_relaxed);
+        // Acquired: another thread may have mapped it just now.
+        const struct takt_page_daemon *page = atomic_load_explicit(&lease.daemon, memory_order_acquire);
 
         return page ? atomic_load_explicit(&page->attention, memory_order_relaxed) : 1;
 }
