@@ -132,6 +132,7 @@ void request_finished(struct seat *seat, uint64_t id, uint64_t now_ns);
 // pace.c
 void pace_init(struct seat *seat, uint64_t now_ns);
 void pace_step_begin(struct seat *seat, uint64_t at_ns);
+void pace_all_have_tokens(struct seat *seat, uint64_t now_ns);
 void pace_step_goes_on(struct seat *seat, uint64_t busy_ns);
 void pace_step_end(struct seat *seat, uint64_t at_ns, uint32_t steps, uint64_t busy_ns);
 uint64_t pace_linger(const struct seat *seat);

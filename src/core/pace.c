@@ -56,6 +56,17 @@ void pace_step_begin(struct seat *seat, uint64_t at_ns)
         seat->step_deadline_ns = seat->clock_ns;
 }
 
+// An engine may begin its next step before it tells of the last one's tokens. What was taken for a first step,
+// with nobody left who waits for a first token, is one of the others.
+void pace_all_have_tokens(struct seat *seat, uint64_t now_ns)
+{
+        if (!seat->in_step || !seat->is_first || seat->n_pending)
+                return;
+        seat->is_first = 0;
+        seat->clock_ns = takt_time_max(seat->clock_ns, now_ns) + seat->contract.pace_ns;
+        seat->step_deadline_ns = seat->clock_ns;
+}
+
 // Blind to requests, a step that goes on for much longer than its like was a prefill all along.
 void pace_step_goes_on(struct seat *seat, uint64_t busy_ns)
 {

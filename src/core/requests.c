@@ -60,6 +60,7 @@ void request_first_token(struct seat *seat, uint64_t id, uint64_t now_ns)
         find_earliest(seat);
         if (seat->n_requests - seat->n_pending == 1)
                 seat->clock_ns = now_ns;
+        pace_all_have_tokens(seat, now_ns);
 }
 
 void request_finished(struct seat *seat, uint64_t id, uint64_t now_ns)
@@ -79,4 +80,5 @@ void request_finished(struct seat *seat, uint64_t id, uint64_t now_ns)
         find_earliest(seat);
         if (seat->n_requests == seat->n_pending)
                 seat->clock_ns = now_ns;
+        pace_all_have_tokens(seat, now_ns);
 }

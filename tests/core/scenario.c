@@ -14,12 +14,19 @@ struct request {
         unsigned tokens;
 };
 
+struct news {
+        enum core_event_kind kind;
+        uint64_t request;
+};
+
 struct agent {
         const struct scenario_agent *what;
         struct takt_random random;
         uint64_t next_arrival_ns, next_id;
         struct request waiting[WAITING_MAX], active[ACTIVE_MAX], current;
         uint32_t n_waiting, n_active;
+        struct news untold[ACTIVE_MAX]; // of the last step
+        uint32_t n_untold;
         enum { STEP_NONE, STEP_PREFILL, STEP_DECODE } step;
         uint64_t left_ns;      // of the step, not yet submitted
         uint64_t in_flight_ns; // submitted, not yet done
@@ -152,6 +159,22 @@ static void tell_request(struct world *w, uint32_t i, enum core_event_kind kind,
         tell(w, event);
 }
 
+static void tell_later(struct world *w, uint32_t i, enum core_event_kind kind, uint64_t id)
+{
+        struct agent *a = &w->agent[i];
+
+        a->untold[a->n_untold++] = (struct news){kind, id};
+}
+
+static void tell_untold(struct world *w, uint32_t i)
+{
+        struct agent *a = &w->agent[i];
+
+        for (uint32_t n = 0; n < a->n_untold; n++)
+                tell_request(w, i, a->untold[n].kind, a->untold[n].request);
+        a->n_untold = 0;
+}
+
 static uint64_t uniform_ns(struct takt_random *random, const double range_ms[2])
 {
         return (uint64_t)((range_ms[0] + takt_random_unit(random) * (range_ms[1] - range_ms[0])) * MS);
@@ -231,7 +254,7 @@ static void end_prefill(struct world *w, uint32_t i)
         struct agent *a = &w->agent[i];
 
         record(&w->result->ttft[i], w->now_ns - a->current.arrival_ns);
-        tell_request(w, i, CORE_EVENT_FIRST_TOKEN, a->current.id);
+        tell_later(w, i, CORE_EVENT_FIRST_TOKEN, a->current.id);
         a->current.tokens--;
         a->active[a->n_active++] = a->current;
 }
@@ -246,7 +269,7 @@ static void end_decode(struct world *w, uint32_t i)
                         continue;
                 }
                 record(&w->result->end_to_end[i], w->now_ns - a->active[r].arrival_ns);
-                tell_request(w, i, CORE_EVENT_FINISHED, a->active[r].id);
+                tell_later(w, i, CORE_EVENT_FINISHED, a->active[r].id);
                 a->active[r] = a->active[--a->n_active];
         }
 }
@@ -275,6 +298,8 @@ static void piece_done(struct world *w, uint32_t i)
                 end_prefill(w, i);
         else
                 end_decode(w, i);
+        if (!w->scenario->tells_late || (!a->n_waiting && !a->n_active))
+                tell_untold(w, i);
 }
 
 // The device: round robin over contexts with work in flight, a slice each, a switch between.
@@ -370,8 +395,10 @@ static void turn(struct world *w)
                         arrive(w, i);
                 if (a->step == STEP_NONE && (a->n_waiting || a->n_active) && a->ready_ns <= w->now_ns)
                         begin_step(w, a);
-                if (a->step != STEP_NONE && !busy(a) && a->left_ns)
+                if (a->step != STEP_NONE && !busy(a) && a->left_ns) {
                         submit(w, i);
+                        tell_untold(w, i);
+                }
         }
         if (w->timer_ns <= w->now_ns)
                 tell(w, event_of(w, CORE_EVENT_TIMER, 0));
@@ -538,6 +565,7 @@ void scenario_engine(struct scenario *s)
         scenario_demo(s);
         s->host_ms = .5;
         s->piece_ns = 15 * TAKT_MS;
+        s->tells_late = 1;
         for (uint32_t i = 1; i < s->n_agents; i++)
                 s->agent[i].contract.step_ns = 16 * TAKT_MS;
 }

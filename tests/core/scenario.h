@@ -39,6 +39,7 @@ struct scenario {
         uint32_t sequences;   // that an agent computes at once; 0: as many as come
         double host_ms;       // the host's time between two steps of one session
         uint64_t piece_ns;    // under gates, a prefill is submitted in pieces of this length
+        int tells_late;       // of a step's tokens, when the next step has begun
         struct core_device_config device;
 };
 
@@ -60,7 +61,8 @@ struct scenario_result {
 
 // The demo's load and contracts.
 void scenario_demo(struct scenario *scenario);
-// The same as the demo's engine was seen to do it: 0.5 ms of host time, and prompts in graphs of 15 ms.
+// The same as the demo's engine was seen to do it: 0.5 ms of host time, prompts in graphs of 15 ms, and a
+// step's tokens go out when the next step has begun.
 void scenario_engine(struct scenario *scenario);
 // Runs it; the same seed gives the same arrivals under every policy. ret is the caller's (it is large).
 void scenario_run(const struct scenario *scenario, enum scenario_policy policy, uint64_t seed,

@@ -12,22 +12,31 @@ enum { ROUTER, CHAT, SUMMARISER };
 static struct scenario demo;
 static struct scenario_result alone, stock, takt;
 
-static void objectives_are_kept(void **state)
+static void keeps_objectives(const struct scenario *s, double router_p99_to_alone)
 {
-        (void)state;
         for (uint64_t seed = 1; seed <= 3; seed++) {
-                scenario_run(&demo, SCENARIO_ALONE, seed, &alone);
-                scenario_run(&demo, SCENARIO_STOCK, seed, &stock);
-                scenario_run(&demo, SCENARIO_TAKT, seed, &takt);
+                scenario_run(s, SCENARIO_ALONE, seed, &alone);
+                scenario_run(s, SCENARIO_STOCK, seed, &stock);
+                scenario_run(s, SCENARIO_TAKT, seed, &takt);
                 assert_int_equal(takt.end_to_end[ROUTER].late, 0);
                 assert_int_equal(takt.ttft[CHAT].late, 0);
                 assert_true(2 * takt.ttft[SUMMARISER].late <= stock.ttft[SUMMARISER].late);
                 assert_true(scenario_at(&takt.end_to_end[ROUTER], .99) <=
-                            1.15 * scenario_at(&alone.end_to_end[ROUTER], .99));
+                            router_p99_to_alone * scenario_at(&alone.end_to_end[ROUTER], .99));
                 assert_true(stock.end_to_end[ROUTER].late > 0);
                 assert_int_equal(takt.bypasses, 0);
                 assert_int_equal(takt.end_to_end[ROUTER].n, stock.end_to_end[ROUTER].n);
         }
+}
+
+static void objectives_are_kept(void **state)
+{
+        struct scenario engine;
+
+        (void)state;
+        scenario_engine(&engine);
+        keeps_objectives(&demo, 1.15);
+        keeps_objectives(&engine, 1.2);
 }
 
 // Whoever comes at twice the declared rate pays itself: the router's and the chat's promises stand.
