@@ -56,8 +56,8 @@ void pace_step_begin(struct seat *seat, uint64_t at_ns)
         seat->step_deadline_ns = seat->clock_ns;
 }
 
-// An engine may begin its next step before it tells of the last one's tokens. What was taken for a first step,
-// with nobody left who waits for a first token, is one of the others.
+// An engine may begin its next step before it tells of the last one's tokens. What was taken for a first
+// step, with nobody left who waits for a first token, is one of the others.
 void pace_all_have_tokens(struct seat *seat, uint64_t now_ns)
 {
         if (!seat->in_step || !seat->is_first || seat->n_pending)
