@@ -15,12 +15,12 @@ class Agent:
 
 
 ROUTER = Agent("router", 4, "27:43", "4:8", "a100-llama3-8b-q4-short", "e2e", 200,
-               ("--slo", "200ms", "--share", "24%", "--peak", "35%", "--burst", "20ms", "--depth", "110ms", "--memory", "8GiB"))
+               ("--slo", "200ms", "--share", "26%", "--peak", "35%", "--burst", "20ms", "--depth", "110ms", "--memory", "8GiB"))
 CHAT = Agent("chat", 1.5, "80:165", "20:60", "a100-llama3-8b-q4", "ttft", 200,
-             ("--ttft", "200ms", "--itl", "70ms", "--share", "34%", "--peak", "36%", "--burst", "50ms", "--depth", "300ms", "--step", "16ms",
+             ("--ttft", "200ms", "--itl", "70ms", "--share", "32%", "--peak", "34%", "--burst", "50ms", "--depth", "300ms", "--step", "16ms",
               "--memory", "8GiB"))
 SUMMARISER = Agent("summariser", .35, "1280:2560", "60:120", "a100-llama3-8b-q4", "ttft", 2000,
-                   ("--ttft", "2s", "--itl", "150ms", "--share", "34%", "--peak", "38%", "--burst", "610ms", "--depth", "610ms", "--step", "16ms",
+                   ("--ttft", "2s", "--itl", "150ms", "--share", "32%", "--peak", "38%", "--burst", "610ms", "--depth", "610ms", "--step", "16ms",
                     "--memory", "16GiB"))
 
 LOADS = {

@@ -208,17 +208,20 @@ static void decide_busy(struct core *core, uint32_t d, int32_t best, struct core
 }
 
 // Whoever gives the gap before its next step away has to wait for one whole piece of the other's. To a pace
-// of many such pieces that is nothing, and the device idles for nobody.
-static int gap_is_short(const struct device *device, const struct seat *holder, const struct seat *waiter)
+// of many such pieces, with no first token due within as many, that is nothing, and the device idles for
+// nobody.
+static int gap_is_short(const struct core *core, const struct device *device, const struct seat *holder,
+                        const struct seat *waiter)
 {
         uint64_t cost = waiter->contract.step_ns + 2 * device->config.switch_ns;
+        uint64_t slack = takt_time_since(holder->pending_deadline_ns, core->now_ns);
 
-        return holder->contract.pace_ns < GAP_PIECES * cost;
+        return takt_time_min(holder->contract.pace_ns, slack) < GAP_PIECES * cost;
 }
 
 static int lingers(const struct core *core, const struct device *device, const struct seat *h, int32_t best)
 {
-        return pace_expects_step(h) && gap_is_short(device, h, &core->seat[best]) &&
+        return pace_expects_step(h) && gap_is_short(core, device, h, &core->seat[best]) &&
                !order_before(core, device, best, device->holder);
 }
 

@@ -282,18 +282,21 @@ static void piece_done(struct world *w, uint32_t i)
 
         a->busy_sum_ns += w->now_ns - a->busy_since_ns;
         a->idle_since_ns = w->now_ns;
-        if (a->left_ns) {
+        if (a->left_ns && !w->scenario->pieces_are_steps) {
                 submit(w, i);
                 return;
         }
         a->steps++;
-        a->step = STEP_NONE;
         a->ready_ns =
                 w->now_ns +
                 (uint64_t)((w->scenario->host_ms + .37 * (a->n_active > 1 ? fmin(a->n_active, 4) - 1 : 0)) *
                            MS);
+        if (!a->left_ns)
+                a->step = STEP_NONE;
         if (gated(w) && (a->watched || !a->open))
                 read_page(w, i);
+        if (a->left_ns)
+                return;
         if (was == STEP_PREFILL)
                 end_prefill(w, i);
         else
@@ -373,7 +376,9 @@ static uint64_t next_ns(const struct world *w)
                 if (a->step == STEP_NONE && (a->n_waiting || a->n_active))
                         next = takt_time_min(next, a->ready_ns);
                 if (a->step != STEP_NONE && !busy(a) && a->left_ns && a->open && !a->wants)
-                        next = takt_time_min(next, a->open_at_ns);
+                        next = takt_time_min(next, takt_time_max(a->open_at_ns, a->ready_ns));
+                if (a->step != STEP_NONE && !busy(a) && a->left_ns && !a->open && !a->wants)
+                        next = takt_time_min(next, a->ready_ns);
         }
         return next;
 }
@@ -395,7 +400,7 @@ static void turn(struct world *w)
                         arrive(w, i);
                 if (a->step == STEP_NONE && (a->n_waiting || a->n_active) && a->ready_ns <= w->now_ns)
                         begin_step(w, a);
-                if (a->step != STEP_NONE && !busy(a) && a->left_ns) {
+                if (a->step != STEP_NONE && !busy(a) && a->left_ns && a->ready_ns <= w->now_ns) {
                         submit(w, i);
                         tell_untold(w, i);
                 }
@@ -513,7 +518,7 @@ void scenario_demo(struct scenario *s)
                            200,
                            1,
                            {.slo_ns = 200 * TAKT_MS,
-                            .share_ppm = 240000,
+                            .share_ppm = 260000,
                             .peak_ppm = 350000,
                             .burst_ns = 20 * TAKT_MS,
                             .depth_ns = 110 * TAKT_MS,
@@ -527,8 +532,8 @@ void scenario_demo(struct scenario *s)
                            0,
                            {.ttft_ns = 200 * TAKT_MS,
                             .itl_ns = 70 * TAKT_MS,
-                            .share_ppm = 340000,
-                            .peak_ppm = 360000,
+                            .share_ppm = 320000,
+                            .peak_ppm = 340000,
                             .burst_ns = 50 * TAKT_MS,
                             .depth_ns = 300 * TAKT_MS,
                             .step_ns = 5 * TAKT_MS}},
@@ -541,7 +546,7 @@ void scenario_demo(struct scenario *s)
                            0,
                            {.ttft_ns = 2000 * TAKT_MS,
                             .itl_ns = 150 * TAKT_MS,
-                            .share_ppm = 340000,
+                            .share_ppm = 320000,
                             .peak_ppm = 380000,
                             .burst_ns = 610 * TAKT_MS,
                             .depth_ns = 610 * TAKT_MS,
@@ -566,6 +571,7 @@ void scenario_engine(struct scenario *s)
         s->host_ms = .5;
         s->piece_ns = 15 * TAKT_MS;
         s->tells_late = 1;
+        s->pieces_are_steps = 1;
         for (uint32_t i = 1; i < s->n_agents; i++)
                 s->agent[i].contract.step_ns = 16 * TAKT_MS;
 }

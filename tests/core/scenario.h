@@ -39,6 +39,7 @@ struct scenario {
         uint32_t sequences;   // that an agent computes at once; 0: as many as come
         double host_ms;       // the host's time between two steps of one session
         uint64_t piece_ns;    // under gates, a prefill is submitted in pieces of this length
+        int pieces_are_steps; // with the host's time between them
         int tells_late;       // of a step's tokens, when the next step has begun
         struct core_device_config device;
 };
