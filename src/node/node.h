@@ -70,6 +70,7 @@ struct node {
         int epoll, spare;
         struct watch timer, control, stop, sample;
         uint64_t started_ns, due_ns, timer_ns; // when the core wants to be asked; what the timer is set to
+        uint64_t sampled_ns;
         char dir[80];
         uint8_t user_mode, quit, sampling, answering;
         struct core *core;
@@ -113,7 +114,8 @@ void grant_timer(struct node *node, struct watch *watch, uint32_t events);
 void grant_arm(struct node *node); // sets the timer to what the core wants: once a turn, after its gates
 void grant_show(struct node *node, uint32_t session);
 
-// sample.c: what sessions used, for their tenants' accounts. `wake`: a session has begun.
+// sample.c: what sessions used, for their tenants' accounts. `wake`: one has begun, or the daemon is awake
+// anyway.
 int sample_start(struct node *node);
 void sample_wake(struct node *node);
 void sample_session(struct node *node, struct session *session);

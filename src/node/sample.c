@@ -1,5 +1,6 @@
-// Reads every session's page fifty times a second, for the account of what its tenant used. The scheduler
-// hears of steps by itself; an agent that is alone tells nobody, and would have no account otherwise.
+// Reads every session's page at least fifty times a second, for the account of what its tenant used. The
+// scheduler hears of steps by itself; an agent that is alone tells nobody, and would have no account
+// otherwise.
 #include <sys/timerfd.h>
 #include <unistd.h>
 #include "base/clock.h"
@@ -10,11 +11,11 @@ static void arm(struct node *node, int on)
 {
         struct itimerspec spec = {0};
 
-        if (node->sampling == on)
+        if (!node->sampling && !on)
                 return;
         node->sampling = (uint8_t)on;
         if (on)
-                spec.it_interval.tv_nsec = spec.it_value.tv_nsec = NODE_SAMPLE_NS;
+                spec.it_value.tv_nsec = NODE_SAMPLE_NS;
         timerfd_settime(node->sample.fd, 0, &spec, NULL);
 }
 
@@ -48,6 +49,7 @@ static void sample_all(struct node *node)
                         sample_session(node, s);
                         any |= !is_quiet(node, s, now_ns);
                 }
+        node->sampled_ns = now_ns;
         arm(node, any);
 }
 
@@ -66,7 +68,11 @@ int sample_start(struct node *node)
                          due);
 }
 
+// While many kick, this is often enough that the timer, put off each time, wakes nobody.
 void sample_wake(struct node *node)
 {
-        arm(node, 1);
+        if (!node->sampling)
+                arm(node, 1);
+        else if (takt_time_since(takt_clock_now(), node->sampled_ns) >= NODE_SAMPLE_NS / 2)
+                sample_all(node);
 }
