@@ -42,6 +42,7 @@ API cuEventDestroy(struct event *event)
 static void begin_now(struct event *event)
 {
         uint64_t *position = &event->position_ns[event->lane], done;
+        struct sim_segment *sim = event->context->sim;
 
         sim_segment_lock(sim);
         done = sim->device.context[event->context->slot].lane[event->lane].done_ns;

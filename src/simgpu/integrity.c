@@ -158,7 +158,7 @@ int integrity_check(unsigned version, uint64_t seconds, uint64_t ret_answer[2])
                 return SUCCESS;
         }
         pthread_once(&once, make_table);
-        device_uuid(message.uuid);
+        device_uuid(0, message.uuid);
         hmac(key, (const unsigned char *)&message, sizeof message, out);
         memcpy(ret_answer, out, 16);
         return SUCCESS;

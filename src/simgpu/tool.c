@@ -169,8 +169,8 @@ int main(int argc, char **argv)
         if (argc < 2 || !strcmp(argv[1], "--help"))
                 return fputs(usage, argc < 2 ? stderr : stdout), argc < 2 ? 2 : 0;
         if (!strcmp(argv[1], "reset"))
-                return shm_unlink(sim_segment_name()), 0;
-        if (!(s = sim_segment_open()))
+                return shm_unlink(sim_segment_name(0)), 0;
+        if (!(s = sim_segment_open(0)))
                 return perror("simgpu: no device"), 69;
         sim_segment_lock(s);
         sim_segment_sweep(s);
