@@ -30,14 +30,14 @@ int driver_ready(int device)
         return sims[device]->lost ? UNKNOWN : SUCCESS;
 }
 
-static void open_devices(void)
+// For what is asked of no device: all are not lost.
+static int any_ready(void)
 {
-        int n = 0;
+        int error = NOT_INITIALIZED;
 
-        while (n < (int)sim_devices() && (sims[n] = sim_segment_open((uint32_t)n)))
-                n++;
-        if (n == (int)sim_devices())
-                n_devices = n;
+        for (int i = 0; i < n_devices && (error = driver_ready(i)); i++)
+                ;
+        return error;
 }
 
 API cuInit(unsigned flags)
@@ -46,9 +46,9 @@ API cuInit(unsigned flags)
                 return INVALID_VALUE;
         pthread_mutex_lock(&lock);
         if (!n_devices)
-                open_devices();
+                n_devices = (int)sim_devices_open(sims);
         pthread_mutex_unlock(&lock);
-        return n_devices ? driver_ready(0) : NO_DEVICE;
+        return n_devices ? any_ready() : NO_DEVICE;
 }
 
 API cuDriverGetVersion(int *version)
@@ -62,7 +62,7 @@ API cuDriverGetVersion(int *version)
 API cuDeviceGetCount(int *count)
 {
         *count = n_devices;
-        return driver_ready(0);
+        return any_ready();
 }
 
 API cuDeviceGet(int *device, int ordinal)
@@ -78,19 +78,9 @@ API cuDeviceGetName(char *name, int size, int device)
         return SUCCESS;
 }
 
-void device_uuid(int device, unsigned char uuid[16])
-{
-        const char *name = sim_segment_name((uint32_t)device);
-
-        memcpy(uuid, "SIMGPU\x40\x00\x80\x00", 10);
-        memset(uuid + 10, 0, 6);
-        for (int i = 0; name[i]; i++)
-                uuid[10 + i % 6] = (unsigned char)(uuid[10 + i % 6] * 31 + name[i]);
-}
-
 API cuDeviceGetUuid(unsigned char *uuid, int device)
 {
-        device_uuid(device, uuid);
+        sim_devices_uuid((uint32_t)device, uuid);
         return SUCCESS;
 }
 
@@ -107,11 +97,7 @@ API cuDeviceGetPCIBusId(char *text, int size, int device)
 
 API cuDeviceGetByPCIBusId(int *device, const char *text)
 {
-        unsigned bus = 0;
-
-        if (sscanf(text, "%*x:%x:", &bus) != 1)
-                sscanf(text, "%x:", &bus);
-        *device = (int)bus - SIM_FIRST_BUS;
+        *device = sim_devices_at(text);
         return driver_ready(*device);
 }
 
@@ -141,19 +127,21 @@ API cuDeviceComputeCapability(int *major, int *minor, int device)
         return SUCCESS;
 }
 
+#define PCI_BUS 33
+
 // CUdevice_attribute of an A100 SXM4 40 GB; what is not listed is 0.
 static const int attribute[160] = {
-        [1] = 1024,     [2] = 1024,     [3] = 1024,   [4] = 64,        [5] = 2147483647,  [6] = 65535,
-        [7] = 65535,    [8] = 49152,    [9] = 65536,  [10] = 32,       [11] = 2147483647, [12] = 65536,
-        [13] = 1410000, [14] = 512,     [15] = 1,     [16] = 108,      [19] = 1,          [21] = 131072,
-        [22] = 131072,  [23] = 65536,   [24] = 16384, [25] = 16384,    [26] = 16384,      [27] = 32768,
-        [28] = 32768,   [29] = 2048,    [30] = 512,   [31] = 1,        [32] = 1,          [33] = 7,
-        [34] = 0,       [36] = 1215000, [37] = 5120,  [38] = 41943040, [39] = 2048,       [40] = 3,
-        [41] = 1,       [42] = 32768,   [43] = 2048,  [51] = 32,       [75] = 8,          [76] = 0,
-        [78] = 1,       [79] = 1,       [80] = 1,     [81] = 167936,   [82] = 65536,      [83] = 1,
-        [87] = 2,       [89] = 1,       [90] = 1,     [91] = 1,        [95] = 1,          [97] = 166912,
-        [99] = 1,       [102] = 1,      [103] = 1,    [106] = 32,      [108] = 26214400,  [109] = 134213632,
-        [111] = 1024,   [113] = 1,      [115] = 1,    [119] = 1,       [121] = 1,
+        [1] = 1024,     [2] = 1024,   [3] = 1024,      [4] = 64,         [5] = 2147483647,  [6] = 65535,
+        [7] = 65535,    [8] = 49152,  [9] = 65536,     [10] = 32,        [11] = 2147483647, [12] = 65536,
+        [13] = 1410000, [14] = 512,   [15] = 1,        [16] = 108,       [19] = 1,          [21] = 131072,
+        [22] = 131072,  [23] = 65536, [24] = 16384,    [25] = 16384,     [26] = 16384,      [27] = 32768,
+        [28] = 32768,   [29] = 2048,  [30] = 512,      [31] = 1,         [32] = 1,          [34] = 0,
+        [36] = 1215000, [37] = 5120,  [38] = 41943040, [39] = 2048,      [40] = 3,          [41] = 1,
+        [42] = 32768,   [43] = 2048,  [51] = 32,       [75] = 8,         [76] = 0,          [78] = 1,
+        [79] = 1,       [80] = 1,     [81] = 167936,   [82] = 65536,     [83] = 1,          [87] = 2,
+        [89] = 1,       [90] = 1,     [91] = 1,        [95] = 1,         [97] = 166912,     [99] = 1,
+        [102] = 1,      [103] = 1,    [106] = 32,      [108] = 26214400, [109] = 134213632, [111] = 1024,
+        [113] = 1,      [115] = 1,    [119] = 1,       [121] = 1,
 };
 
 API cuDeviceGetAttribute(int *value, int which, int device)
@@ -162,7 +150,7 @@ API cuDeviceGetAttribute(int *value, int which, int device)
                 return driver_ready(device);
         if (!value || which < 1)
                 return INVALID_VALUE;
-        *value = which < 160 ? attribute[which] : 0;
+        *value = which == PCI_BUS ? SIM_FIRST_BUS + device : which < 160 ? attribute[which] : 0;
         return SUCCESS;
 }
 
@@ -286,6 +274,13 @@ struct context *context_primary(int device)
         struct context *context;
 
         return cuDevicePrimaryCtxRetain(&context, device) ? NULL : context;
+}
+
+struct context *context_on(int device)
+{
+        struct context *current = context_current();
+
+        return current && current->device == device ? current : context_primary(device);
 }
 
 API cuCtxGetCurrent(struct context **context)

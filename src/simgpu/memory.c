@@ -90,6 +90,12 @@ void memory_give_back(int device, uint64_t bytes, uint64_t offset)
         sim_segment_unlock(sim);
 }
 
+// CUmemAllocationProp and CUmemPoolProps: type, handle types, then where: 1 is a device, and which.
+int memory_place(const int *props)
+{
+        return props && props[2] == 1 ? props[3] : 0;
+}
+
 // Memory for a range: the device's own where it has an offset, else the process's.
 static void *back(int device, size_t size, uint64_t offset)
 {
@@ -186,10 +192,12 @@ API cuMemAlloc_v2(void **pointer, size_t size)
 
 API cuMemFree_v2(void *pointer)
 {
+        struct range range;
+
         if (!pointer)
                 return SUCCESS;
-        if (context_current() && !capture_active())
-                context_wait(context_current());
+        if (context_current() && !capture_active() && memory_find(pointer, &range))
+                context_wait(context_on(range.device));
         return memory_remove(pointer);
 }
 
@@ -288,35 +296,38 @@ API cuMemGetAddressRange_v2(void **base, size_t *size, void *pointer)
         return SUCCESS;
 }
 
-// Stream-ordered allocation: the pool is the stream's device itself.
-static int allocate_async(void **pointer, size_t size, struct stream *stream)
+// Stream-ordered allocation: a pool is its device itself.
+static char pools[SIM_DEVICES_MAX];
+
+// pool NULL: the one of the stream's device
+static int allocate_async(void **pointer, size_t size, const char *pool, struct stream *stream)
 {
         stream = stream_of(stream);
         if (!stream)
                 return INVALID_CONTEXT;
-        return size ? memory_add(pointer, stream->context->device, size, size, OWNER_DEVICE) : INVALID_VALUE;
+        return size ? memory_add(pointer, pool ? (int)(pool - pools) : stream->context->device, size, size,
+                                 OWNER_DEVICE)
+                    : INVALID_VALUE;
 }
 
 API cuMemAllocAsync(void **pointer, size_t size, struct stream *stream)
 {
-        return allocate_async(pointer, size, stream);
+        return allocate_async(pointer, size, NULL, stream);
 }
 
 API cuMemAllocAsync_ptsz(void **pointer, size_t size, struct stream *stream)
 {
-        return allocate_async(pointer, size, stream);
+        return allocate_async(pointer, size, NULL, stream);
 }
 
-API cuMemAllocFromPoolAsync(void **pointer, size_t size, void *pool, struct stream *stream)
+API cuMemAllocFromPoolAsync(void **pointer, size_t size, const char *pool, struct stream *stream)
 {
-        (void)pool;
-        return allocate_async(pointer, size, stream);
+        return allocate_async(pointer, size, pool, stream);
 }
 
-API cuMemAllocFromPoolAsync_ptsz(void **pointer, size_t size, void *pool, struct stream *stream)
+API cuMemAllocFromPoolAsync_ptsz(void **pointer, size_t size, const char *pool, struct stream *stream)
 {
-        (void)pool;
-        return allocate_async(pointer, size, stream);
+        return allocate_async(pointer, size, pool, stream);
 }
 
 // Host code cannot see when the device is done with the memory, so it is given back at once.
@@ -331,16 +342,15 @@ API cuMemFreeAsync_ptsz(void *pointer, struct stream *stream)
         return cuMemFreeAsync(pointer, stream);
 }
 
-static char pool;
-
-API cuDeviceGetDefaultMemPool(void **ret, int device)
+API cuDeviceGetDefaultMemPool(const char **ret, int device)
 {
-        (void)device;
-        *ret = &pool;
+        if (driver_ready(device))
+                return driver_ready(device);
+        *ret = pools + device;
         return SUCCESS;
 }
 
-API cuDeviceGetMemPool(void **ret, int device)
+API cuDeviceGetMemPool(const char **ret, int device)
 {
         return cuDeviceGetDefaultMemPool(ret, device);
 }
@@ -351,11 +361,9 @@ API cuDeviceSetMemPool(int device, void *which)
         return SUCCESS;
 }
 
-API cuMemPoolCreate(void **ret, const void *props)
+API cuMemPoolCreate(const char **ret, const int *props)
 {
-        (void)props;
-        *ret = &pool;
-        return SUCCESS;
+        return cuDeviceGetDefaultMemPool(ret, memory_place(props));
 }
 
 API cuMemPoolDestroy(void *which)
@@ -398,8 +406,7 @@ static int pointer_attribute(void *data, int attribute, const struct range *rang
 {
         switch (attribute) {
         case 1:
-                *(void **)data = context_current() ? (void *)context_current()
-                                                   : (void *)context_primary(range->device);
+                *(void **)data = context_on(range->device);
                 break;
         case 2:
                 *(unsigned *)data = range->owner == OWNER_HOST ? 1 : 2;

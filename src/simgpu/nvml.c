@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "simgpu/devices.h"
 #include "simgpu/profile.h"
-#include "simgpu/segment.h"
 
 #define API __attribute__((visibility("default")))
 
@@ -30,16 +30,6 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int n_users;                   // initialisations that were not shut down
 static char devices[SIM_DEVICES_MAX]; // what handles point to
 
-static void open_devices(void)
-{
-        uint32_t n = 0;
-
-        while (n < sim_devices() && (sims[n] = sim_segment_open(n)))
-                n++;
-        if (n == sim_devices())
-                n_devices = n;
-}
-
 API int nvmlInitWithFlags(unsigned flags)
 {
         int error = SUCCESS;
@@ -47,7 +37,7 @@ API int nvmlInitWithFlags(unsigned flags)
         (void)flags;
         pthread_mutex_lock(&lock);
         if (!n_devices)
-                open_devices();
+                n_devices = sim_devices_open(sims);
         if (n_devices)
                 __atomic_add_fetch(&n_users, 1, __ATOMIC_RELAXED);
         else
@@ -90,13 +80,28 @@ static uint32_t index_of(const void *of)
 }
 
 // Its segment is not NULL then.
-static int ready(const void *of)
+static int known(const void *of)
 {
         if (started())
                 return started();
-        if (index_of(of) >= n_devices)
-                return INVALID_ARGUMENT;
+        return index_of(of) < n_devices ? SUCCESS : INVALID_ARGUMENT;
+}
+
+static int ready(const void *of)
+{
+        if (known(of))
+                return known(of);
         return sims[index_of(of)]->lost ? GPU_IS_LOST : SUCCESS;
+}
+
+// For what is asked of no device: all are not lost.
+static int any_ready(void)
+{
+        int error = UNINITIALIZED;
+
+        for (uint32_t i = 0; i < n_devices && (error = ready(devices + i)); i++)
+                ;
+        return error;
 }
 
 static struct sim_segment *sim_of(const void *of)
@@ -186,7 +191,7 @@ API int nvmlSystemGetCudaDriverVersion_v2(int *version)
 API int nvmlDeviceGetCount_v2(unsigned *n)
 {
         *n = n_devices;
-        return ready(devices);
+        return any_ready();
 }
 
 API int nvmlDeviceGetCount(unsigned *n)
@@ -208,11 +213,9 @@ API int nvmlDeviceGetHandleByIndex(unsigned index, void **ret)
 // The same bytes as the driver's cuDeviceGetUuid.
 static void uuid_text(uint32_t device, char *to)
 {
-        const char *name = sim_segment_name(device);
-        unsigned char u[16] = "SIMGPU\x40\x00\x80\x00";
+        unsigned char u[16];
 
-        for (int i = 0; name[i]; i++)
-                u[10 + i % 6] = (unsigned char)(u[10 + i % 6] * 31 + name[i]);
+        sim_devices_uuid(device, u);
         sprintf(to, "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1],
                 u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
 }
@@ -221,6 +224,8 @@ API int nvmlDeviceGetUUID(void *of, char *uuid, unsigned size)
 {
         char own[64];
 
+        if (known(of))
+                return known(of);
         uuid_text(index_of(of), own);
         return text(uuid, size, own);
 }
@@ -240,12 +245,11 @@ API int nvmlDeviceGetHandleByUUID(const char *uuid, void **ret)
 
 API int nvmlDeviceGetHandleByPciBusId_v2(const char *bus, void **ret)
 {
-        unsigned number = 0;
+        int at = sim_devices_at(bus);
 
-        sscanf(bus, "%*x:%x:", &number);
-        if (number < SIM_FIRST_BUS || number - SIM_FIRST_BUS >= n_devices)
+        if (started() || at < 0)
                 return started() ? started() : NOT_FOUND;
-        *ret = devices + number - SIM_FIRST_BUS;
+        *ret = devices + at;
         return ready(*ret);
 }
 
@@ -258,7 +262,7 @@ API int nvmlDeviceGetName(void *of, char *name, unsigned size)
 API int nvmlDeviceGetIndex(void *of, unsigned *index)
 {
         *index = index_of(of);
-        return SUCCESS;
+        return known(of);
 }
 
 API int nvmlDeviceGetMinorNumber(void *of, unsigned *minor)
@@ -408,8 +412,8 @@ struct confidential_state {
 
 API int nvmlSystemGetConfComputeState(struct confidential_state *state)
 {
-        if (ready(devices))
-                return ready(devices);
+        if (any_ready())
+                return any_ready();
         *state = (struct confidential_state){.environment = sims[0]->confidential ? 2 : 0,
                                              .feature = sims[0]->confidential};
         return SUCCESS;
@@ -417,8 +421,8 @@ API int nvmlSystemGetConfComputeState(struct confidential_state *state)
 
 API int nvmlSystemGetConfComputeGpusReadyState(unsigned *accepts_work)
 {
-        if (ready(devices))
-                return ready(devices);
+        if (any_ready())
+                return any_ready();
         *accepts_work = sims[0]->confidential;
         return SUCCESS;
 }

@@ -37,7 +37,14 @@ static uint64_t setting(const char *name, uint64_t otherwise)
 
 uint32_t sim_devices(void)
 {
-        return (uint32_t)setting("SIMGPU_DEVICES", 1);
+        const char *text = sim_setting("SIMGPU_DEVICES");
+        char *end;
+        unsigned long n;
+
+        if (!text || !*text)
+                return 1;
+        n = strtoul(text, &end, 10);
+        return *end || n > SIM_DEVICES_MAX ? 0 : (uint32_t)n;
 }
 
 const char *sim_segment_name(uint32_t device)
@@ -94,7 +101,7 @@ static int check_settings(void)
                               "simgpu: SIMGPU_POLICY is default, short, medium or long; a slice is not 0\n");
         if (!n_lanes() || n_lanes() > SIM_LANES_MAX)
                 bad = fprintf(stderr, "simgpu: SIMGPU_CONCURRENT is 1 to %d\n", SIM_LANES_MAX);
-        if (!sim_devices() || sim_devices() > SIM_DEVICES_MAX)
+        if (!sim_devices())
                 bad = fprintf(stderr, "simgpu: SIMGPU_DEVICES is 1 to %d\n", SIM_DEVICES_MAX);
         return bad ? -EINVAL : 0;
 }

@@ -8,7 +8,6 @@
 #define SIM_PROCESSES_MAX 64
 #define SIM_XIDS_MAX 16
 #define SIM_DEVICES_MAX 8
-#define SIM_FIRST_BUS 7 // of PCI: where the first device is, the others come after it
 
 // Copy engines, by the way that a copy takes.
 enum { SIM_ENGINE_IN, SIM_ENGINE_OUT, SIM_ENGINE_WITHIN, SIM_ENGINES };
@@ -49,8 +48,9 @@ struct sim_segment {
         struct sim_log_entry log[SIM_LOG_MAX];
 };
 
-// How many devices this process sees: SIMGPU_DEVICES, 1 to SIM_DEVICES_MAX. The first is named by SIMGPU_NAME
-// (default "simgpu0"), the next ones by that and their ordinal, NAME-1 and so on.
+// How many devices this process sees: SIMGPU_DEVICES, 1 to SIM_DEVICES_MAX; 0: it says something else. The
+// first is named by SIMGPU_NAME (default "simgpu0"), the next ones by that and their number, NAME-1 and so
+// on.
 uint32_t sim_devices(void);
 // Maps a device's segment, making it with the configuration in the environment if it is not there. Returns
 // NULL with errno set.

@@ -53,11 +53,10 @@ API cuMemAddressFree(void *pointer, size_t size)
         return memory_remove(pointer);
 }
 
-// CUmemAllocationProp: type, handle types, then where: 1 is a device, and which.
 API cuMemCreate(struct allocation **ret, size_t size, const int *props, unsigned long long flags)
 {
         struct allocation *allocation = malloc(sizeof *allocation);
-        int device = props && props[2] == 1 ? props[3] : 0, error = driver_ready(device);
+        int device = memory_place(props), error = driver_ready(device);
 
         (void)flags;
         if (!error)

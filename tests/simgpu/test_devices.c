@@ -4,6 +4,8 @@
 #define NOT_READY 600
 #define UNKNOWN 999
 #define INVALID_DEVICE 101
+#define INVALID_HANDLE 400
+#define PCI_BUS 33
 
 static void *second;                   // primary context of the second device
 static struct sim_segment *devices[2]; // `device` is the one that freeze() freezes
@@ -51,7 +53,13 @@ static void each_has_a_name(void **state)
         assert_int_equal(CALL(cuDeviceGet, &n, 2), INVALID_DEVICE);
         assert_int_equal(CALL(cuDeviceGet, &n, -1), INVALID_DEVICE);
         assert_int_equal(CALL(cuDevicePrimaryCtxRetain, &none, 2), INVALID_DEVICE);
+        OK(cuDeviceGetAttribute, &n, PCI_BUS, 1);
+        assert_int_equal(n, 8);
+        OK(cuDeviceGetByPCIBusId, &n, "08:00.0"); // the domain may be left out
+        assert_int_equal(n, 1);
         assert_int_equal(CALL(cuDeviceGetByPCIBusId, &n, "0000:09:00.0"), INVALID_DEVICE);
+        assert_int_equal(CALL(cuDeviceGetByPCIBusId, &n, "0008:00:00.0"), INVALID_DEVICE);
+        assert_int_equal(CALL(cuDeviceGetByPCIBusId, &n, "8"), INVALID_DEVICE);
 }
 
 static void a_context_is_of_one(void **state)
@@ -88,14 +96,13 @@ static void used(uint64_t first, uint64_t other)
 static void each_has_its_memory(void **state)
 {
         int there[8] = {1, 0, 1, 1}, nowhere[8] = {1, 0, 1, 2}, at = -1;
-        void *here, *pointer, *handle, *stream;
+        void *here, *pointer, *handle, *owner;
         size_t left, total;
 
         (void)state;
         OK(cuMemAlloc_v2, &here, 3 * MIB);
         used(3 * MIB, 0);
         OK(cuCtxSetCurrent, second);
-        stream = new_stream(1);
         OK(cuMemAlloc_v2, &pointer, 5 * MIB);
         used(3 * MIB, 5 * MIB);
         OK(cuMemGetInfo_v2, &left, &total);
@@ -106,16 +113,44 @@ static void each_has_its_memory(void **state)
         memset(here, 2, 3 * MIB);
         assert_int_equal(((char *)pointer)[MIB], 1);
         OK(cuCtxSetCurrent, context);
+        OK(cuPointerGetAttribute, &owner, 1, pointer);
+        assert_ptr_equal(owner, second);
         OK(cuMemFree_v2, pointer);
         used(3 * MIB, 0);
-        OK(cuMemAllocAsync, &pointer, 7 * MIB, stream); // from the pool of the stream's device
-        used(3 * MIB, 7 * MIB);
-        OK(cuMemFreeAsync, pointer, stream);
         OK(cuMemCreate, &handle, 9 * MIB, there, 0ull);
         used(3 * MIB, 9 * MIB);
         assert_int_equal(CALL(cuMemCreate, &pointer, MIB, nowhere, 0ull), INVALID_DEVICE);
         OK(cuMemRelease, handle);
         OK(cuMemFree_v2, here);
+        used(0, 0);
+}
+
+// With the first device current throughout.
+static void pools_are_of_one(void **state)
+{
+        int there[8] = {1, 0, 1, 1}, nowhere[8] = {1, 0, 1, 2};
+        void *stream, *pool, *pointer;
+
+        (void)state;
+        OK(cuCtxSetCurrent, second);
+        stream = new_stream(1);
+        OK(cuCtxSetCurrent, context);
+        OK(cuMemAllocAsync, &pointer, 7 * MIB, stream); // from the pool of the stream's device
+        used(0, 7 * MIB);
+        OK(cuMemFreeAsync, pointer, stream);
+        OK(cuDeviceGetDefaultMemPool, &pool, 1);
+        OK(cuMemAllocFromPoolAsync, &pointer, 5 * MIB, pool, NULL);
+        used(0, 5 * MIB);
+        OK(cuMemFreeAsync, pointer, NULL);
+        OK(cuMemPoolCreate, &pool, there);
+        OK(cuMemAllocFromPoolAsync, &pointer, 5 * MIB, pool, NULL);
+        used(0, 5 * MIB);
+        OK(cuMemFreeAsync, pointer, NULL);
+        OK(cuDeviceGetMemPool, &pool, 0);
+        OK(cuMemAllocFromPoolAsync, &pointer, 3 * MIB, pool, stream);
+        used(3 * MIB, 0);
+        OK(cuMemFreeAsync, pointer, stream);
+        assert_int_equal(CALL(cuMemPoolCreate, &pool, nowhere), INVALID_DEVICE);
         OK(cuStreamDestroy_v2, stream);
         used(0, 0);
 }
@@ -133,8 +168,9 @@ static void each_has_its_time(void **state)
         OK(cuEventRecord, event, NULL);
         OK(cuCtxSynchronize, );
         OK(cuEventQuery, event);
-        OK(cuEventDestroy_v2, event);
         OK(cuCtxSetCurrent, context);
+        assert_int_equal(CALL(cuEventRecord, event, NULL), INVALID_HANDLE); // of a stream of the other's
+        OK(cuEventDestroy_v2, event);
         assert_int_equal(CALL(cuStreamQuery, NULL), NOT_READY);
         assert_int_equal(busy_until_done(), KERNEL_NS);
         assert_int_equal(devices[1]->device.busy_ns, KERNEL_NS);
@@ -144,6 +180,7 @@ static void each_has_its_time(void **state)
 static void one_is_lost_alone(void **state)
 {
         void *pointer;
+        int n;
 
         (void)state;
         devices[1]->lost = 1;
@@ -154,8 +191,16 @@ static void one_is_lost_alone(void **state)
         OK(cuCtxSetCurrent, second);
         assert_int_equal(CALL(cuMemAlloc_v2, &pointer, MIB), UNKNOWN);
         assert_int_equal(CALL(cuLaunchKernel, kernel, 1, 1, 1, 32, 1, 1, 0, NULL, NULL, NULL), UNKNOWN);
-        OK(cuCtxSetCurrent, context);
         devices[1]->lost = 0;
+        devices[0]->lost = 1;
+        OK(cuMemAlloc_v2, &pointer, MIB);
+        OK(cuMemFree_v2, pointer);
+        OK(cuInit, 0);
+        OK(cuDeviceGetCount, &n);
+        devices[1]->lost = 1;
+        assert_int_equal(CALL(cuInit, 0), UNKNOWN);
+        devices[0]->lost = devices[1]->lost = 0;
+        OK(cuCtxSetCurrent, context);
 }
 
 int main(void)
@@ -163,7 +208,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(each_has_a_name),     cmocka_unit_test(a_context_is_of_one),
                 cmocka_unit_test(each_has_its_memory), cmocka_unit_test(each_has_its_time),
-                cmocka_unit_test(one_is_lost_alone),
+                cmocka_unit_test(pools_are_of_one),    cmocka_unit_test(one_is_lost_alone),
         };
 
         return cmocka_run_group_tests(tests, begin_two, end_two);

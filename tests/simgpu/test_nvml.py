@@ -3,7 +3,6 @@ import ctypes
 import os
 import re
 import unittest
-import unittest.mock
 
 from device import NVML, Device
 
@@ -250,13 +249,9 @@ class Two(Nvml):
 
     def setUp(self):
         super().setUp()
-        self.addCleanup(self.at_second, "reset")
+        self.addCleanup(self.simgpu, "--device", 1, "reset")
         self.second = ctypes.c_void_p()
         self.ok("nvmlDeviceGetHandleByIndex_v2", 1, ctypes.byref(self.second))
-
-    def at_second(self, *args):
-        with unittest.mock.patch.dict(self.env, SIMGPU_NAME=self.env["SIMGPU_NAME"] + "-1"):
-            return self.simgpu(*args)
 
     def used(self, handle):
         memory = Memory()
@@ -293,12 +288,23 @@ class Two(Nvml):
         self.ok("nvmlEventSetCreate", ctypes.byref(events))
         for handle in (self.handle, self.second):
             self.ok("nvmlDeviceRegisterEvents", handle, ctypes.c_ulonglong(XID), events)
-        self.at_second("inject", "lose")
+        self.simgpu("--device", 1, "inject", "lose")
         self.ok("nvmlEventSetWait_v2", events, ctypes.byref(event), 10000)
         self.assertEqual((event.device, event.data), (self.second.value, 79))
         self.assertEqual(self.call("nvmlEventSetWait_v2", events, ctypes.byref(event), 0), TIMEOUT)
         self.assertEqual(self.call("nvmlDeviceGetMemoryInfo", self.second, ctypes.byref(Memory())), LOST)
         self.assertEqual(self.used(self.handle), 0)
+
+    def test_one_that_is_lost_is_still_listed(self):
+        self.simgpu("inject", "lose")
+        self.assertEqual(self.numbers("nvmlDeviceGetCount_v2", 1), [2])
+        self.assertEqual(self.used(self.second), 0)
+        self.simgpu("--device", 1, "inject", "lose")
+        self.assertEqual(self.call("nvmlDeviceGetCount_v2", ctypes.byref(ctypes.c_uint())), LOST)
+
+    def test_no_handle_of_another_kind(self):
+        text = ctypes.create_string_buffer(64)
+        self.assertEqual(self.call("nvmlDeviceGetUUID", ctypes.c_void_p(self.second.value + 1), text, 64), 2)
 
 
 if __name__ == "__main__":
