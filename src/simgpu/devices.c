@@ -26,12 +26,9 @@ void sim_devices_uuid(uint32_t device, unsigned char uuid[16])
 // DOMAIN:BUS:DEVICE.FUNCTION, in hexadecimal
 int sim_devices_at(const char *address)
 {
-        const char *last = strrchr(address, ':'), *bus = address;
-        unsigned long number;
+        const char *first = strchr(address, ':'), *last = strrchr(address, ':');
+        unsigned long number = strtoul(first < last ? first + 1 : address, NULL, 16);
 
-        for (const char *at = address; last && (at = strchr(at, ':')) < last; at++)
-                bus = at + 1;
-        number = strtoul(bus, NULL, 16);
         return last && number >= SIM_FIRST_BUS && number < SIM_FIRST_BUS + sim_devices()
                        ? (int)number - SIM_FIRST_BUS
                        : -1;

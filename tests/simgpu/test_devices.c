@@ -96,7 +96,8 @@ static void used(uint64_t first, uint64_t other)
 static void each_has_its_memory(void **state)
 {
         int there[8] = {1, 0, 1, 1}, nowhere[8] = {1, 0, 1, 2}, at = -1;
-        void *here, *pointer, *handle, *owner;
+        char *here, *pointer;
+        void *handle, *owner;
         size_t left, total;
 
         (void)state;
@@ -111,7 +112,7 @@ static void each_has_its_memory(void **state)
         assert_int_equal(at, 1);
         memset(pointer, 1, 5 * MIB); // not what the first device has at the same place
         memset(here, 2, 3 * MIB);
-        assert_int_equal(((char *)pointer)[MIB], 1);
+        assert_int_equal(pointer[MIB], 1);
         OK(cuCtxSetCurrent, context);
         OK(cuPointerGetAttribute, &owner, 1, pointer);
         assert_ptr_equal(owner, second);
@@ -119,6 +120,12 @@ static void each_has_its_memory(void **state)
         used(3 * MIB, 0);
         OK(cuMemCreate, &handle, 9 * MIB, there, 0ull);
         used(3 * MIB, 9 * MIB);
+        OK(cuMemAddressReserve, &pointer, 9 * MIB, (size_t)0, NULL, 0ull);
+        OK(cuMemMap, pointer, 9 * MIB, (size_t)0, handle, 0ull);
+        memset(pointer, 3, 9 * MIB);
+        assert_int_equal(here[MIB], 2);
+        OK(cuMemUnmap, pointer, 9 * MIB);
+        OK(cuMemAddressFree, pointer, 9 * MIB);
         assert_int_equal(CALL(cuMemCreate, &pointer, MIB, nowhere, 0ull), INVALID_DEVICE);
         OK(cuMemRelease, handle);
         OK(cuMemFree_v2, here);
@@ -157,18 +164,19 @@ static void pools_are_of_one(void **state)
 
 static void each_has_its_time(void **state)
 {
-        void *event;
+        void *event, *pointer;
 
         (void)state;
         freeze(1);
         launch(NULL);
         OK(cuCtxSetCurrent, second);
+        OK(cuMemAlloc_v2, &pointer, MIB);
         event = new_event();
         launch(NULL);
         OK(cuEventRecord, event, NULL);
-        OK(cuCtxSynchronize, );
-        OK(cuEventQuery, event);
         OK(cuCtxSetCurrent, context);
+        OK(cuMemFree_v2, pointer); // waits for the work of its device, and for no other's
+        OK(cuEventQuery, event);
         assert_int_equal(CALL(cuEventRecord, event, NULL), INVALID_HANDLE); // of a stream of the other's
         OK(cuEventDestroy_v2, event);
         assert_int_equal(CALL(cuStreamQuery, NULL), NOT_READY);

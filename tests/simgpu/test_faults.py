@@ -155,6 +155,8 @@ class Tool(Device):
         self.output("begin(); c = pointer(); ok('cuCtxCreate_v2', by(c), 0, 1); launch(); call('cuCtxSynchronize')", SIMGPU_DEVICES="2")
         self.assertEqual(self.status()["busy_ns"], 0)
         self.assertEqual(json.loads(self.simgpu("--device", 1, "status", "--json"))["busy_ns"], 1_000_000)
+        self.simgpu("--device", 1, "reset")
+        self.assertEqual([os.path.exists(f"/dev/shm/{self.env['SIMGPU_NAME']}{end}") for end in ("", "-1")], [True, False])
         for name in ("8", "-1", "second"):
             out = subprocess.run([TOOL, "--device", name, "status"], env=self.env, capture_output=True, text=True)
             self.assertEqual((out.returncode, out.stdout, out.stderr), (2, "", f"simgpu: not a device: {name}\n"))
