@@ -321,10 +321,17 @@ static int act(enum export which, const uintptr_t *a)
         case AT_cuMemAllocAsync:
         case AT_cuMemAllocFromPoolAsync:
         case AT_cuMemCreate:
+        case AT_cuMemPoolCreate:
         case AT_cuArrayCreate_v2:
         case AT_cuArray3DCreate_v2:
         case AT_cuMipmappedArrayCreate:
                 return new_address(ret);
+        case AT_cuDeviceGetDefaultMemPool:
+        case AT_cuDeviceGetMemPool:
+                return *ret = (uintptr_t)&contexts[a[1]], 0;
+        case AT_cuMemGetDefaultMemPool:
+        case AT_cuMemGetMemPool:
+                return *ret = (uintptr_t)&contexts[((int *)a[1])[1]], 0;
         case AT_cuMemGetInfo_v2:
                 return *ret = *(uintptr_t *)a[1] = (uintptr_t)40 << 30, 0;
         case AT_cuDeviceTotalMem:

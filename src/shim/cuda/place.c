@@ -117,6 +117,20 @@ int place_device(void **ret_context)
         return device < TAKT_PAGE_LANES ? device : -1;
 }
 
+int place_stream_device(uintptr_t handle)
+{
+        void *current, *context = NULL;
+        int device = place_device(&current);
+
+        if (handle <= HANDLE_PER_THREAD || !lease_wanted() || !driver.stream_context || !driver.push ||
+            !driver.pop || driver.stream_context(handle, &context) || !context || context == current ||
+            driver.push(green_primary(context)))
+                return device;
+        device = place_device(&current);
+        driver.pop(&context);
+        return device;
+}
+
 struct place place_now(uint64_t now_ns)
 {
         struct place place = {.lane = -1};

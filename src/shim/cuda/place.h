@@ -32,6 +32,8 @@ void place_join(void);
 // The CUDA ordinal of the current context's device, and that context; joins if need be. -1: no context, or
 // Takt is not wanted.
 int place_device(void **ret_context);
+// The same of a stream, which another device than the current context's may have.
+int place_stream_device(uintptr_t handle);
 // Contexts that were there may be no more: what threads remember of them is not to be believed.
 void place_changed(void);
 // Looks up the driver's functions, once.
