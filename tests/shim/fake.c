@@ -313,6 +313,8 @@ static int act(enum export which, const uintptr_t *a)
                 return submit(a[8], 1);
         case AT_cuGraphLaunch:
                 return submit(a[1], 0);
+        case AT_cuMemcpyHtoDAsync_v2:
+                return submit(a[3], 0);
         case AT_cuMemcpyDtoH_v2:
                 return submit(0, 0), wait_for(stream_of(0, 0), stream_of(0, 0)->submitted);
         case AT_cuMemAlloc_v2:

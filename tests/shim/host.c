@@ -250,9 +250,18 @@ static void fills_memory(void)
         say("freed");
 }
 
-static void *launches_there(void *there)
+static struct {
+        void *context, *stream;
+        uintptr_t memory;
+} leased;
+
+// Copies with the other device current, then launches.
+static void *works_there(void *text)
 {
-        MUST(cuCtxSetCurrent, there);
+        MUST(cuCtxSetCurrent, context);
+        MUST(cuMemcpyHtoDAsync_v2, leased.memory, text, (size_t)1, leased.stream);
+        MUST(cuStreamSynchronize, leased.stream);
+        MUST(cuCtxSetCurrent, leased.context);
         launch(NULL, WAVE);
         MUST(cuCtxSynchronize);
         return NULL;
@@ -261,21 +270,21 @@ static void *launches_there(void *there)
 // Has two devices, of which the daemon leases it LEASED, with a quota of 1 GiB; the other is current.
 static void has_two_devices(void)
 {
-        int leased = atoi(getenv("LEASED")), prop[22] = {1, 0, 1, leased};
+        int device = atoi(getenv("LEASED")), prop[22] = {1, 0, 1, device};
         uintptr_t pointer[5], none, pool;
-        void *there, *stream;
+        void *stream;
         pthread_t thread;
         size_t left, total;
 
-        MUST(cuDevicePrimaryCtxRetain, &there, leased);
-        MUST(cuCtxSetCurrent, there);
+        MUST(cuDevicePrimaryCtxRetain, &leased.context, device);
+        MUST(cuCtxSetCurrent, leased.context);
         MUST(cuStreamCreate, &stream, 1);
         MUST(cuMemAlloc_v2, &pointer[0], 100 * MIB);
         MUST(cuMemAllocManaged, &pointer[1], 100 * MIB, 1);
-        MUST(cuDevicePrimaryCtxRetain, &context, !leased);
+        MUST(cuDevicePrimaryCtxRetain, &context, !device);
         MUST(cuCtxSetCurrent, context);
         MUST(cuMemAllocAsync, &pointer[2], 100 * MIB, stream);
-        MUST(cuDeviceGetDefaultMemPool, &pool, leased);
+        MUST(cuDeviceGetDefaultMemPool, &pool, device);
         MUST(cuMemAllocFromPoolAsync, &pointer[3], 100 * MIB, pool, NULL);
         MUST(cuMemPoolCreate, &pool, prop);
         MUST(cuMemAllocFromPoolAsync, &pointer[4], 100 * MIB, pool, NULL);
@@ -284,11 +293,11 @@ static void has_two_devices(void)
         MUST(cuMemGetInfo_v2, &left, &total);
         CHECK(total == 40960 * MIB);
         launch(NULL, WAVE);
-        launch(stream, WAVE);
         MUST(cuCtxSynchronize);
-        MUST(cuStreamSynchronize, stream);
+        leased.stream = stream;
+        leased.memory = pointer[0];
         say("allocated");
-        pthread_create(&thread, NULL, launches_there, there);
+        pthread_create(&thread, NULL, works_there, "x");
         for (int i = 0; i < 10; i++) {
                 launch(NULL, WAVE);
                 MUST(cuCtxSynchronize);
