@@ -330,10 +330,10 @@ static int act(enum export which, const uintptr_t *a)
                 return new_address(ret);
         case AT_cuDeviceGetDefaultMemPool:
         case AT_cuDeviceGetMemPool:
-                return *ret = (uintptr_t)&contexts[a[1]], 0;
+                return *ret = (uintptr_t)which << 8 | a[1], 0;
         case AT_cuMemGetDefaultMemPool:
         case AT_cuMemGetMemPool:
-                return *ret = (uintptr_t)&contexts[((int *)a[1])[1]], 0;
+                return *ret = (uintptr_t)which << 8 | ((unsigned *)a[1])[1], 0;
         case AT_cuMemGetInfo_v2:
                 return *ret = *(uintptr_t *)a[1] = (uintptr_t)40 << 30, 0;
         case AT_cuDeviceTotalMem:

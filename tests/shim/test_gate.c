@@ -499,6 +499,7 @@ static void work_is_of_its_streams_context(void)
 static void work_of_another_context_is_bounded(void)
 {
         uintptr_t other, stream;
+        void *current;
 
         begin();
         MUST(cuCtxCreate_v2, &other, 0, 0);
@@ -512,6 +513,27 @@ static void work_of_another_context_is_bounded(void)
         stage.fake->finish(stream);
         CHECK(copies(stream) == 0);
         CHECK(stage.fake->count("cuEventSynchronize", NULL) > 0);
+        MUST(cuCtxGetCurrent, &current);
+        CHECK(current == context); // as before
+}
+
+// Begun with the green context current, and gone on with its primary one.
+static void work_of_a_green_context_is_bounded(void)
+{
+        uintptr_t green, as_context, stream;
+
+        begin();
+        MUST(cuGreenCtxCreate, &green, (uintptr_t)0x5550, 0, 1);
+        MUST(cuCtxFromGreenCtx, &as_context, green);
+        MUST(cuGreenCtxStreamCreate, &stream, green, 1, 0);
+        MUST(cuCtxSetCurrent, as_context);
+        stage_bound(0, 40000); // two markers of a piece each
+        stage_gate(0, TAKT_GATE_OPEN);
+        stage.fake->manual(0);
+        CHECK(copies(stream) == 0);
+        MUST(cuCtxSetCurrent, context);
+        CHECK(copies(stream) == 0);
+        CHECK(stage.fake->count("cuEventRecord", NULL) == 2 && !stage.fake->intrusions());
 }
 
 static void *launches_once(void *arg)
@@ -821,6 +843,7 @@ static const struct test tests[] = {
         TEST(work_is_of_its_streams_device),
         TEST(work_is_of_its_streams_context),
         TEST(work_of_another_context_is_bounded),
+        TEST(work_of_a_green_context_is_bounded),
         TEST(a_gate_that_closes_while_one_waits_for_room_is_closed),
         TEST(a_stream_to_which_somebody_submits_is_not_done),
         TEST(a_closed_gate_waits_for_who_is_inside),

@@ -192,15 +192,15 @@ static void pools_and_streams_have_a_device(void)
         MUST(cuMemPoolDestroy, pool[4]);
         MUST(cuDeviceGetMemPool, &pool[0], 0);
         MUST(cuMemAllocFromPoolAsync_ptsz, &pointer[0], 3 * MIB, pool[0], stream);
-        MUST(cuMemAllocFromPoolAsync, &pointer[1], 5 * MIB, pool[4], stream); // of no pool that is known
+        MUST(cuMemAllocFromPoolAsync, &pointer[1], 5 * MIB, pool[4], (uintptr_t)0); // of none that is known
         MUST(cuMemAllocManaged, &pointer[2], 7 * MIB, 1);
-        HELD(0, 10 * MIB);
-        HELD(1, 5 * MIB);
-        stage_quota(1, 6 * MIB);
+        HELD(0, 15 * MIB);
+        HELD(1, 0);
+        stage_quota(1, 2 * MIB);
         CHECK(CALL(cuMemAllocAsync, &pointer[3], 3 * MIB, stream) == 2);
         CHECK(CALL(cuMemAllocFromPoolAsync, &pointer[3], 3 * MIB, pool[1], (uintptr_t)0) == 2);
         MUST(cuMemAllocAsync, &pointer[3], 3 * MIB, (uintptr_t)0);
-        HELD(0, 13 * MIB);
+        HELD(0, 18 * MIB);
 }
 
 // A green context is never made current: that is its host's to do.

@@ -138,17 +138,15 @@ static struct marker take_spare(struct lane *l, const void *context)
 
 static void *new_event(void *context)
 {
-        void *event = NULL, *current = NULL;
-        int is_elsewhere;
+        void *event = NULL, *current = NULL, *popped;
 
         driver.current_context(&current);
-        is_elsewhere = green_primary(context) != green_primary(current);
-        if (is_elsewhere && driver.push(green_primary(context)))
+        if (context != current && driver.push(green_primary(context)))
                 return NULL;
         if (driver.event_create(&event, EVENT_BLOCKING_SYNC))
                 event = NULL;
-        if (is_elsewhere)
-                driver.pop(&current);
+        if (context != current)
+                driver.pop(&popped);
         return event;
 }
 
