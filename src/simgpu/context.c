@@ -6,23 +6,38 @@
 #include "simgpu/driver.h"
 #include "simgpu/profile.h"
 
-struct sim_segment *sim;
+struct sim_segment *sims[SIM_DEVICES_MAX];
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct context primary;
-static int primary_active, initialised;
-static unsigned primary_flags;
+static int n_devices; // 0: not initialised
+static struct {
+        struct context context;
+        int is_active;
+        unsigned flags;
+} primary[SIM_DEVICES_MAX];
 static uint64_t next_context_id = 1;
 
 #define STACK_MAX 32
 static __thread struct context *stack[STACK_MAX];
 static __thread int depth;
 
-int driver_ready(void)
+int driver_ready(int device)
 {
-        if (!initialised)
+        if (!n_devices)
                 return NOT_INITIALIZED;
-        return sim->lost ? UNKNOWN : SUCCESS;
+        if (device < 0 || device >= n_devices)
+                return INVALID_DEVICE;
+        return sims[device]->lost ? UNKNOWN : SUCCESS;
+}
+
+// For what is asked of no device: all are not lost.
+static int any_ready(void)
+{
+        int error = NOT_INITIALIZED;
+
+        for (int i = 0; i < n_devices && (error = driver_ready(i)); i++)
+                ;
+        return error;
 }
 
 API cuInit(unsigned flags)
@@ -30,12 +45,10 @@ API cuInit(unsigned flags)
         if (flags)
                 return INVALID_VALUE;
         pthread_mutex_lock(&lock);
-        if (!initialised) {
-                sim = sim_segment_open();
-                initialised = sim != NULL;
-        }
+        if (!n_devices)
+                n_devices = (int)sim_devices_open(sims);
         pthread_mutex_unlock(&lock);
-        return initialised ? driver_ready() : NO_DEVICE;
+        return n_devices ? any_ready() : NO_DEVICE;
 }
 
 API cuDriverGetVersion(int *version)
@@ -48,16 +61,14 @@ API cuDriverGetVersion(int *version)
 
 API cuDeviceGetCount(int *count)
 {
-        *count = 1;
-        return driver_ready();
+        *count = n_devices;
+        return any_ready();
 }
 
 API cuDeviceGet(int *device, int ordinal)
 {
-        if (driver_ready())
-                return driver_ready();
-        *device = 0;
-        return ordinal == 0 ? SUCCESS : INVALID_DEVICE;
+        *device = ordinal;
+        return driver_ready(ordinal);
 }
 
 API cuDeviceGetName(char *name, int size, int device)
@@ -67,20 +78,9 @@ API cuDeviceGetName(char *name, int size, int device)
         return SUCCESS;
 }
 
-void device_uuid(unsigned char uuid[16])
-{
-        const char *name = sim_segment_name();
-
-        memcpy(uuid, "SIMGPU\x40\x00\x80\x00", 10);
-        memset(uuid + 10, 0, 6);
-        for (int i = 0; name[i]; i++)
-                uuid[10 + i % 6] = (unsigned char)(uuid[10 + i % 6] * 31 + name[i]);
-}
-
 API cuDeviceGetUuid(unsigned char *uuid, int device)
 {
-        (void)device;
-        device_uuid(uuid);
+        sim_devices_uuid((uint32_t)device, uuid);
         return SUCCESS;
 }
 
@@ -91,23 +91,21 @@ API cuDeviceGetUuid_v2(unsigned char *uuid, int device)
 
 API cuDeviceGetPCIBusId(char *text, int size, int device)
 {
-        (void)device;
-        snprintf(text, (size_t)size, "0000:07:00.0");
+        snprintf(text, (size_t)size, "0000:%02x:00.0", SIM_FIRST_BUS + device);
         return SUCCESS;
 }
 
 API cuDeviceGetByPCIBusId(int *device, const char *text)
 {
-        *device = 0;
-        return strstr(text, "07:00") ? SUCCESS : INVALID_DEVICE;
+        *device = sim_devices_at(text);
+        return driver_ready(*device);
 }
 
 API cuDeviceTotalMem_v2(size_t *bytes, int device)
 {
-        (void)device;
-        if (driver_ready())
-                return driver_ready();
-        *bytes = sim->memory_bytes;
+        if (driver_ready(device))
+                return driver_ready(device);
+        *bytes = sims[device]->memory_bytes;
         return SUCCESS;
 }
 
@@ -129,30 +127,30 @@ API cuDeviceComputeCapability(int *major, int *minor, int device)
         return SUCCESS;
 }
 
+#define PCI_BUS 33
+
 // CUdevice_attribute of an A100 SXM4 40 GB; what is not listed is 0.
 static const int attribute[160] = {
-        [1] = 1024,     [2] = 1024,     [3] = 1024,   [4] = 64,        [5] = 2147483647,  [6] = 65535,
-        [7] = 65535,    [8] = 49152,    [9] = 65536,  [10] = 32,       [11] = 2147483647, [12] = 65536,
-        [13] = 1410000, [14] = 512,     [15] = 1,     [16] = 108,      [19] = 1,          [21] = 131072,
-        [22] = 131072,  [23] = 65536,   [24] = 16384, [25] = 16384,    [26] = 16384,      [27] = 32768,
-        [28] = 32768,   [29] = 2048,    [30] = 512,   [31] = 1,        [32] = 1,          [33] = 7,
-        [34] = 0,       [36] = 1215000, [37] = 5120,  [38] = 41943040, [39] = 2048,       [40] = 3,
-        [41] = 1,       [42] = 32768,   [43] = 2048,  [51] = 32,       [75] = 8,          [76] = 0,
-        [78] = 1,       [79] = 1,       [80] = 1,     [81] = 167936,   [82] = 65536,      [83] = 1,
-        [87] = 2,       [89] = 1,       [90] = 1,     [91] = 1,        [95] = 1,          [97] = 166912,
-        [99] = 1,       [102] = 1,      [103] = 1,    [106] = 32,      [108] = 26214400,  [109] = 134213632,
-        [111] = 1024,   [113] = 1,      [115] = 1,    [119] = 1,       [121] = 1,
+        [1] = 1024,     [2] = 1024,   [3] = 1024,      [4] = 64,         [5] = 2147483647,  [6] = 65535,
+        [7] = 65535,    [8] = 49152,  [9] = 65536,     [10] = 32,        [11] = 2147483647, [12] = 65536,
+        [13] = 1410000, [14] = 512,   [15] = 1,        [16] = 108,       [19] = 1,          [21] = 131072,
+        [22] = 131072,  [23] = 65536, [24] = 16384,    [25] = 16384,     [26] = 16384,      [27] = 32768,
+        [28] = 32768,   [29] = 2048,  [30] = 512,      [31] = 1,         [32] = 1,          [34] = 0,
+        [36] = 1215000, [37] = 5120,  [38] = 41943040, [39] = 2048,      [40] = 3,          [41] = 1,
+        [42] = 32768,   [43] = 2048,  [51] = 32,       [75] = 8,         [76] = 0,          [78] = 1,
+        [79] = 1,       [80] = 1,     [81] = 167936,   [82] = 65536,     [83] = 1,          [87] = 2,
+        [89] = 1,       [90] = 1,     [91] = 1,        [95] = 1,         [97] = 166912,     [99] = 1,
+        [102] = 1,      [103] = 1,    [106] = 32,      [108] = 26214400, [109] = 134213632, [111] = 1024,
+        [113] = 1,      [115] = 1,    [119] = 1,       [121] = 1,
 };
 
 API cuDeviceGetAttribute(int *value, int which, int device)
 {
-        if (driver_ready())
-                return driver_ready();
-        if (device != 0)
-                return INVALID_DEVICE;
+        if (driver_ready(device))
+                return driver_ready(device);
         if (!value || which < 1)
                 return INVALID_VALUE;
-        *value = which < 160 ? attribute[which] : 0;
+        *value = which == PCI_BUS ? SIM_FIRST_BUS + device : which < 160 ? attribute[which] : 0;
         return SUCCESS;
 }
 
@@ -170,8 +168,9 @@ API cuDeviceGetExecAffinitySupport(int *supported, int type, int device)
         return SUCCESS;
 }
 
-static int open_slot(struct context *context)
+static int open_slot(struct context *context, int device)
 {
+        struct sim_segment *sim = sims[device];
         int slot;
 
         sim_segment_lock(sim);
@@ -179,6 +178,8 @@ static int open_slot(struct context *context)
         sim_segment_unlock(sim);
         if (slot < 0)
                 return OUT_OF_MEMORY;
+        context->sim = sim;
+        context->device = device;
         context->slot = (uint32_t)slot;
         context->id = next_context_id++;
         context->next_lane = 0;
@@ -190,33 +191,35 @@ static int open_slot(struct context *context)
 
 static void close_slot(struct context *context)
 {
-        sim_segment_lock(sim);
-        memset(&sim->device.context[context->slot], 0, sizeof sim->device.context[0]);
-        sim_segment_unlock(sim);
+        sim_segment_lock(context->sim);
+        memset(&context->sim->device.context[context->slot], 0, sizeof context->sim->device.context[0]);
+        sim_segment_unlock(context->sim);
 }
 
 API cuDevicePrimaryCtxRetain(struct context **context, int device)
 {
-        int error = driver_ready();
+        int error = driver_ready(device);
+        struct context *own = error ? NULL : &primary[device].context;
 
-        if (error || device != 0)
-                return error ? error : INVALID_DEVICE;
+        if (error)
+                return error;
         pthread_mutex_lock(&lock);
-        if (!primary_active && !(error = open_slot(&primary))) {
-                primary.is_primary = 1;
-                primary_active = 1;
+        if (!primary[device].is_active && !(error = open_slot(own, device))) {
+                own->is_primary = 1;
+                primary[device].is_active = 1;
         }
-        primary.references++;
+        own->references++;
         pthread_mutex_unlock(&lock);
-        *context = &primary;
+        *context = own;
         return error;
 }
 
 API cuDevicePrimaryCtxRelease(int device)
 {
-        (void)device;
-        if (primary.references > 0)
-                primary.references--;
+        if (driver_ready(device) == INVALID_DEVICE)
+                return INVALID_DEVICE;
+        if (primary[device].context.references > 0)
+                primary[device].context.references--;
         return SUCCESS;
 }
 
@@ -227,9 +230,10 @@ API cuDevicePrimaryCtxRelease_v2(int device)
 
 API cuDevicePrimaryCtxReset_v2(int device)
 {
-        (void)device;
-        if (primary_active)
-                context_wait(&primary);
+        if (driver_ready(device) == INVALID_DEVICE)
+                return INVALID_DEVICE;
+        if (primary[device].is_active)
+                context_wait(&primary[device].context);
         return SUCCESS;
 }
 
@@ -240,8 +244,9 @@ API cuDevicePrimaryCtxReset(int device)
 
 API cuDevicePrimaryCtxSetFlags_v2(int device, unsigned flags)
 {
-        (void)device;
-        primary_flags = flags;
+        if (driver_ready(device) == INVALID_DEVICE)
+                return INVALID_DEVICE;
+        primary[device].flags = flags;
         return SUCCESS;
 }
 
@@ -252,10 +257,11 @@ API cuDevicePrimaryCtxSetFlags(int device, unsigned flags)
 
 API cuDevicePrimaryCtxGetState(int device, unsigned *flags, int *active)
 {
-        (void)device;
-        *flags = primary_flags;
-        *active = primary_active;
-        return driver_ready();
+        if (driver_ready(device) == INVALID_DEVICE)
+                return INVALID_DEVICE;
+        *flags = primary[device].flags;
+        *active = primary[device].is_active;
+        return driver_ready(device);
 }
 
 struct context *context_current(void)
@@ -263,16 +269,23 @@ struct context *context_current(void)
         return depth ? stack[depth - 1] : NULL;
 }
 
-struct context *context_primary(void)
+struct context *context_primary(int device)
 {
         struct context *context;
 
-        return cuDevicePrimaryCtxRetain(&context, 0) ? NULL : context;
+        return cuDevicePrimaryCtxRetain(&context, device) ? NULL : context;
+}
+
+struct context *context_on(int device)
+{
+        struct context *current = context_current();
+
+        return current && current->device == device ? current : context_primary(device);
 }
 
 API cuCtxGetCurrent(struct context **context)
 {
-        if (!initialised)
+        if (!n_devices)
                 return NOT_INITIALIZED;
         *context = context_current();
         return SUCCESS;
@@ -280,7 +293,7 @@ API cuCtxGetCurrent(struct context **context)
 
 API cuCtxSetCurrent(struct context *context)
 {
-        if (!initialised)
+        if (!n_devices)
                 return NOT_INITIALIZED;
         if (depth == 0)
                 depth = 1;
@@ -321,14 +334,14 @@ API cuCtxPopCurrent(struct context **context)
 API cuCtxCreate_v2(struct context **ret, unsigned flags, int device)
 {
         struct context *context;
-        int error = driver_ready();
+        int error = driver_ready(device);
 
-        if (error || device != 0)
-                return error ? error : INVALID_DEVICE;
+        if (error)
+                return error;
         if (depth == STACK_MAX)
                 return OUT_OF_MEMORY;
         context = calloc(1, sizeof *context);
-        if (!context || (error = open_slot(context)))
+        if (!context || (error = open_slot(context, device)))
                 return free(context), OUT_OF_MEMORY;
         context->flags = flags;
         *ret = context;
@@ -373,15 +386,16 @@ API cuCtxGetDevice(int *device)
 {
         if (!context_current())
                 return INVALID_CONTEXT;
-        *device = 0;
+        *device = context_current()->device;
         return SUCCESS;
 }
 
 API cuCtxGetDevice_v2(int *device, struct context *context)
 {
-        if (!context && !context_current())
+        context = context ? context : context_current();
+        if (!context)
                 return INVALID_CONTEXT;
-        *device = 0;
+        *device = context->device;
         return SUCCESS;
 }
 

@@ -3,7 +3,7 @@
 #include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
-#include "simgpu/segment.h"
+#include "simgpu/devices.h"
 
 #define API __attribute__((visibility("default"))) int
 
@@ -72,7 +72,8 @@ struct stream {
 };
 
 struct context {
-        uint32_t slot; // in the segment
+        struct sim_segment *sim; // of its device
+        uint32_t slot;           // in the segment
         uint64_t id;
         int device, is_primary, references;
         unsigned flags;
@@ -101,12 +102,13 @@ struct function {
         int dynamic_shared;
 };
 
-extern struct sim_segment *sim;
+extern struct sim_segment *sims[SIM_DEVICES_MAX]; // those that this process sees
 
 // context.c
 struct context *context_current(void);
-struct context *context_primary(void);
-int driver_ready(void); // SUCCESS or the error that a call before cuInit gives
+struct context *context_primary(int device);
+struct context *context_on(int device); // the current one, or of another device the primary one
+int driver_ready(int device);           // SUCCESS, or the error of a call before cuInit or on no such device
 
 // stream.c: NULL, legacy and per-thread handles become streams; NULL when there is no context.
 struct stream *stream_of(struct stream *handle);
@@ -155,7 +157,6 @@ int tables_get(const void **ret_table, const unsigned char uuid[16]);
 int integrity_check(unsigned version, uint64_t seconds, uint64_t ret_answer[2]);
 const void *tables_interface(void);
 const void *tables_integrity(void);
-void device_uuid(unsigned char ret_uuid[16]);
 
 // Each function and its per-thread variant, for which stream 0 is the calling thread's own.
 #define BOTH(name, fn, params, args)                                                                         \

@@ -42,6 +42,7 @@ API cuEventDestroy(struct event *event)
 static void begin_now(struct event *event)
 {
         uint64_t *position = &event->position_ns[event->lane], done;
+        struct sim_segment *sim = event->context->sim;
 
         sim_segment_lock(sim);
         done = sim->device.context[event->context->slot].lane[event->lane].done_ns;
@@ -55,12 +56,13 @@ static int record(struct event *event, struct stream *stream, unsigned flags)
         (void)flags;
         if (!event || !stream)
                 return INVALID_HANDLE;
+        if (event->context != stream->context)
+                return INVALID_HANDLE;
         if (stream->capture)
                 graph_add(stream->capture, 5);
         pthread_mutex_lock(&places);
         event->capture_id = stream->capture ? stream->capture_id : 0;
         if (!stream->capture) {
-                event->context = stream->context;
                 event->lane = stream->lane;
                 event->copied_ns = stream->copied_ns;
                 stream_positions(stream, event->position_ns);

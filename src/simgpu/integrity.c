@@ -7,6 +7,7 @@
 #include "simgpu/profile.h"
 
 #define BLOCK 16
+#define MESSAGE_MAX 512
 
 // MD2's substitution table: pi's digits shuffle the numbers 0 to 255 (RFC 1319, 3.2; the generator below
 // makes it).
@@ -115,7 +116,7 @@ static void md2(const unsigned char *data, size_t size, unsigned char out[16])
 
 static void hmac(const unsigned char key[16], const unsigned char *data, size_t size, unsigned char out[16])
 {
-        unsigned char text[BLOCK + 256];
+        unsigned char text[BLOCK + MESSAGE_MAX];
 
         for (int i = 0; i < BLOCK; i++)
                 text[i] = key[i] ^ 0x36;
@@ -135,8 +136,10 @@ int integrity_check(unsigned version, uint64_t seconds, uint64_t ret_answer[2])
         struct __attribute__((packed)) {
                 uint32_t driver, version, pid, thread;
                 uint64_t interface, integrity, check, seconds;
-                unsigned char uuid[16];
-                int32_t domain, bus, device;
+                struct __attribute__((packed)) {
+                        unsigned char uuid[16];
+                        int32_t domain, bus, device;
+                } of[SIM_DEVICES_MAX];
         } message = {(uint32_t)sim_driver_version(),
                      version,
                      (uint32_t)getpid(),
@@ -145,11 +148,9 @@ int integrity_check(unsigned version, uint64_t seconds, uint64_t ret_answer[2])
                      (uintptr_t)tables_integrity(),
                      ((const uintptr_t *)tables_integrity())[1],
                      seconds,
-                     {0},
-                     0,
-                     7,
-                     0};
+                     {{{0}, 0, 0, 0}}};
         unsigned char out[16];
+        uint32_t n = sim_devices();
 
         ret_answer[1] = UINT64_C(0x8ED383AA1F4CD1E8);
         if (version % 10 < 2) {
@@ -158,8 +159,11 @@ int integrity_check(unsigned version, uint64_t seconds, uint64_t ret_answer[2])
                 return SUCCESS;
         }
         pthread_once(&once, make_table);
-        device_uuid(message.uuid);
-        hmac(key, (const unsigned char *)&message, sizeof message, out);
+        for (uint32_t i = 0; i < n; i++) {
+                sim_devices_uuid(i, message.of[i].uuid);
+                message.of[i].bus = SIM_FIRST_BUS + (int32_t)i;
+        }
+        hmac(key, (const unsigned char *)&message, offsetof(typeof(message), of[n]), out);
         memcpy(ret_answer, out, 16);
         return SUCCESS;
 }

@@ -41,19 +41,20 @@ int memory_is_device(const void *pointer)
         return memory_find(pointer, &range) && range.owner != OWNER_HOST;
 }
 
-static int fits(uint64_t bytes)
+static int fits(const struct sim_segment *sim, uint64_t bytes)
 {
         return sim->memory_used_bytes + bytes <= sim->memory_bytes;
 }
 
 // So much of the device's memory for this process, and where in the pool if it lies there.
-int memory_charge(uint64_t bytes, uint64_t *ret_offset)
+int memory_charge(int device, uint64_t bytes, uint64_t *ret_offset)
 {
+        struct sim_segment *sim = sims[device];
         int error = SUCCESS, process;
 
         *ret_offset = NOWHERE;
         sim_segment_lock(sim);
-        if (!fits(bytes))
+        if (!fits(sim, bytes))
                 sim_segment_sweep(sim);
         process = sim_segment_process(sim);
         if (sim->lost) {
@@ -61,7 +62,7 @@ int memory_charge(uint64_t bytes, uint64_t *ret_offset)
         } else if (sim->fail_allocations) {
                 sim->fail_allocations--;
                 error = OUT_OF_MEMORY;
-        } else if (process < 0 || !fits(bytes)) {
+        } else if (process < 0 || !fits(sim, bytes)) {
                 error = OUT_OF_MEMORY;
         } else {
                 sim->memory_used_bytes += bytes;
@@ -73,8 +74,9 @@ int memory_charge(uint64_t bytes, uint64_t *ret_offset)
         return error;
 }
 
-void memory_give_back(uint64_t bytes, uint64_t offset)
+void memory_give_back(int device, uint64_t bytes, uint64_t offset)
 {
+        struct sim_segment *sim = sims[device];
         int process;
 
         sim_segment_lock(sim);
@@ -88,36 +90,42 @@ void memory_give_back(uint64_t bytes, uint64_t offset)
         sim_segment_unlock(sim);
 }
 
+// CUmemAllocationProp and CUmemPoolProps: type, handle types, then where: 1 is a device, and which.
+int memory_place(const int *props)
+{
+        return props && props[2] == 1 ? props[3] : 0;
+}
+
 // Memory for a range: the device's own where it has an offset, else the process's.
-static void *back(size_t size, uint64_t offset)
+static void *back(int device, size_t size, uint64_t offset)
 {
         void *base;
 
         if (offset != NOWHERE)
-                return sim_segment_map(sim, offset, size, NULL);
+                return sim_segment_map((uint32_t)device, offset, size, NULL);
         base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         return base == MAP_FAILED ? NULL : base;
 }
 
-int memory_add(void **ret, size_t size, size_t charged, enum owner owner)
+int memory_add(void **ret, int device, size_t size, size_t charged, enum owner owner)
 {
         struct range *range;
         void *base;
         uint64_t offset = NOWHERE;
-        int error = charged ? memory_charge(charged, &offset) : SUCCESS;
+        int error = charged ? memory_charge(device, charged, &offset) : SUCCESS;
 
         if (error)
                 return error;
         size = (size + PAGE - 1) / PAGE * PAGE;
-        base = back(size, offset);
+        base = back(device, size, offset);
         range = malloc(sizeof *range);
         if (!base || !range) {
                 if (charged)
-                        memory_give_back(charged, offset);
+                        memory_give_back(device, charged, offset);
                 free(range);
                 return OUT_OF_MEMORY;
         }
-        *range = (struct range){(uintptr_t)base, size, charged, owner, offset};
+        *range = (struct range){(uintptr_t)base, size, charged, owner, device, offset};
         pthread_mutex_lock(&lock);
         tsearch(range, &ranges, by_address);
         pthread_mutex_unlock(&lock);
@@ -169,7 +177,7 @@ int memory_remove(void *pointer)
                 return INVALID_VALUE;
         munmap((void *)range->base, range->size);
         if (range->charged)
-                memory_give_back(range->charged, range->offset);
+                memory_give_back(range->device, range->charged, range->offset);
         free(range);
         return SUCCESS;
 }
@@ -178,15 +186,18 @@ API cuMemAlloc_v2(void **pointer, size_t size)
 {
         if (!context_current())
                 return INVALID_CONTEXT;
-        return size ? memory_add(pointer, size, size, OWNER_DEVICE) : INVALID_VALUE;
+        return size ? memory_add(pointer, context_current()->device, size, size, OWNER_DEVICE)
+                    : INVALID_VALUE;
 }
 
 API cuMemFree_v2(void *pointer)
 {
+        struct range range;
+
         if (!pointer)
                 return SUCCESS;
-        if (context_current() && !capture_active())
-                context_wait(context_current());
+        if (context_current() && !capture_active() && memory_find(pointer, &range))
+                context_wait(context_on(range.device));
         return memory_remove(pointer);
 }
 
@@ -199,14 +210,16 @@ API cuMemAllocPitch_v2(void **pointer, size_t *pitch, size_t width, size_t heigh
 
 API cuMemAllocManaged(void **pointer, size_t size, unsigned flags)
 {
+        int device = context_current() ? context_current()->device : 0;
+
         (void)flags;
-        return size ? memory_add(pointer, size, size, OWNER_MANAGED) : INVALID_VALUE;
+        return size ? memory_add(pointer, device, size, size, OWNER_MANAGED) : INVALID_VALUE;
 }
 
 API cuMemHostAlloc(void **pointer, size_t size, unsigned flags)
 {
         (void)flags;
-        return memory_add(pointer, size ? size : 1, 0, OWNER_HOST);
+        return memory_add(pointer, 0, size ? size : 1, 0, OWNER_HOST);
 }
 
 API cuMemAllocHost_v2(void **pointer, size_t size)
@@ -257,7 +270,9 @@ API cuMemHostUnregister(void *pointer)
 
 API cuMemGetInfo_v2(size_t *free_bytes, size_t *total)
 {
-        if (!context_current())
+        struct sim_segment *sim = context_current() ? context_current()->sim : NULL;
+
+        if (!sim)
                 return INVALID_CONTEXT;
         sim_segment_lock(sim);
         if (free_bytes)
@@ -281,32 +296,38 @@ API cuMemGetAddressRange_v2(void **base, size_t *size, void *pointer)
         return SUCCESS;
 }
 
-// Stream-ordered allocation: the pool is the device itself.
-static int allocate_async(void **pointer, size_t size, struct stream *stream)
+// Stream-ordered allocation: a pool is its device itself.
+static char pools[SIM_DEVICES_MAX];
+
+// pool NULL: the one of the stream's device
+static int allocate_async(void **pointer, size_t size, const char *pool, struct stream *stream)
 {
-        return stream_of(stream) ? cuMemAlloc_v2(pointer, size) : INVALID_CONTEXT;
+        stream = stream_of(stream);
+        if (!stream)
+                return INVALID_CONTEXT;
+        return size ? memory_add(pointer, pool ? (int)(pool - pools) : stream->context->device, size, size,
+                                 OWNER_DEVICE)
+                    : INVALID_VALUE;
 }
 
 API cuMemAllocAsync(void **pointer, size_t size, struct stream *stream)
 {
-        return allocate_async(pointer, size, stream);
+        return allocate_async(pointer, size, NULL, stream);
 }
 
 API cuMemAllocAsync_ptsz(void **pointer, size_t size, struct stream *stream)
 {
-        return allocate_async(pointer, size, stream);
+        return allocate_async(pointer, size, NULL, stream);
 }
 
-API cuMemAllocFromPoolAsync(void **pointer, size_t size, void *pool, struct stream *stream)
+API cuMemAllocFromPoolAsync(void **pointer, size_t size, const char *pool, struct stream *stream)
 {
-        (void)pool;
-        return allocate_async(pointer, size, stream);
+        return allocate_async(pointer, size, pool, stream);
 }
 
-API cuMemAllocFromPoolAsync_ptsz(void **pointer, size_t size, void *pool, struct stream *stream)
+API cuMemAllocFromPoolAsync_ptsz(void **pointer, size_t size, const char *pool, struct stream *stream)
 {
-        (void)pool;
-        return allocate_async(pointer, size, stream);
+        return allocate_async(pointer, size, pool, stream);
 }
 
 // Host code cannot see when the device is done with the memory, so it is given back at once.
@@ -321,16 +342,15 @@ API cuMemFreeAsync_ptsz(void *pointer, struct stream *stream)
         return cuMemFreeAsync(pointer, stream);
 }
 
-static char pool;
-
-API cuDeviceGetDefaultMemPool(void **ret, int device)
+API cuDeviceGetDefaultMemPool(const char **ret, int device)
 {
-        (void)device;
-        *ret = &pool;
+        if (driver_ready(device))
+                return driver_ready(device);
+        *ret = pools + device;
         return SUCCESS;
 }
 
-API cuDeviceGetMemPool(void **ret, int device)
+API cuDeviceGetMemPool(const char **ret, int device)
 {
         return cuDeviceGetDefaultMemPool(ret, device);
 }
@@ -341,11 +361,9 @@ API cuDeviceSetMemPool(int device, void *which)
         return SUCCESS;
 }
 
-API cuMemPoolCreate(void **ret, const void *props)
+API cuMemPoolCreate(const char **ret, const int *props)
 {
-        (void)props;
-        *ret = &pool;
-        return SUCCESS;
+        return cuDeviceGetDefaultMemPool(ret, memory_place(props));
 }
 
 API cuMemPoolDestroy(void *which)
@@ -388,7 +406,7 @@ static int pointer_attribute(void *data, int attribute, const struct range *rang
 {
         switch (attribute) {
         case 1:
-                *(void **)data = context_current() ? (void *)context_current() : (void *)context_primary();
+                *(void **)data = context_on(range->device);
                 break;
         case 2:
                 *(unsigned *)data = range->owner == OWNER_HOST ? 1 : 2;
@@ -404,7 +422,7 @@ static int pointer_attribute(void *data, int attribute, const struct range *rang
                 *(int *)data = range->owner == OWNER_MANAGED;
                 break;
         case 9:
-                *(int *)data = 0;
+                *(int *)data = range->device;
                 break;
         case 11:
                 *(void **)data = (void *)range->base;

@@ -12,13 +12,16 @@ struct range {
         uintptr_t base;
         size_t size, charged;
         enum owner owner;
+        int device;
         uint64_t offset; // in the device's pool; NOWHERE: memory of the process's own
 };
 
 int memory_find(const void *pointer, struct range *ret);
 // So much of the device's memory for this process, and where in the pool if it lies there (else NOWHERE).
-int memory_charge(uint64_t bytes, uint64_t *ret_offset);
-void memory_give_back(uint64_t bytes, uint64_t offset);
+int memory_charge(int device, uint64_t bytes, uint64_t *ret_offset);
+void memory_give_back(int device, uint64_t bytes, uint64_t offset);
+// The device that properties of an allocation or a pool name; of memory elsewhere the first one.
+int memory_place(const int *props);
 // A range of `size` bytes, of which `charged` (0 or all) are the device's.
-int memory_add(void **ret, size_t size, size_t charged, enum owner owner);
+int memory_add(void **ret, int device, size_t size, size_t charged, enum owner owner);
 int memory_remove(void *pointer);

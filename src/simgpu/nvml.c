@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "simgpu/devices.h"
 #include "simgpu/profile.h"
-#include "simgpu/segment.h"
 
 #define API __attribute__((visibility("default")))
 
@@ -24,10 +24,11 @@ enum {
         UNKNOWN = 999
 };
 
-static struct sim_segment *sim;
+static struct sim_segment *sims[SIM_DEVICES_MAX];
+static uint32_t n_devices; // 0: not opened yet
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static int n_users; // initialisations that were not shut down
-static char device;
+static int n_users;                   // initialisations that were not shut down
+static char devices[SIM_DEVICES_MAX]; // what handles point to
 
 API int nvmlInitWithFlags(unsigned flags)
 {
@@ -35,9 +36,9 @@ API int nvmlInitWithFlags(unsigned flags)
 
         (void)flags;
         pthread_mutex_lock(&lock);
-        if (!sim)
-                sim = sim_segment_open();
-        if (sim)
+        if (!n_devices)
+                n_devices = sim_devices_open(sims);
+        if (n_devices)
                 __atomic_add_fetch(&n_users, 1, __ATOMIC_RELAXED);
         else
                 error = DRIVER_NOT_LOADED;
@@ -68,11 +69,44 @@ API int nvmlShutdown(void)
         return error;
 }
 
-static int ready(void)
+static int started(void)
 {
-        if (__atomic_load_n(&n_users, __ATOMIC_RELAXED) == 0)
-                return UNINITIALIZED;
-        return sim->lost ? GPU_IS_LOST : SUCCESS;
+        return __atomic_load_n(&n_users, __ATOMIC_RELAXED) ? SUCCESS : UNINITIALIZED;
+}
+
+static uint32_t index_of(const void *of)
+{
+        return (uint32_t)((const char *)of - devices);
+}
+
+// Its segment is not NULL then.
+static int known(const void *of)
+{
+        if (started())
+                return started();
+        return index_of(of) < n_devices ? SUCCESS : INVALID_ARGUMENT;
+}
+
+static int ready(const void *of)
+{
+        if (known(of))
+                return known(of);
+        return sims[index_of(of)]->lost ? GPU_IS_LOST : SUCCESS;
+}
+
+// For what is asked of no device: all are not lost.
+static int any_ready(void)
+{
+        int error = UNINITIALIZED;
+
+        for (uint32_t i = 0; i < n_devices && (error = ready(devices + i)); i++)
+                ;
+        return error;
+}
+
+static struct sim_segment *sim_of(const void *of)
+{
+        return sims[index_of(of)];
 }
 
 API const char *nvmlErrorString(int error)
@@ -156,8 +190,8 @@ API int nvmlSystemGetCudaDriverVersion_v2(int *version)
 
 API int nvmlDeviceGetCount_v2(unsigned *n)
 {
-        *n = 1;
-        return ready();
+        *n = n_devices;
+        return any_ready();
 }
 
 API int nvmlDeviceGetCount(unsigned *n)
@@ -167,8 +201,8 @@ API int nvmlDeviceGetCount(unsigned *n)
 
 API int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **ret)
 {
-        *ret = &device;
-        return index == 0 ? ready() : INVALID_ARGUMENT;
+        *ret = devices + (index < SIM_DEVICES_MAX ? index : 0);
+        return index < SIM_DEVICES_MAX ? ready(*ret) : INVALID_ARGUMENT;
 }
 
 API int nvmlDeviceGetHandleByIndex(unsigned index, void **ret)
@@ -177,13 +211,11 @@ API int nvmlDeviceGetHandleByIndex(unsigned index, void **ret)
 }
 
 // The same bytes as the driver's cuDeviceGetUuid.
-static void uuid_text(char *to)
+static void uuid_text(uint32_t device, char *to)
 {
-        const char *name = sim_segment_name();
-        unsigned char u[16] = "SIMGPU\x40\x00\x80\x00";
+        unsigned char u[16];
 
-        for (int i = 0; name[i]; i++)
-                u[10 + i % 6] = (unsigned char)(u[10 + i % 6] * 31 + name[i]);
+        sim_devices_uuid(device, u);
         sprintf(to, "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1],
                 u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
 }
@@ -192,8 +224,9 @@ API int nvmlDeviceGetUUID(void *of, char *uuid, unsigned size)
 {
         char own[64];
 
-        (void)of;
-        uuid_text(own);
+        if (known(of))
+                return known(of);
+        uuid_text(index_of(of), own);
         return text(uuid, size, own);
 }
 
@@ -201,15 +234,23 @@ API int nvmlDeviceGetHandleByUUID(const char *uuid, void **ret)
 {
         char own[64];
 
-        uuid_text(own);
-        *ret = &device;
-        return strcmp(own, uuid) ? NOT_FOUND : ready();
+        for (uint32_t i = 0; i < n_devices; i++) {
+                uuid_text(i, own);
+                *ret = devices + i;
+                if (!strcmp(own, uuid))
+                        return ready(*ret);
+        }
+        return started() ? started() : NOT_FOUND;
 }
 
 API int nvmlDeviceGetHandleByPciBusId_v2(const char *bus, void **ret)
 {
-        *ret = &device;
-        return strstr(bus, "07:00") ? ready() : NOT_FOUND;
+        int at = sim_devices_at(bus);
+
+        if (started() || at < 0)
+                return started() ? started() : NOT_FOUND;
+        *ret = devices + at;
+        return ready(*ret);
 }
 
 API int nvmlDeviceGetName(void *of, char *name, unsigned size)
@@ -220,9 +261,8 @@ API int nvmlDeviceGetName(void *of, char *name, unsigned size)
 
 API int nvmlDeviceGetIndex(void *of, unsigned *index)
 {
-        (void)of;
-        *index = 0;
-        return SUCCESS;
+        *index = index_of(of);
+        return known(of);
 }
 
 API int nvmlDeviceGetMinorNumber(void *of, unsigned *minor)
@@ -240,12 +280,11 @@ API int nvmlDeviceGetCudaComputeCapability(void *of, int *major, int *minor)
 
 API int nvmlDeviceGetMemoryInfo(void *of, uint64_t info[3]) // total, free, used
 {
-        (void)of;
-        if (ready())
-                return ready();
-        info[0] = sim->memory_bytes;
-        info[1] = sim->memory_bytes - sim->memory_used_bytes;
-        info[2] = sim->memory_used_bytes;
+        if (ready(of))
+                return ready(of);
+        info[0] = sim_of(of)->memory_bytes;
+        info[2] = sim_of(of)->memory_used_bytes;
+        info[1] = info[0] - info[2];
         return SUCCESS;
 }
 
@@ -282,7 +321,7 @@ struct process_info_v1 {
 };
 
 // Up to `room` of the device's processes; how many there are.
-static unsigned list_processes(struct process_info *infos, unsigned room)
+static unsigned list_processes(struct sim_segment *sim, struct process_info *infos, unsigned room)
 {
         unsigned n = 0;
 
@@ -304,10 +343,9 @@ API int nvmlDeviceGetComputeRunningProcesses_v3(void *of, unsigned *n, struct pr
 {
         unsigned room = *n;
 
-        (void)of;
-        if (ready())
-                return ready();
-        *n = list_processes(infos, infos ? room : 0);
+        if (ready(of))
+                return ready(of);
+        *n = list_processes(sim_of(of), infos, infos ? room : 0);
         return *n > room ? INSUFFICIENT_SIZE : SUCCESS;
 }
 
@@ -321,10 +359,9 @@ API int nvmlDeviceGetComputeRunningProcesses(void *of, unsigned *n, struct proce
         struct process_info all[SIM_PROCESSES_MAX];
         unsigned room = *n;
 
-        (void)of;
-        if (ready())
-                return ready();
-        *n = list_processes(all, SIM_PROCESSES_MAX);
+        if (ready(of))
+                return ready(of);
+        *n = list_processes(sim_of(of), all, SIM_PROCESSES_MAX);
         for (unsigned i = 0; infos && i < *n && i < room; i++)
                 infos[i] = (struct process_info_v1){all[i].pid, all[i].memory};
         return *n > room ? INSUFFICIENT_SIZE : SUCCESS;
@@ -333,33 +370,31 @@ API int nvmlDeviceGetComputeRunningProcesses(void *of, unsigned *n, struct proce
 // Of the last sample that is over; how busy its memory was is not modelled, and taken to be the same.
 API int nvmlDeviceGetUtilizationRates(void *of, unsigned rates[2])
 {
-        (void)of;
-        if (ready())
-                return ready();
-        sim_segment_lock(sim);
-        rates[0] = rates[1] = sim->device.busy_percent;
-        sim_segment_unlock(sim);
+        if (ready(of))
+                return ready(of);
+        sim_segment_lock(sim_of(of));
+        rates[0] = rates[1] = sim_of(of)->device.busy_percent;
+        sim_segment_unlock(sim_of(of));
         return SUCCESS;
 }
 
 API int nvmlDeviceGetEccMode(void *of, unsigned *current, unsigned *pending)
 {
-        (void)of;
-        if (ready())
-                return ready();
-        *current = *pending = sim->ecc;
+        if (ready(of))
+                return ready(of);
+        *current = *pending = sim_of(of)->ecc;
         return SUCCESS;
 }
 
 // type 0: corrected, 1: uncorrected
 API int nvmlDeviceGetTotalEccErrors(void *of, unsigned type, unsigned counter, unsigned long long *n)
 {
-        (void)of, (void)counter;
-        if (ready())
-                return ready();
-        if (!sim->ecc)
+        (void)counter;
+        if (ready(of))
+                return ready(of);
+        if (!sim_of(of)->ecc)
                 return NOT_SUPPORTED;
-        *n = type == 1 ? sim->n_ecc_errors : 0;
+        *n = type == 1 ? sim_of(of)->n_ecc_errors : 0;
         return SUCCESS;
 }
 
@@ -377,33 +412,35 @@ struct confidential_state {
 
 API int nvmlSystemGetConfComputeState(struct confidential_state *state)
 {
-        if (ready())
-                return ready();
-        *state = (struct confidential_state){.environment = sim->confidential ? 2 : 0,
-                                             .feature = sim->confidential};
+        if (any_ready())
+                return any_ready();
+        *state = (struct confidential_state){.environment = sims[0]->confidential ? 2 : 0,
+                                             .feature = sims[0]->confidential};
         return SUCCESS;
 }
 
 API int nvmlSystemGetConfComputeGpusReadyState(unsigned *accepts_work)
 {
-        if (ready())
-                return ready();
-        *accepts_work = sim->confidential;
+        if (any_ready())
+                return any_ready();
+        *accepts_work = sims[0]->confidential;
         return SUCCESS;
 }
 
-// A set sees what happens once the device was registered with it.
+// A set sees what happens once a device was registered with it.
 struct event_set {
-        uint64_t n_seen;
-        unsigned long long types;
+        struct {
+                uint64_t n_seen;
+                unsigned long long types;
+        } of[SIM_DEVICES_MAX];
 };
 
 #define EVENT_XID 8u
 
 API int nvmlEventSetCreate(struct event_set **set)
 {
-        if (ready())
-                return ready();
+        if (started())
+                return started();
         *set = calloc(1, sizeof **set);
         return *set ? SUCCESS : UNKNOWN;
 }
@@ -416,21 +453,19 @@ API int nvmlEventSetFree(struct event_set *set)
 
 API int nvmlDeviceRegisterEvents(void *of, unsigned long long types, struct event_set *set)
 {
-        (void)of;
-        if (ready())
-                return ready();
+        if (ready(of))
+                return ready(of);
         if (types & ~(unsigned long long)EVENT_XID)
                 return NOT_SUPPORTED;
-        set->types |= types;
-        set->n_seen = sim->n_xids;
+        set->of[index_of(of)].types |= types;
+        set->of[index_of(of)].n_seen = sim_of(of)->n_xids;
         return SUCCESS;
 }
 
 API int nvmlDeviceGetSupportedEventTypes(void *of, unsigned long long *types)
 {
-        (void)of;
         *types = EVENT_XID;
-        return ready();
+        return ready(of);
 }
 
 struct event_data {
@@ -439,15 +474,17 @@ struct event_data {
         unsigned instance, compute;
 };
 
-static int next_event(struct event_set *set, struct event_data *data)
+static int next_event_of(uint32_t i, struct event_set *set, struct event_data *data)
 {
+        struct sim_segment *sim = sims[i];
+        uint64_t *n_seen = &set->of[i].n_seen;
         int found = 0;
 
         sim_segment_lock(sim);
-        if (set->n_seen + SIM_XIDS_MAX < sim->n_xids)
-                set->n_seen = sim->n_xids - SIM_XIDS_MAX;
-        if ((set->types & EVENT_XID) && set->n_seen < sim->n_xids) {
-                *data = (struct event_data){&device, EVENT_XID, sim->xid[set->n_seen++ % SIM_XIDS_MAX], ~0u,
+        if (*n_seen + SIM_XIDS_MAX < sim->n_xids)
+                *n_seen = sim->n_xids - SIM_XIDS_MAX;
+        if ((set->of[i].types & EVENT_XID) && *n_seen < sim->n_xids) {
+                *data = (struct event_data){devices + i, EVENT_XID, sim->xid[(*n_seen)++ % SIM_XIDS_MAX], ~0u,
                                             ~0u};
                 found = 1;
         }
@@ -455,11 +492,19 @@ static int next_event(struct event_set *set, struct event_data *data)
         return found;
 }
 
+static int next_event(struct event_set *set, struct event_data *data)
+{
+        for (uint32_t i = 0; i < n_devices; i++)
+                if (next_event_of(i, set, data))
+                        return 1;
+        return 0;
+}
+
 // Looks every 10 ms: an error is rare, and nobody waits for it on a fast path. A lost device still tells why.
 API int nvmlEventSetWait_v2(struct event_set *set, struct event_data *data, unsigned timeout_ms)
 {
-        if (ready() == UNINITIALIZED)
-                return UNINITIALIZED;
+        if (started())
+                return started();
         for (unsigned waited = 0; !next_event(set, data); waited += 10) {
                 if (waited >= timeout_ms)
                         return TIMEOUT;

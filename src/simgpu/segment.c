@@ -35,12 +35,28 @@ static uint64_t setting(const char *name, uint64_t otherwise)
         return text && *text ? strtoull(text, NULL, 0) : otherwise;
 }
 
-const char *sim_segment_name(void)
+uint32_t sim_devices(void)
+{
+        const char *text = sim_setting("SIMGPU_DEVICES");
+        char *end;
+        unsigned long n;
+
+        if (!text || !*text)
+                return 1;
+        n = strtoul(text, &end, 10);
+        return *end || n > SIM_DEVICES_MAX ? 0 : (uint32_t)n;
+}
+
+const char *sim_segment_name(uint32_t device)
 {
         static __thread char name[64];
         const char *text = getenv("SIMGPU_NAME");
 
-        snprintf(name, sizeof name, "/%s", text && *text ? text : "simgpu0");
+        text = text && *text ? text : "simgpu0";
+        if (device)
+                snprintf(name, sizeof name, "/%s-%u", text, device);
+        else
+                snprintf(name, sizeof name, "/%s", text);
         return name;
 }
 
@@ -85,6 +101,8 @@ static int check_settings(void)
                               "simgpu: SIMGPU_POLICY is default, short, medium or long; a slice is not 0\n");
         if (!n_lanes() || n_lanes() > SIM_LANES_MAX)
                 bad = fprintf(stderr, "simgpu: SIMGPU_CONCURRENT is 1 to %d\n", SIM_LANES_MAX);
+        if (!sim_devices())
+                bad = fprintf(stderr, "simgpu: SIMGPU_DEVICES is 1 to %d\n", SIM_DEVICES_MAX);
         return bad ? -EINVAL : 0;
 }
 
@@ -127,37 +145,36 @@ static void await_magic(const struct sim_segment *s)
 
 // All of the device's memory, out of reach; what belongs to this process is mapped once more. No descriptor
 // is kept: there are programs that close what they do not know.
-static void *pool_base;
+static void *pool_base[SIM_DEVICES_MAX];
 
-static int map_pool(struct sim_segment *s, int fd)
+static int map_pool(const struct sim_segment *s, uint32_t device, int fd)
 {
         void *base;
 
-        if (s->cleared || pool_base)
+        if (s->cleared || pool_base[device])
                 return 0;
         base = mmap(NULL, s->pool.bytes, PROT_NONE, MAP_SHARED | MAP_NORESERVE, fd, (off_t)POOL_AT);
         if (base == MAP_FAILED)
                 return -errno;
-        pool_base = base;
+        pool_base[device] = base;
         return 0;
 }
 
-void *sim_segment_map(struct sim_segment *s, uint64_t offset, uint64_t bytes, void *at)
+void *sim_segment_map(uint32_t device, uint64_t offset, uint64_t bytes, void *at)
 {
-        void *from = (char *)pool_base + offset;
+        void *from = (char *)pool_base[device] + offset;
         void *base = at ? mremap(from, 0, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, at)
                         : mremap(from, 0, bytes, MREMAP_MAYMOVE);
 
-        (void)s;
         if (base == MAP_FAILED)
                 return NULL;
         return mprotect(base, bytes, PROT_READ | PROT_WRITE) ? NULL : base;
 }
 
 // Whoever creates the file makes it; others wait for the magic number, which takes microseconds.
-struct sim_segment *sim_segment_open(void)
+struct sim_segment *sim_segment_open(uint32_t device)
 {
-        const char *name = sim_segment_name();
+        const char *name = sim_segment_name(device);
         struct sim_segment *s;
         struct stat stat;
         int fd, creator;
@@ -179,7 +196,7 @@ struct sim_segment *sim_segment_open(void)
                 make(s, fd);
         if (s != MAP_FAILED)
                 await_magic(s);
-        if (s == MAP_FAILED || s->magic != MAGIC || s->version != VERSION || map_pool(s, fd)) {
+        if (s == MAP_FAILED || s->magic != MAGIC || s->version != VERSION || map_pool(s, device, fd)) {
                 if (s != MAP_FAILED)
                         munmap(s, sizeof *s), errno = EPROTO;
                 return close(fd), NULL;

@@ -7,6 +7,7 @@
 
 #define SIM_PROCESSES_MAX 64
 #define SIM_XIDS_MAX 16
+#define SIM_DEVICES_MAX 8
 
 // Copy engines, by the way that a copy takes.
 enum { SIM_ENGINE_IN, SIM_ENGINE_OUT, SIM_ENGINE_WITHIN, SIM_ENGINES };
@@ -47,11 +48,15 @@ struct sim_segment {
         struct sim_log_entry log[SIM_LOG_MAX];
 };
 
-// Maps the segment named by SIMGPU_NAME (default "simgpu0"), making it with the configuration in the
-// environment if it is not there. Returns NULL with errno set.
-struct sim_segment *sim_segment_open(void);
+// How many devices this process sees: SIMGPU_DEVICES, 1 to SIM_DEVICES_MAX; 0: it says something else. The
+// first is named by SIMGPU_NAME (default "simgpu0"), the next ones by that and their number, NAME-1 and so
+// on.
+uint32_t sim_devices(void);
+// Maps a device's segment, making it with the configuration in the environment if it is not there. Returns
+// NULL with errno set.
+struct sim_segment *sim_segment_open(uint32_t device);
 // Name of the segment as shm_open takes it; static storage of at least 64 bytes is filled.
-const char *sim_segment_name(void);
+const char *sim_segment_name(uint32_t device);
 
 // Locks the device and moves it to now; clears what a dead process left where the table is full.
 void sim_segment_lock(struct sim_segment *segment);
@@ -69,7 +74,7 @@ void sim_segment_xid(struct sim_segment *segment, uint32_t xid);
 // Gives a copy that can begin at `from_ns` to an engine; returns when it is done. Call with the lock held.
 uint64_t sim_segment_copy(struct sim_segment *segment, int engine, uint64_t from_ns, uint64_t cost_ns);
 // The device memory at the pool's offset, mapped at `at` (NULL: anywhere). NULL when that fails.
-void *sim_segment_map(struct sim_segment *segment, uint64_t offset, uint64_t bytes, void *at);
+void *sim_segment_map(uint32_t device, uint64_t offset, uint64_t bytes, void *at);
 
 // Waits until the lane has done the work up to the position; returns 0, or -EIO when the device is lost.
 int sim_segment_wait(struct sim_segment *segment, uint32_t context, uint32_t lane, uint64_t position_ns);

@@ -21,7 +21,7 @@ uint64_t stream_new_id(void)
 // The legacy stream has lane 0; the others share what is left, as hardware shares its queues.
 static uint32_t take_lane(struct context *context)
 {
-        uint32_t n = sim->n_lanes;
+        uint32_t n = context->sim->n_lanes;
 
         return n == 1 ? 0 : 1 + __atomic_fetch_add(&context->next_lane, 1, __ATOMIC_RELAXED) % (n - 1);
 }
@@ -42,7 +42,7 @@ struct stream *stream_of(struct stream *handle)
 }
 
 // A fault on demand: the process dies with the device locked and half of a submission done.
-static void die_if_told(void)
+static void die_if_told(struct sim_segment *sim)
 {
         if (sim->kill_pid != (uint32_t)getpid())
                 return;
@@ -56,6 +56,7 @@ static void die_if_told(void)
 // the caller waits in its place. Called and left with the device locked.
 static void bar(struct stream *stream, const uint64_t needed_ns[SIM_LANES_MAX])
 {
+        struct sim_segment *sim = stream->context->sim;
         uint32_t slot = stream->context->slot;
 
         while (sim->n_lanes > 1 && sim_device_bar(&sim->device, slot, stream->lane, needed_ns) == -EAGAIN) {
@@ -84,6 +85,7 @@ static void keep_legacy_rule(struct stream *stream)
 int stream_submit(struct stream *stream, uint64_t cost_ns)
 {
         struct context *context = stream->context;
+        struct sim_segment *sim = context->sim;
         uint64_t position;
         int lost;
 
@@ -91,7 +93,7 @@ int stream_submit(struct stream *stream, uint64_t cost_ns)
         lost = sim->lost != 0;
         keep_legacy_rule(stream);
         position = sim_device_submit(&sim->device, context->slot, stream->lane, cost_ns);
-        die_if_told();
+        die_if_told(sim);
         stream->position_ns = context->position_ns[stream->lane] = position;
         if (!(stream->flags & NON_BLOCKING))
                 context->blocking_ns[stream->lane] = position;
@@ -104,6 +106,7 @@ int stream_submit(struct stream *stream, uint64_t cost_ns)
 // free.
 int stream_copy(struct stream *stream, int engine, uint64_t cost_ns)
 {
+        struct sim_segment *sim = stream->context->sim;
         const struct sim_lane *lane = &sim->device.context[stream->context->slot].lane[stream->lane];
         uint64_t from;
         int lost;
@@ -123,7 +126,8 @@ int stream_copy(struct stream *stream, int engine, uint64_t cost_ns)
 int work_wait(struct context *context, const uint64_t position_ns[SIM_LANES_MAX], uint64_t copied_ns)
 {
         for (uint32_t i = 0; i < SIM_LANES_MAX; i++)
-                if ((position_ns[i] || i == 0) && sim_segment_wait(sim, context->slot, i, position_ns[i]))
+                if ((position_ns[i] || i == 0) &&
+                    sim_segment_wait(context->sim, context->slot, i, position_ns[i]))
                         return UNKNOWN;
         sim_sleep_until(copied_ns);
         return SUCCESS;
@@ -131,6 +135,7 @@ int work_wait(struct context *context, const uint64_t position_ns[SIM_LANES_MAX]
 
 int work_is_done(struct context *context, const uint64_t position_ns[SIM_LANES_MAX], uint64_t copied_ns)
 {
+        struct sim_segment *sim = context->sim;
         const struct sim_context *c = &sim->device.context[context->slot];
         int is_done, lost;
 
@@ -147,15 +152,17 @@ int context_wait(struct context *context)
 {
         uint64_t position[SIM_LANES_MAX];
 
-        sim_segment_lock(sim); // other threads submit meanwhile
+        sim_segment_lock(context->sim); // other threads submit meanwhile
         memcpy(position, context->position_ns, sizeof position);
-        sim_segment_unlock(sim);
+        sim_segment_unlock(context->sim);
         return work_wait(context, position, 0);
 }
 
 // The legacy stream waits for all blocking streams; here, for everything.
 void stream_positions(const struct stream *stream, uint64_t ret_position_ns[SIM_LANES_MAX])
 {
+        struct sim_segment *sim = stream->context->sim;
+
         sim_segment_lock(sim);
         if (stream == &stream->context->legacy) {
                 memcpy(ret_position_ns, stream->context->position_ns, sizeof stream->context->position_ns);
@@ -258,7 +265,7 @@ static int get_priority(struct stream *stream, int *ret)
 
 static int get_device(struct stream *stream, int *ret)
 {
-        *ret = 0;
+        *ret = stream ? stream->context->device : 0;
         return stream ? SUCCESS : INVALID_CONTEXT;
 }
 
@@ -276,9 +283,9 @@ static int wait_event(struct stream *stream, struct event *event, unsigned flags
                 return work_wait(event->context, event->position_ns, event->copied_ns);
         if (stream->copied_ns < event->copied_ns)
                 stream->copied_ns = event->copied_ns;
-        sim_segment_lock(sim);
+        sim_segment_lock(stream->context->sim);
         bar(stream, event->position_ns);
-        sim_segment_unlock(sim);
+        sim_segment_unlock(stream->context->sim);
         return SUCCESS;
 }
 

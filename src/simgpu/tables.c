@@ -14,8 +14,8 @@ static intptr_t zero(intptr_t a, intptr_t b, intptr_t c, intptr_t d)
 
 static intptr_t primary_of_device(intptr_t ret, intptr_t device, intptr_t c, intptr_t d)
 {
-        (void)device, (void)c, (void)d;
-        *(void **)ret = context_primary();
+        (void)c, (void)d;
+        *(void **)ret = context_primary((int)device);
         return *(void **)ret ? SUCCESS : INVALID_CONTEXT;
 }
 

@@ -7,7 +7,8 @@
 #include "simgpu/segment.h"
 
 static const char usage[] =
-        "usage: simgpu status [--json]   what the device did, and who uses it\n"
+        "usage: simgpu [--device N] COMMAND\n"
+        "       simgpu status [--json]   what the device did, and who uses it\n"
         "       simgpu log               every interval: start_ns,end_ns,pid,context,kind,runnable\n"
         "       simgpu inject xid N      raise an error event\n"
         "       simgpu inject lose       the device falls off the bus\n"
@@ -19,7 +20,7 @@ static const char usage[] =
         "       simgpu inject slow-copies FACTOR\n"
         "       simgpu gpu-reset         the device is back, and well; not while a process uses it\n"
         "       simgpu reset             remove the device; the next program makes a new one\n"
-        "The device is named by SIMGPU_NAME.\n";
+        "The device is named by SIMGPU_NAME; N: of several (SIMGPU_DEVICES), this one instead of device 0.\n";
 
 static uint64_t busy_of(const struct sim_segment *s, uint32_t process)
 {
@@ -163,14 +164,21 @@ static int inject_args(struct sim_segment *s, int n, char **args)
 
 int main(int argc, char **argv)
 {
+        uint64_t device = 0;
         struct sim_segment *s;
         int ret = 0;
 
+        if (argc > 2 && !strcmp(argv[1], "--device")) {
+                if (number(argv[2], &device) || device >= SIM_DEVICES_MAX)
+                        return fprintf(stderr, "simgpu: not a device: %s\n", argv[2]), 2;
+                argc -= 2;
+                argv += 2;
+        }
         if (argc < 2 || !strcmp(argv[1], "--help"))
                 return fputs(usage, argc < 2 ? stderr : stdout), argc < 2 ? 2 : 0;
         if (!strcmp(argv[1], "reset"))
-                return shm_unlink(sim_segment_name()), 0;
-        if (!(s = sim_segment_open()))
+                return shm_unlink(sim_segment_name((uint32_t)device)), 0;
+        if (!(s = sim_segment_open((uint32_t)device)))
                 return perror("simgpu: no device"), 69;
         sim_segment_lock(s);
         sim_segment_sweep(s);

@@ -10,6 +10,7 @@
 
 struct allocation {
         size_t size;
+        int device;
         uint64_t offset; // in the device's pool, or NOWHERE
         int references;
 };
@@ -43,7 +44,7 @@ API cuMemAddressReserve(void **pointer, size_t size, size_t alignment, void *add
                         unsigned long long flags)
 {
         (void)alignment, (void)address, (void)flags;
-        return memory_add(pointer, size, 0, OWNER_ADDRESS);
+        return memory_add(pointer, 0, size, 0, OWNER_ADDRESS);
 }
 
 API cuMemAddressFree(void *pointer, size_t size)
@@ -52,17 +53,18 @@ API cuMemAddressFree(void *pointer, size_t size)
         return memory_remove(pointer);
 }
 
-API cuMemCreate(struct allocation **ret, size_t size, const void *props, unsigned long long flags)
+API cuMemCreate(struct allocation **ret, size_t size, const int *props, unsigned long long flags)
 {
         struct allocation *allocation = malloc(sizeof *allocation);
-        int error = allocation ? SUCCESS : OUT_OF_MEMORY;
+        int device = memory_place(props), error = driver_ready(device);
 
-        (void)props, (void)flags;
+        (void)flags;
         if (!error)
-                error = memory_charge(size, &allocation->offset);
+                error = allocation ? memory_charge(device, size, &allocation->offset) : OUT_OF_MEMORY;
         if (error)
                 return free(allocation), error;
         allocation->size = size;
+        allocation->device = device;
         allocation->references = 1;
         *ret = allocation;
         return SUCCESS;
@@ -72,7 +74,7 @@ static void drop(struct allocation *allocation)
 {
         if (__atomic_sub_fetch(&allocation->references, 1, __ATOMIC_ACQ_REL) > 0)
                 return;
-        memory_give_back(allocation->size, allocation->offset);
+        memory_give_back(allocation->device, allocation->size, allocation->offset);
         free(allocation);
 }
 
@@ -128,7 +130,8 @@ API cuMemMap(void *pointer, size_t size, size_t offset, struct allocation *alloc
         if (!note((uintptr_t)pointer, size, allocation))
                 return INVALID_VALUE;
         __atomic_add_fetch(&allocation->references, 1, __ATOMIC_ACQ_REL);
-        if (allocation->offset == NOWHERE || sim_segment_map(sim, allocation->offset + offset, size, pointer))
+        if (allocation->offset == NOWHERE ||
+            sim_segment_map((uint32_t)allocation->device, allocation->offset + offset, size, pointer))
                 return SUCCESS; // without a place in the pool the reservation is memory itself
         free(forget((uintptr_t)pointer, size));
         drop(allocation);

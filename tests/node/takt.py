@@ -15,7 +15,7 @@ import time
 BUILD = os.environ["TAKT_BUILD"]
 UUID = bytes(range(16))
 GATE = {0: "closed", 1: "open", 2: "free"}
-LANE = 256
+LANE, LANE_SIZE = 256, 128
 A_DEVICE = f"{UUID.hex()}:{40 << 30}"
 
 
@@ -98,7 +98,8 @@ def join_frame(magic=0x544B4154, major=1, minor=0, features=0, size=280, kind=1,
 class Session:
     """One process's session: its pages and descriptors."""
 
-    def __init__(self, path, uuid=UUID):
+    def __init__(self, path, uuid=UUID, lane=0):
+        self.lane = LANE + LANE_SIZE * lane
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket.settimeout(10)
         self.socket.connect(path)
@@ -114,24 +115,24 @@ class Session:
         self.tenant = mmap.mmap(tenant, 4096)
 
     def gate(self):
-        return GATE[struct.unpack_from("<I", self.daemon, LANE)[0] & 3]
+        return GATE[struct.unpack_from("<I", self.daemon, self.lane)[0] & 3]
 
     def kick(self):
         os.write(self.kick_fd, struct.pack("<Q", 1))
 
     def want(self, on=True):
-        struct.pack_into("<I", self.client, LANE + 44, int(on))
+        struct.pack_into("<I", self.client, self.lane + 44, int(on))
         self.kick()
 
     def busy(self):
-        struct.pack_into("<Q", self.client, LANE, time.monotonic_ns() | 1)
+        struct.pack_into("<Q", self.client, self.lane, time.monotonic_ns() | 1)
 
     def idle(self, steps=1, busy_ns=1_000_000, kick=True):
-        old = struct.unpack_from("<Q", self.client, LANE + 8)[0]
-        n = struct.unpack_from("<I", self.client, LANE + 40)[0]
-        struct.pack_into("<Q", self.client, LANE + 8, old + busy_ns)
-        struct.pack_into("<I", self.client, LANE + 40, n + steps)
-        struct.pack_into("<Q", self.client, LANE, time.monotonic_ns() & ~1)
+        old = struct.unpack_from("<Q", self.client, self.lane + 8)[0]
+        n = struct.unpack_from("<I", self.client, self.lane + 40)[0]
+        struct.pack_into("<Q", self.client, self.lane + 8, old + busy_ns)
+        struct.pack_into("<I", self.client, self.lane + 40, n + steps)
+        struct.pack_into("<Q", self.client, self.lane, time.monotonic_ns() & ~1)
         if kick:
             self.kick()
 

@@ -61,9 +61,9 @@ class Behind(unittest.TestCase):
         return dict(os.environ, LD_LIBRARY_PATH=libraries or f"{self.door}:{os.path.dirname(SIMGPU)}", SIMGPU_NAME=self.device,
                     TAKT_SOCKET=tenant.answer["join"], TAKT_MEMORY_QUOTA=str(QUOTA), **more)
 
-    def peer(self):
-        uuid = self.daemon.status()["devices"][0]["uuid"]
-        session = takt.Session(self.other.answer["join"], bytes.fromhex(uuid.removeprefix("GPU-").replace("-", "")))
+    def peer(self, device=0, tenant=None):
+        uuid = self.daemon.status()["devices"][device]["uuid"]
+        session = takt.Session((tenant or self.other).answer["join"], bytes.fromhex(uuid.removeprefix("GPU-").replace("-", "")), device)
         self.addCleanup(session.close)
         return session
 

@@ -313,6 +313,8 @@ static int act(enum export which, const uintptr_t *a)
                 return submit(a[8], 1);
         case AT_cuGraphLaunch:
                 return submit(a[1], 0);
+        case AT_cuMemcpyHtoDAsync_v2:
+                return submit(a[3], 0);
         case AT_cuMemcpyDtoH_v2:
                 return submit(0, 0), wait_for(stream_of(0, 0), stream_of(0, 0)->submitted);
         case AT_cuMemAlloc_v2:
@@ -321,10 +323,17 @@ static int act(enum export which, const uintptr_t *a)
         case AT_cuMemAllocAsync:
         case AT_cuMemAllocFromPoolAsync:
         case AT_cuMemCreate:
+        case AT_cuMemPoolCreate:
         case AT_cuArrayCreate_v2:
         case AT_cuArray3DCreate_v2:
         case AT_cuMipmappedArrayCreate:
                 return new_address(ret);
+        case AT_cuDeviceGetDefaultMemPool:
+        case AT_cuDeviceGetMemPool:
+                return *ret = (uintptr_t)which << 8 | a[1], 0;
+        case AT_cuMemGetDefaultMemPool:
+        case AT_cuMemGetMemPool:
+                return *ret = (uintptr_t)which << 8 | ((unsigned *)a[1])[1], 0;
         case AT_cuMemGetInfo_v2:
                 return *ret = *(uintptr_t *)a[1] = (uintptr_t)40 << 30, 0;
         case AT_cuDeviceTotalMem:

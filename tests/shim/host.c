@@ -250,6 +250,66 @@ static void fills_memory(void)
         say("freed");
 }
 
+static struct {
+        void *context, *stream;
+        uintptr_t memory;
+} leased;
+
+// Copies with the other device current, then launches.
+static void *works_there(void *text)
+{
+        MUST(cuCtxSetCurrent, context);
+        MUST(cuMemcpyHtoDAsync_v2, leased.memory, text, (size_t)1, leased.stream);
+        MUST(cuStreamSynchronize, leased.stream);
+        MUST(cuCtxSetCurrent, leased.context);
+        launch(NULL, WAVE);
+        MUST(cuCtxSynchronize);
+        return NULL;
+}
+
+// Has two devices, of which the daemon leases it LEASED, with a quota of 1 GiB; the other is current.
+static void has_two_devices(void)
+{
+        int device = atoi(getenv("LEASED")), prop[22] = {1, 0, 1, device};
+        uintptr_t pointer[5], none, pool;
+        void *stream;
+        pthread_t thread;
+        size_t left, total;
+
+        MUST(cuDevicePrimaryCtxRetain, &leased.context, device);
+        MUST(cuCtxSetCurrent, leased.context);
+        MUST(cuStreamCreate, &stream, 1);
+        MUST(cuMemAlloc_v2, &pointer[0], 100 * MIB);
+        MUST(cuMemAllocManaged, &pointer[1], 100 * MIB, 1);
+        MUST(cuDevicePrimaryCtxRetain, &context, !device);
+        MUST(cuCtxSetCurrent, context);
+        MUST(cuMemAllocAsync, &pointer[2], 100 * MIB, stream);
+        MUST(cuDeviceGetDefaultMemPool, &pool, device);
+        MUST(cuMemAllocFromPoolAsync, &pointer[3], 100 * MIB, pool, NULL);
+        MUST(cuMemPoolCreate, &pool, prop);
+        MUST(cuMemAllocFromPoolAsync, &pointer[4], 100 * MIB, pool, NULL);
+        CHECK(CALL(cuMemAllocAsync, &none, 600 * MIB, stream) == 2);
+        MUST(cuMemAlloc_v2, &none, 2048 * MIB); // of the other
+        MUST(cuMemGetInfo_v2, &left, &total);
+        CHECK(total == 40960 * MIB);
+        launch(NULL, WAVE);
+        MUST(cuCtxSynchronize);
+        leased.stream = stream;
+        leased.memory = pointer[0];
+        say("allocated");
+        pthread_create(&thread, NULL, works_there, "x");
+        for (int i = 0; i < 10; i++) {
+                launch(NULL, WAVE);
+                MUST(cuCtxSynchronize);
+        }
+        say("worked");
+        pthread_join(thread, NULL);
+        for (int i = 0; i < 5; i++)
+                MUST(cuMemFreeAsync, pointer[i], stream);
+        MUST(cuMemFree_v2, none);
+        say("freed");
+}
+
 // Works on, step by step.
 static void works(void)
 {
@@ -280,6 +340,7 @@ int main(int argc, char **argv)
                       {"two-contexts", has_two_contexts},
                       {"per-thread", has_default_streams_per_thread},
                       {"memory", fills_memory},
+                      {"two-devices", has_two_devices},
                       {"works", works}};
 
         if (argc != 2)

@@ -442,6 +442,100 @@ static void two_devices_have_two_gates(void)
         CHECK(!stage_busy(1));
 }
 
+static int copies(uintptr_t stream)
+{
+        return CALL(cuMemcpyHtoDAsync_v2, (uintptr_t)8, (uintptr_t)8, (size_t)4, stream);
+}
+
+static void *copies_from_afar(void *stream)
+{
+        stage_context(1);
+        CHECK(copies((uintptr_t)stream) == 0);
+        return NULL;
+}
+
+// A copy may go to a stream of another device than the current one: it is that device's work.
+static void work_is_of_its_streams_device(void)
+{
+        uintptr_t here, there;
+        pthread_t thread;
+        unsigned before;
+
+        begin();
+        here = new_stream();
+        stage_context(1);
+        there = new_stream();
+        stage_gate(0, TAKT_GATE_CLOSED);
+        before = stage.fake->count("cuMemcpyHtoDAsync_v2", NULL);
+        pthread_create(&thread, NULL, copies_from_afar, (void *)here);
+        AWAIT(stage_want(0) == 1);
+        MUST(cuCtxSetCurrent, context);
+        CHECK(copies(there) == 0);
+        CHECK(stage.fake->count("cuMemcpyHtoDAsync_v2", NULL) == before + 1 && stage_want(0) == 1);
+        stage_gate(0, TAKT_GATE_OPEN);
+        pthread_join(thread, NULL);
+        CHECK(stage.fake->count("cuMemcpyHtoDAsync_v2", NULL) == before + 2 && stage_busy(0));
+}
+
+// Nor is it done with the current context's.
+static void work_is_of_its_streams_context(void)
+{
+        uintptr_t other, stream;
+
+        begin();
+        MUST(cuCtxCreate_v2, &other, 0, 0);
+        stream = new_stream();
+        MUST(cuCtxSetCurrent, context);
+        CHECK(copies(stream) == 0);
+        MUST(cuCtxSynchronize);
+        CHECK(stage_busy(0));
+        MUST(cuCtxSetCurrent, other);
+        stage.fake->finish(stream);
+        MUST(cuCtxSynchronize);
+        CHECK(!stage_busy(0));
+}
+
+// Its markers are of its stream's context too: what is in flight is bounded all the same.
+static void work_of_another_context_is_bounded(void)
+{
+        uintptr_t other, stream;
+        void *current;
+
+        begin();
+        MUST(cuCtxCreate_v2, &other, 0, 0);
+        stream = new_stream();
+        MUST(cuCtxSetCurrent, context);
+        stage_bound(0, 30000);
+        stage_gate(0, TAKT_GATE_OPEN);
+        CHECK(copies(stream) == 0);
+        CHECK(stage.fake->count("cuEventRecord", NULL) == 1 && !stage.fake->intrusions());
+        stage.fake->manual(0);
+        stage.fake->finish(stream);
+        CHECK(copies(stream) == 0);
+        CHECK(stage.fake->count("cuEventSynchronize", NULL) > 0);
+        MUST(cuCtxGetCurrent, &current);
+        CHECK(current == context); // as before
+}
+
+// Begun with the green context current, and gone on with its primary one.
+static void work_of_a_green_context_is_bounded(void)
+{
+        uintptr_t green, as_context, stream;
+
+        begin();
+        MUST(cuGreenCtxCreate, &green, (uintptr_t)0x5550, 0, 1);
+        MUST(cuCtxFromGreenCtx, &as_context, green);
+        MUST(cuGreenCtxStreamCreate, &stream, green, 1, 0);
+        MUST(cuCtxSetCurrent, as_context);
+        stage_bound(0, 40000); // two markers of a piece each
+        stage_gate(0, TAKT_GATE_OPEN);
+        stage.fake->manual(0);
+        CHECK(copies(stream) == 0);
+        MUST(cuCtxSetCurrent, context);
+        CHECK(copies(stream) == 0);
+        CHECK(stage.fake->count("cuEventRecord", NULL) == 2 && !stage.fake->intrusions());
+}
+
 static void *launches_once(void *arg)
 {
         MUST(cuCtxSetCurrent, context);
@@ -746,6 +840,10 @@ static const struct test tests[] = {
         TEST(a_context_that_goes_takes_its_work_with_it),
         TEST(another_device_is_left_alone),
         TEST(two_devices_have_two_gates),
+        TEST(work_is_of_its_streams_device),
+        TEST(work_is_of_its_streams_context),
+        TEST(work_of_another_context_is_bounded),
+        TEST(work_of_a_green_context_is_bounded),
         TEST(a_gate_that_closes_while_one_waits_for_room_is_closed),
         TEST(a_stream_to_which_somebody_submits_is_not_done),
         TEST(a_closed_gate_waits_for_who_is_inside),

@@ -13,6 +13,7 @@ ALLOCATES = (r"cuMemAlloc(?!Host)\w*", r"cuMemCreate", r"cuArray(3D)?Create", r"
              r"cuGraphAddNode")
 FREES = (r"cuMemFree(?!Host)\w*", r"cuMemRelease", r"cuMemRetainAllocationHandle", r"cuMemMap", r"cuMemUnmap", r"cu(Mipmapped)?ArrayDestroy",
          r"cuGraphAddMemFreeNode")
+POOLS = (r"cuMemPool(Create|Destroy)", r"cu(Device|Mem)Get(Default)?MemPool")
 REPORTS = (r"cuMemGetInfo", r"cuDeviceTotalMem")
 ENDS = (r"cu(Ctx|Stream|Event)Synchronize", r"cu(Stream|Event)Query")
 LIVES = (r"cuCtxCreate", r"cuCtxDestroy", r"cuCtxFromGreenCtx", r"cuGreenCtx(Create|Destroy)", r"cuDevicePrimaryCtx(Retain|Release|Reset)", r"cuStreamDestroy",
@@ -57,7 +58,7 @@ class Hooks(unittest.TestCase):
         self.assertEqual(self.hooked("SYNC"), self.exports(ENDS))
 
     def test_the_others_are_what_they_are_for(self):
-        self.assertEqual(self.hooked("OTHER"), self.exports(ALLOCATES + FREES + REPORTS + LIVES + DOORS))
+        self.assertEqual(self.hooked("OTHER"), self.exports(ALLOCATES + FREES + POOLS + REPORTS + LIVES + DOORS))
 
     def test_whatever_takes_a_stream_is_known(self):
         for export, name in self.name_of.items():

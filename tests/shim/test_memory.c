@@ -159,6 +159,66 @@ static void physical_memory_is_of_the_device_that_it_names(void)
         HELD(1, 0);
 }
 
+// With the first device current: a stream allocates from its own device, and a pool gives its own device's.
+static void pools_and_streams_have_a_device(void)
+{
+        int where[2] = {1, 1}, prop[22] = {1, 0, 1, 1};
+        uintptr_t stream, pool[5], pointer[7];
+        void *first, *current;
+
+        stage.lane[1] = 1;
+        begin();
+        stage_context(1);
+        MUST(cuStreamCreate, &stream, 1);
+        first = stage_context(0);
+        MUST(cuMemAllocAsync, &pointer[0], 3 * MIB, stream);
+        MUST(cuMemAllocAsync_ptsz, &pointer[1], 3 * MIB, stream);
+        HELD(0, 0);
+        HELD(1, 6 * MIB);
+        MUST(cuCtxGetCurrent, &current);
+        CHECK(current == first); // as before
+        MUST(cuDeviceGetDefaultMemPool, &pool[0], 1);
+        MUST(cuDeviceGetMemPool, &pool[1], 1);
+        MUST(cuMemGetDefaultMemPool, &pool[2], where, 1);
+        MUST(cuMemGetMemPool, &pool[3], where, 1);
+        MUST(cuMemPoolCreate, &pool[4], prop);
+        for (int i = 0; i < 5; i++)
+                MUST(cuMemAllocFromPoolAsync, &pointer[2 + i], 3 * MIB, pool[i], (uintptr_t)0);
+        HELD(0, 0);
+        HELD(1, 21 * MIB);
+        for (int i = 0; i < 7; i++)
+                MUST(cuMemFreeAsync, pointer[i], stream);
+        HELD(1, 0);
+        MUST(cuMemPoolDestroy, pool[4]);
+        MUST(cuDeviceGetMemPool, &pool[0], 0);
+        MUST(cuMemAllocFromPoolAsync_ptsz, &pointer[0], 3 * MIB, pool[0], stream);
+        MUST(cuMemAllocFromPoolAsync, &pointer[1], 5 * MIB, pool[4], (uintptr_t)0); // of none that is known
+        MUST(cuMemAllocManaged, &pointer[2], 7 * MIB, 1);
+        HELD(0, 15 * MIB);
+        HELD(1, 0);
+        stage_quota(1, 2 * MIB);
+        CHECK(CALL(cuMemAllocAsync, &pointer[3], 3 * MIB, stream) == 2);
+        CHECK(CALL(cuMemAllocFromPoolAsync, &pointer[3], 3 * MIB, pool[1], (uintptr_t)0) == 2);
+        MUST(cuMemAllocAsync, &pointer[3], 3 * MIB, (uintptr_t)0);
+        HELD(0, 18 * MIB);
+}
+
+// A green context is never made current: that is its host's to do.
+static void a_green_contexts_stream_has_its_device(void)
+{
+        uintptr_t green, as_context, stream, pointer;
+
+        stage.lane[1] = 1;
+        begin();
+        MUST(cuGreenCtxCreate, &green, (uintptr_t)0x5550, 1, 1);
+        MUST(cuCtxFromGreenCtx, &as_context, green);
+        MUST(cuGreenCtxStreamCreate, &stream, green, 1, 0);
+        MUST(cuMemAllocAsync, &pointer, 3 * MIB, stream);
+        HELD(0, 0);
+        HELD(1, 3 * MIB);
+        CHECK(stage.fake->intrusions() == 0);
+}
+
 static void physical_memory_is_held_by_handles_and_mappings(void)
 {
         int prop[8] = {1, 0, 1, 0};
@@ -541,6 +601,8 @@ static const struct test tests[] = {TEST(charged_before_the_driver_sees_it),
                                     TEST(every_allocation_is_held_to_the_quota),
                                     TEST(a_graph_that_frees_its_own_memory_holds_none),
                                     TEST(physical_memory_is_of_the_device_that_it_names),
+                                    TEST(pools_and_streams_have_a_device),
+                                    TEST(a_green_contexts_stream_has_its_device),
                                     TEST(physical_memory_is_held_by_handles_and_mappings),
                                     TEST(what_was_imported_is_the_exporters),
                                     TEST(a_contexts_memory_goes_with_it),

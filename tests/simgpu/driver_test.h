@@ -76,7 +76,7 @@ static inline int open_device(void **state)
         library = dlopen(getenv("SIMGPU_LIBRARY"), RTLD_NOW);
         if (!library)
                 return puts(dlerror()), -1;
-        device = sim_segment_open();
+        device = sim_segment_open(0);
         return device ? 0 : -1;
 }
 
@@ -100,7 +100,7 @@ static inline int end(void **state)
         char path[80];
 
         (void)state;
-        snprintf(path, sizeof path, "/dev/shm%s", sim_segment_name());
+        snprintf(path, sizeof path, "/dev/shm%s", sim_segment_name(0));
         return unlink(path);
 }
 

@@ -1,10 +1,12 @@
 """Faults on demand, as the processes that they hit see them, and as those beside them do."""
+import json
 import os
 import signal
 import subprocess
+import sys
 import unittest
 
-from device import TOOL, Device
+from device import DRIVER, TOOL, Device
 
 WORKS = "begin(); say('ready'); wait(); say(launch(), call('cuCtxSynchronize')); wait()"
 
@@ -147,6 +149,24 @@ class Tool(Device):
         subprocess.run([TOOL, "reset"], env=other, check=True)
         self.assertIn('"busy_ns":0', out.stdout)
         self.assertEqual(self.status()["busy_ns"], 1_000_000)
+
+    def test_looks_at_each_of_several(self):
+        self.addCleanup(self.simgpu, "--device", 1, "reset")
+        self.output("begin(); c = pointer(); ok('cuCtxCreate_v2', by(c), 0, 1); launch(); call('cuCtxSynchronize')", SIMGPU_DEVICES="2")
+        self.assertEqual(self.status()["busy_ns"], 0)
+        self.assertEqual(json.loads(self.simgpu("--device", 1, "status", "--json"))["busy_ns"], 1_000_000)
+        self.simgpu("--device", 1, "reset")
+        self.assertEqual([os.path.exists(f"/dev/shm/{self.env['SIMGPU_NAME']}{end}") for end in ("", "-1")], [True, False])
+        for name in ("8", "-1", "second"):
+            out = subprocess.run([TOOL, "--device", name, "status"], env=self.env, capture_output=True, text=True)
+            self.assertEqual((out.returncode, out.stdout, out.stderr), (2, "", f"simgpu: not a device: {name}\n"))
+
+    def test_so_many_devices_there_cannot_be(self):
+        for n in ("0", "9", "-1", "2x", "4294967297"):
+            with self.subTest(n):
+                out = subprocess.run([sys.executable, "-c", DRIVER + "say(call('cuInit', 0))"], env=dict(self.env, SIMGPU_DEVICES=n),
+                                     capture_output=True, text=True)
+                self.assertEqual((out.stdout, out.stderr), ("100\n", "simgpu: SIMGPU_DEVICES is 1 to 8\n"))
 
     def test_reset_leaves_nothing(self):
         self.output("begin(); launch()")

@@ -244,5 +244,68 @@ say(nvml.nvmlEventSetWait_v2(events, event, 60000), event[2])
         self.assertEqual(self.call("nvmlDeviceGetUtilizationRates", self.handle, (ctypes.c_uint * 2)()), LOST)
 
 
+class Two(Nvml):
+    settings = {"SIMGPU_DEVICES": "2"}
+
+    def setUp(self):
+        super().setUp()
+        self.addCleanup(self.simgpu, "--device", 1, "reset")
+        self.second = ctypes.c_void_p()
+        self.ok("nvmlDeviceGetHandleByIndex_v2", 1, ctypes.byref(self.second))
+
+    def used(self, handle):
+        memory = Memory()
+        self.ok("nvmlDeviceGetMemoryInfo", handle, ctypes.byref(memory))
+        return memory.used
+
+    def test_the_same_two_as_the_drivers(self):
+        self.assertEqual(self.numbers("nvmlDeviceGetCount_v2", 1), [2])
+        self.assertEqual(self.numbers("nvmlDeviceGetIndex", 1, self.second), [1])
+        drivers = self.output("ok('cuInit', 0); u = (ctypes.c_ubyte * 16)(); ok('cuDeviceGetUuid_v2', u, 1); say(bytes(u).hex())")
+        uuid, found = self.text("nvmlDeviceGetUUID", self.second), ctypes.c_void_p()
+        self.assertEqual(uuid[4:].replace("-", ""), drivers)
+        self.assertNotEqual(uuid, self.text("nvmlDeviceGetUUID", self.handle))
+        for name, text in (("UUID", uuid.encode()), ("PciBusId_v2", b"00000000:08:00.0")):
+            found.value = None
+            self.ok(f"nvmlDeviceGetHandleBy{name}", text, ctypes.byref(found))
+            self.assertEqual(found.value, self.second.value)
+        self.assertEqual(self.call("nvmlDeviceGetHandleByIndex_v2", 2, ctypes.byref(found)), 2)
+        self.assertEqual(self.call("nvmlDeviceGetHandleByPciBusId_v2", b"00000000:09:00.0", ctypes.byref(found)), 6)
+
+    def test_each_has_its_users(self):
+        user = self.process("ok('cuInit', 0); c = pointer(); ok('cuDevicePrimaryCtxRetain', by(c), 1); ok('cuCtxSetCurrent', c)\n"
+                            "ok('cuMemAlloc_v2', by(pointer()), n(5 << 20)); say('there'); wait()")
+        self.hear(user, "there")
+        self.assertEqual([self.used(handle) for handle in (self.handle, self.second)], [0, 5 << 20])
+        for handle, count in ((self.handle, 0), (self.second, 1)):
+            n, infos = ctypes.c_uint(4), (Process * 4)()
+            self.ok("nvmlDeviceGetComputeRunningProcesses_v3", handle, ctypes.byref(n), infos)
+            self.assertEqual(n.value, count)
+        self.tell(user)
+
+    def test_an_error_is_of_one(self):
+        events, event = ctypes.c_void_p(), Event()
+        self.ok("nvmlEventSetCreate", ctypes.byref(events))
+        for handle in (self.handle, self.second):
+            self.ok("nvmlDeviceRegisterEvents", handle, ctypes.c_ulonglong(XID), events)
+        self.simgpu("--device", 1, "inject", "lose")
+        self.ok("nvmlEventSetWait_v2", events, ctypes.byref(event), 10000)
+        self.assertEqual((event.device, event.data), (self.second.value, 79))
+        self.assertEqual(self.call("nvmlEventSetWait_v2", events, ctypes.byref(event), 0), TIMEOUT)
+        self.assertEqual(self.call("nvmlDeviceGetMemoryInfo", self.second, ctypes.byref(Memory())), LOST)
+        self.assertEqual(self.used(self.handle), 0)
+
+    def test_one_that_is_lost_is_still_listed(self):
+        self.simgpu("inject", "lose")
+        self.assertEqual(self.numbers("nvmlDeviceGetCount_v2", 1), [2])
+        self.assertEqual(self.used(self.second), 0)
+        self.simgpu("--device", 1, "inject", "lose")
+        self.assertEqual(self.call("nvmlDeviceGetCount_v2", ctypes.byref(ctypes.c_uint())), LOST)
+
+    def test_no_handle_of_another_kind(self):
+        text = ctypes.create_string_buffer(64)
+        self.assertEqual(self.call("nvmlDeviceGetUUID", ctypes.c_void_p(self.second.value + 1), text, 64), 2)
+
+
 if __name__ == "__main__":
     unittest.main()

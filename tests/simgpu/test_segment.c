@@ -24,14 +24,14 @@ static int begin(void **state)
 
         snprintf(name, sizeof name, "simgpu-segment-%d", getpid());
         setenv("SIMGPU_NAME", name, 1);
-        *state = sim_segment_open();
+        *state = sim_segment_open(0);
         return *state ? 0 : -1;
 }
 
 static int end(void **state)
 {
         *state = NULL;
-        return shm_unlink(sim_segment_name());
+        return shm_unlink(sim_segment_name(0));
 }
 
 // What a child does before it dies as told; the parent reads what it wrote.
@@ -77,7 +77,7 @@ static void defaults(void **state)
 
 static void another_opening_is_the_same_device(void **state)
 {
-        struct sim_segment *s = *state, *again = sim_segment_open();
+        struct sim_segment *s = *state, *again = sim_segment_open(0);
 
         assert_non_null(again);
         assert_ptr_not_equal(s, again);
@@ -293,9 +293,9 @@ static int opens_with(const char *name, const char *value, int (*check)(const st
                 setenv("SIMGPU_NAME", own, 1);
                 setenv(name, value, 1);
                 close(2); // what is said of wrong settings
-                s = sim_segment_open();
+                s = sim_segment_open(0);
                 status = s ? !check(s) : errno;
-                shm_unlink(sim_segment_name());
+                shm_unlink(sim_segment_name(0));
                 _exit(status);
         }
         waitpid(child, &status, 0);
@@ -370,6 +370,8 @@ static void settings_that_make_no_sense_are_refused(void **state)
         assert_int_equal(opens_with("SIMGPU_CONCURRENT", "0", any), EINVAL);
         assert_int_equal(opens_with("SIMGPU_CONCURRENT", "5", any), EINVAL);
         assert_int_equal(opens_with("SIMGPU_CONCURRENT", "4", any), 0);
+        assert_int_equal(opens_with("SIMGPU_DEVICES", "0", any), EINVAL);
+        assert_int_equal(opens_with("SIMGPU_DEVICES", "9", any), EINVAL);
         assert_int_equal(opens_with("SIMGPU_DRIVER_VERSION", "11030", any), EINVAL);
         assert_int_equal(opens_with("SIMGPU_DRIVER_VERSION", "14000", any), EINVAL);
         assert_int_equal(opens_with("SIMGPU_DRIVER_VERSION", "11040", any), 0);

@@ -136,10 +136,23 @@ static struct marker take_spare(struct lane *l, const void *context)
         return taken;
 }
 
+static void *new_event(void *context)
+{
+        void *event = NULL, *current = NULL, *popped;
+
+        driver.current_context(&current);
+        if (context != current && driver.push(green_primary(context)))
+                return NULL;
+        if (driver.event_create(&event, EVENT_BLOCKING_SYNC))
+                event = NULL;
+        if (context != current)
+                driver.pop(&popped);
+        return event;
+}
+
 static void *event_for(struct lane *l, void *context)
 {
         struct marker spare;
-        void *event = NULL;
 
         pthread_mutex_lock(&l->lock);
         spare = take_spare(l, context);
@@ -148,7 +161,7 @@ static void *event_for(struct lane *l, void *context)
                 return spare.event;
         if (spare.event)
                 driver.event_destroy(spare.event);
-        return driver.event_create(&event, EVENT_BLOCKING_SYNC) ? NULL : event;
+        return new_event(context);
 }
 
 // Records a marker behind the piece. The lock is not held meanwhile: another thread may do the same on its
@@ -178,7 +191,8 @@ struct marker bound_count(int lane, uintptr_t graph)
         uint64_t bound = bound_of(lane);
         struct marker piece = {0};
 
-        if (!bound || !driver.event_create || !driver.event_record || !driver.event_elapsed)
+        if (!bound || !driver.event_create || !driver.event_record || !driver.event_elapsed || !driver.push ||
+            !driver.pop)
                 return piece;
         l->piece.estimate_ns += estimate(l, graph);
         l->piece.n_launches++;

@@ -134,7 +134,8 @@ int gate_enter(uintptr_t graph, uintptr_t handle, stream_key key, struct passage
                 return door_open(), CUDA_SUCCESS;
         for (;;) { // a daemon may go and another come meanwhile
                 uint64_t now = takt_clock_now();
-                struct place place = place_now(now);
+                // With one context no stream can be another's.
+                struct place place = place_now(now, atomic_load(&n_contexts) > 1 ? handle : 0);
 
                 if (place.lane < 0)
                         return atomic_load(&lease.daemon) ? CUDA_SUCCESS : refusal();

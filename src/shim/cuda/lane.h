@@ -15,7 +15,7 @@
 struct dirty {
         stream_key key;
         uintptr_t handle;
-        void *context;   // that was current when work was submitted
+        void *context;   // the stream's; of a default stream, that was current when work was submitted
         uint32_t stamp;  // grows with each submission that was seen
         uint32_t inside; // of them, those that were let in while others have a seat, and are not with the
                          // driver yet: a thread may lose its core there

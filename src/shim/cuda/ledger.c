@@ -217,6 +217,20 @@ void ledger_note(enum ledger_kind kind, uintptr_t key, const struct ledger_charg
         lock_give(&ledger.lock);
 }
 
+int ledger_device(enum ledger_kind kind, uintptr_t key)
+{
+        int device = -1;
+        size_t at;
+
+        lock_take(&ledger.lock);
+        if (ledger.room && key) {
+                at = find(kind, key);
+                device = ledger.table[at].key ? ledger.table[at].charge.device : -1;
+        }
+        lock_give(&ledger.lock);
+        return device;
+}
+
 struct ledger_entry ledger_take(enum ledger_kind kind, uintptr_t key)
 {
         struct ledger_entry found = {.charge.device = -1};

@@ -4,7 +4,8 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-enum ledger_kind { LEDGER_POINTER = 1, LEDGER_HANDLE, LEDGER_MAPPING, LEDGER_ARRAY };
+// A pool is noted for its device alone: what is allocated from it is charged by itself.
+enum ledger_kind { LEDGER_POINTER = 1, LEDGER_HANDLE, LEDGER_MAPPING, LEDGER_ARRAY, LEDGER_POOL };
 
 // Where a device's memory is counted: in the pages of one session, which stay mapped when it ends, since
 // whoever charged them may still be in the driver. NULL: nowhere.
@@ -38,6 +39,8 @@ void ledger_uncharge(const struct ledger_charge *charge);
 uint64_t ledger_used(int device);
 // Remembers what was charged. Out of memory of our own: it is not counted, rather than never given back.
 void ledger_note(enum ledger_kind kind, uintptr_t key, const struct ledger_charge *charge, void *context);
+// The device of what was noted; -1: it was not.
+int ledger_device(enum ledger_kind kind, uintptr_t key);
 // A context is no more, and its memory with it; or goes by another name until that is sure.
 void ledger_forget(const void *context);
 void ledger_rename(const void *context, void *now);

@@ -78,6 +78,13 @@ static int device_now(void)
         return place_device(&context);
 }
 
+static int device_of(uintptr_t stream)
+{
+        void *context;
+
+        return place_stream(stream, &context);
+}
+
 // The pitch is the driver's to choose: 512 bytes is what devices of today align rows to.
 static uint64_t pitched(size_t width, size_t height)
 {
@@ -97,6 +104,22 @@ static int device_in(const int *prop)
 
         return prop && prop[2] == 1 && lease_wanted() && prop[3] >= 0 && prop[3] < TAKT_PAGE_LANES ? prop[3]
                                                                                                    : current;
+}
+
+static void note_pool(uintptr_t pool, int device)
+{
+        const struct ledger_charge nothing = {.device = device};
+
+        if (lease_wanted() && device < TAKT_PAGE_LANES)
+                ledger_note(LEDGER_POOL, pool, &nothing, NULL);
+}
+
+// The pool may be another device's than the stream.
+static int device_from(uintptr_t pool, uintptr_t stream)
+{
+        int device = ledger_device(LEDGER_POOL, pool);
+
+        return device < 0 ? device_of(stream) : device;
 }
 
 // CUDA_ARRAY_DESCRIPTOR and its 3D form, as far as a size needs them.
@@ -149,15 +172,23 @@ ALLOCATE(LEDGER_POINTER, cuMemAllocPitch_v2,
          (uintptr_t * ret, size_t *pitch, size_t width, size_t height, unsigned element),
          (ret, pitch, width, height, element), pitched(width, height))
 ALLOCATE_AT(LEDGER_POINTER, cuMemAllocAsync, (uintptr_t * ret, size_t size_, uintptr_t stream),
-            (ret, size_, stream), size_, device_now())
+            (ret, size_, stream), size_, device_of(stream))
 ALLOCATE_AT(LEDGER_POINTER, cuMemAllocAsync_ptsz, (uintptr_t * ret, size_t size_, uintptr_t stream),
-            (ret, size_, stream), size_, device_now())
+            (ret, size_, stream), size_, device_of(stream))
 ALLOCATE_AT(LEDGER_POINTER, cuMemAllocFromPoolAsync,
-            (uintptr_t * ret, size_t size_, void *pool, uintptr_t stream), (ret, size_, pool, stream), size_,
-            device_now())
+            (uintptr_t * ret, size_t size_, uintptr_t pool, uintptr_t stream), (ret, size_, pool, stream),
+            size_, device_from(pool, stream))
 ALLOCATE_AT(LEDGER_POINTER, cuMemAllocFromPoolAsync_ptsz,
-            (uintptr_t * ret, size_t size_, void *pool, uintptr_t stream), (ret, size_, pool, stream), size_,
-            device_now())
+            (uintptr_t * ret, size_t size_, uintptr_t pool, uintptr_t stream), (ret, size_, pool, stream),
+            size_, device_from(pool, stream))
+FORWARD(cuDeviceGetDefaultMemPool, (uintptr_t * ret, int device), (ret, device), note_pool(*ret, device))
+FORWARD(cuDeviceGetMemPool, (uintptr_t * ret, int device), (ret, device), note_pool(*ret, device))
+FORWARD(cuMemGetDefaultMemPool, (uintptr_t * ret, const int *where, int type), (ret, where, type),
+        note_pool(*ret, where[0] == 1 ? where[1] : -1))
+FORWARD(cuMemGetMemPool, (uintptr_t * ret, const int *where, int type), (ret, where, type),
+        note_pool(*ret, where[0] == 1 ? where[1] : -1))
+FORWARD(cuMemPoolCreate, (uintptr_t * ret, const int *prop), (ret, prop), note_pool(*ret, device_in(prop)))
+RELEASE(LEDGER_POOL, cuMemPoolDestroy, (uintptr_t pool), (pool), pool)
 RELEASE(LEDGER_POINTER, cuMemFree_v2, (uintptr_t pointer), (pointer), pointer)
 RELEASE(LEDGER_POINTER, cuMemFreeAsync, (uintptr_t pointer, uintptr_t stream), (pointer, stream), pointer)
 RELEASE(LEDGER_POINTER, cuMemFreeAsync_ptsz, (uintptr_t pointer, uintptr_t stream), (pointer, stream),

@@ -117,13 +117,27 @@ int place_device(void **ret_context)
         return device < TAKT_PAGE_LANES ? device : -1;
 }
 
-struct place place_now(uint64_t now_ns)
+int place_stream(uintptr_t handle, void **ret_context)
+{
+        void *context = NULL;
+        int device = place_device(ret_context);
+
+        if (handle <= HANDLE_PER_THREAD || !lease_wanted() || !driver.stream_context || !driver.push ||
+            !driver.pop || driver.stream_context(handle, &context) || !context || context == *ret_context ||
+            driver.push(green_primary(context)))
+                return device;
+        device = place_device(ret_context);
+        driver.pop(&context);
+        return device;
+}
+
+struct place place_now(uint64_t now_ns, uintptr_t handle)
 {
         struct place place = {.lane = -1};
 
         if (now_ns)
                 lease_check(now_ns);
-        place.device = place_device(&place.context);
+        place.device = place_stream(handle, &place.context);
         if (place.device < 0)
                 return place;
         place.lane = atomic_load(&lease.daemon) ? lease.lane_of[place.device] : -1;

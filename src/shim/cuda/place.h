@@ -1,4 +1,5 @@
-// Where the calling thread stands: its current context, and the lane of that context's device.
+// Where the calling thread stands: its current context, or its stream's, and the lane of that context's
+// device.
 #pragma once
 #include <stdatomic.h>
 #include <stdint.h>
@@ -25,13 +26,16 @@ struct place {
         void *context;
 };
 
-// Joins the daemon if need be. now_ns 0: does not look whether it is still there.
-struct place place_now(uint64_t now_ns);
+// Of a stream; 0: of the current context. Joins the daemon if need be. now_ns 0: does not look whether it is
+// still there.
+struct place place_now(uint64_t now_ns, uintptr_t handle);
 // Joins if need be; once the driver is initialised, without a context too.
 void place_join(void);
 // The CUDA ordinal of the current context's device, and that context; joins if need be. -1: no context, or
 // Takt is not wanted.
 int place_device(void **ret_context);
+// The same of a stream and its context, which need not be the current one.
+int place_stream(uintptr_t handle, void **ret_context);
 // Contexts that were there may be no more: what threads remember of them is not to be believed.
 void place_changed(void);
 // Looks up the driver's functions, once.
