@@ -32,6 +32,18 @@ static int follows_pause(const struct seat *seat, uint64_t at_ns)
         return takt_time_since(at_ns, seat->idle_since_ns) > GAP_LONGEST_NS;
 }
 
+static void due_at_pace(struct seat *seat, uint64_t at_ns)
+{
+        const struct core_contract *c = &seat->contract;
+
+        seat->clock_ns = takt_time_max(seat->clock_ns, at_ns) + c->pace_ns;
+        // Blind to requests, a step may carry somebody's first token: it is never due later than that would
+        // be.
+        if (!seat->seen)
+                seat->clock_ns = takt_time_min(seat->clock_ns, at_ns + c->first_ns);
+        seat->step_deadline_ns = seat->clock_ns;
+}
+
 void pace_step_begin(struct seat *seat, uint64_t at_ns)
 {
         const struct core_contract *c = &seat->contract;
@@ -48,12 +60,7 @@ void pace_step_begin(struct seat *seat, uint64_t at_ns)
                 return;
         }
         learn_gap(seat, takt_time_since(at_ns, seat->idle_since_ns));
-        seat->clock_ns = takt_time_max(seat->clock_ns, at_ns) + c->pace_ns;
-        // Blind to requests, a step may carry somebody's first token: it is never due later than that would
-        // be.
-        if (!seat->seen)
-                seat->clock_ns = takt_time_min(seat->clock_ns, at_ns + c->first_ns);
-        seat->step_deadline_ns = seat->clock_ns;
+        due_at_pace(seat, at_ns);
 }
 
 // An engine may begin its next step before it tells of the last one's tokens. What was taken for a first
@@ -63,8 +70,7 @@ void pace_all_have_tokens(struct seat *seat, uint64_t now_ns)
         if (!seat->in_step || !seat->is_first || seat->n_pending)
                 return;
         seat->is_first = 0;
-        seat->clock_ns = takt_time_max(seat->clock_ns, now_ns) + seat->contract.pace_ns;
-        seat->step_deadline_ns = seat->clock_ns;
+        due_at_pace(seat, now_ns);
 }
 
 // Blind to requests, a step that goes on for much longer than its like was a prefill all along.

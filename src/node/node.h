@@ -70,7 +70,7 @@ struct node {
         int epoll, spare;
         struct watch timer, control, stop, sample;
         uint64_t started_ns, due_ns, timer_ns; // when the core wants to be asked; what the timer is set to
-        uint64_t sampled_ns;
+        uint64_t sampled_ns; // when the pages were last read for the account
         char dir[80];
         uint8_t user_mode, quit, sampling, answering;
         struct core *core;

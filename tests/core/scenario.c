@@ -274,7 +274,7 @@ static void end_decode(struct world *w, uint32_t i)
         }
 }
 
-// The piece in flight is done: the next piece, or the end of the step and the host's time before the next.
+// The piece in flight is done: the next piece, or the host's time before that; or the end of the step.
 static void piece_done(struct world *w, uint32_t i)
 {
         struct agent *a = &w->agent[i];
@@ -375,10 +375,8 @@ static uint64_t next_ns(const struct world *w)
                 next = takt_time_min(next, a->next_arrival_ns);
                 if (a->step == STEP_NONE && (a->n_waiting || a->n_active))
                         next = takt_time_min(next, a->ready_ns);
-                if (a->step != STEP_NONE && !busy(a) && a->left_ns && a->open && !a->wants)
-                        next = takt_time_min(next, takt_time_max(a->open_at_ns, a->ready_ns));
-                if (a->step != STEP_NONE && !busy(a) && a->left_ns && !a->open && !a->wants)
-                        next = takt_time_min(next, a->ready_ns);
+                if (a->step != STEP_NONE && !busy(a) && a->left_ns && !a->wants)
+                        next = takt_time_min(next, takt_time_max(a->ready_ns, a->open ? a->open_at_ns : 0));
         }
         return next;
 }

@@ -62,8 +62,8 @@ struct scenario_result {
 
 // The demo's load and contracts.
 void scenario_demo(struct scenario *scenario);
-// The same as the demo's engine was seen to do it: 0.5 ms of host time, prompts in graphs of 15 ms, and a
-// step's tokens go out when the next step has begun.
+// The same as the demo's engine was seen to do it: 0.5 ms of host time, prompts in graphs of 15 ms, a step
+// each, and a step's tokens go out when the next step has begun.
 void scenario_engine(struct scenario *scenario);
 // Runs it; the same seed gives the same arrivals under every policy. ret is the caller's (it is large).
 void scenario_run(const struct scenario *scenario, enum scenario_policy policy, uint64_t seed,
