@@ -6,7 +6,8 @@
 
 struct lease {
         _Atomic(const struct takt_page_daemon *) daemon; // NULL: not joined
-        _Atomic(struct takt_page_client *) client; // the last one: it stays when the daemon goes, and keeps count
+        _Atomic(struct takt_page_client *)
+                client; // the last one: it stays when the daemon goes, and keeps count
         _Atomic(struct takt_page_tenant *) tenant;
         _Atomic int socket, kick, wake;          // -1: none
         _Atomic int8_t lane_of[TAKT_PAGE_LANES]; // CUDA ordinal to lane; -1: not Takt's

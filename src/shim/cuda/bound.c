@@ -138,15 +138,15 @@ static struct marker take_spare(struct lane *l, const void *context)
 
 static void *new_event(void *context)
 {
-        void *event = NULL, *current = NULL, *popped;
+        void *event = NULL, *current = NULL;
 
         driver.current_context(&current);
-        if (context != current && driver.push(green_primary(context)))
+        if (context != current && place_enter(context))
                 return NULL;
         if (driver.event_create(&event, EVENT_BLOCKING_SYNC))
                 event = NULL;
         if (context != current)
-                driver.pop(&popped);
+                place_leave();
         return event;
 }
 

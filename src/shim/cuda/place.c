@@ -117,17 +117,29 @@ int place_device(void **ret_context)
         return device < TAKT_PAGE_LANES ? device : -1;
 }
 
+int place_enter(void *context)
+{
+        return driver.push && driver.pop ? driver.push(green_primary(context)) : CUDA_NOT_SUPPORTED;
+}
+
+void place_leave(void)
+{
+        void *context;
+
+        driver.pop(&context);
+}
+
 int place_stream(uintptr_t handle, void **ret_context)
 {
         void *context = NULL;
         int device = place_device(ret_context);
 
-        if (handle <= HANDLE_PER_THREAD || !lease_wanted() || !driver.stream_context || !driver.push ||
-            !driver.pop || driver.stream_context(handle, &context) || !context || context == *ret_context ||
-            driver.push(green_primary(context)))
+        if (handle <= HANDLE_PER_THREAD || !lease_wanted() || !driver.stream_context ||
+            driver.stream_context(handle, &context) || !context || context == *ret_context ||
+            place_enter(context))
                 return device;
         device = place_device(ret_context);
-        driver.pop(&context);
+        place_leave();
         return device;
 }
 

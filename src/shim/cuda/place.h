@@ -36,6 +36,10 @@ void place_join(void);
 int place_device(void **ret_context);
 // The same of a stream and its context, which need not be the current one.
 int place_stream(uintptr_t handle, void **ret_context);
+// Makes a context current, of a green one its primary one, until the thread leaves it. Returns what the
+// driver says.
+int place_enter(void *context);
+void place_leave(void);
 // Contexts that were there may be no more: what threads remember of them is not to be believed.
 void place_changed(void);
 // Looks up the driver's functions, once.

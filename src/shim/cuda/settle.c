@@ -108,14 +108,7 @@ static int enter(const struct dirty *entry)
         if (is_explicit(entry) && driver.stream_context && !driver.stream_context(entry->handle, &owner) &&
             owner)
                 context = owner;
-        return driver.push && driver.pop ? driver.push(green_primary(context)) : CUDA_NOT_SUPPORTED;
-}
-
-static void leave(void)
-{
-        void *context;
-
-        driver.pop(&context);
+        return place_enter(context);
 }
 
 // What the driver says of work: done, or gone with a context that broke or is no more. A capture in the way
@@ -135,7 +128,7 @@ static int query(const struct dirty *entry)
         if (error)
                 return error;
         error = (int)REAL(cuStreamQuery, entry->handle);
-        leave();
+        place_leave();
         return error;
 }
 
@@ -218,7 +211,7 @@ static int event_behind(int lane, const struct dirty *entry, void **ret_event)
                 error = enter(entry);
                 if (!error) {
                         error = record(entry->handle, ret_event);
-                        leave();
+                        place_leave();
                 }
         }
         settle_unlock();
@@ -231,11 +224,11 @@ static int wait_context(const struct dirty *entry)
 
         if (atomic_load(&n_captures) > 0 || !driver.synchronize || !driver.push || !driver.pop)
                 return NOT_FROM_HERE;
-        error = driver.push(green_primary(entry->context));
+        error = place_enter(entry->context);
         if (error)
                 return error;
         error = driver.synchronize();
-        leave();
+        place_leave();
         return error;
 }
 
