@@ -1,7 +1,6 @@
 """A client process of its own, to be killed or stopped; and what the daemon holds, to see whether it grows."""
 import os
 import signal
-import time
 
 
 class Agent:
@@ -44,11 +43,3 @@ def holdings(tenant):
     proc = f"/proc/{daemon.process.pid}"
     with open(f"{proc}/maps") as maps:
         return len(os.listdir(f"{proc}/fd")), sum("takt" in line for line in maps)
-
-
-def until(test, found, wanted, never_s=10):
-    """Until found() is wanted. A round trip to the daemon each time; never_s, in seconds, mean never."""
-    end = time.monotonic() + never_s
-    while (last := found()) != wanted:
-        test.assertLess(time.monotonic(), end, f"{last} instead of {wanted}")
-        os.sched_yield()

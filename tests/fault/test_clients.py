@@ -10,7 +10,8 @@ import time
 import unittest
 
 import takt
-from agent import Agent, holdings, until
+from takt import until
+from agent import Agent, holdings
 
 PROMISE = {"slo_ns": 200e6, "share_ppm": 200000}
 ACTIVITY, BUSY_NS, MEMORY, STEPS, WANT = takt.LANE, takt.LANE + 8, takt.LANE + 32, takt.LANE + 40, takt.LANE + 44

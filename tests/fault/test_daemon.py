@@ -8,7 +8,8 @@ import subprocess
 import unittest
 
 import takt
-from agent import Agent, until
+from takt import until
+from agent import Agent
 
 PROMISE = {"slo_ns": 200e6, "share_ppm": 200000}
 OTHER_UID = 65534

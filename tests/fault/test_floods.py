@@ -6,7 +6,8 @@ import socket
 import unittest
 
 import takt
-from agent import holdings, until
+from takt import until
+from agent import holdings
 
 PROMISE = {"slo_ns": 200e6, "share_ppm": 200000}
 N_MANY = 400   # more than any table of the daemon holds

@@ -8,7 +8,8 @@ import tempfile
 import unittest
 
 import takt
-from agent import holdings, until
+from takt import until
+from agent import holdings
 from behind import Behind, Host
 
 PROMISE = {"slo_ns": 200e6, "share_ppm": 200000}

@@ -4,8 +4,8 @@ import signal
 import socket
 import unittest
 
-from agent import until
 from behind import Behind, Host
+from takt import until
 
 KERNEL_NS = 50_000
 NAMES = ("host", "other", "third")

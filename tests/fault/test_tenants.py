@@ -5,7 +5,8 @@ import signal
 import unittest
 
 import takt
-from agent import holdings, until
+from takt import until
+from agent import holdings
 from behind import Behind, Host
 
 KERNEL = {"SIMGPU_KERNEL_US": "50"}   # of every kernel, however small

@@ -8,7 +8,7 @@ import threading
 import unittest
 
 import takt
-from agent import until
+from takt import until
 from behind import HOST, SIMGPU, TOOL
 
 TAKT = f"{takt.BUILD}/src/cli/takt"

@@ -8,7 +8,7 @@ import time
 import unittest
 
 import takt
-from agent import until
+from takt import until
 from behind import Behind, Host
 
 MAJOR, MINOR, FEATURES = 8, 10, 12   # where in a frame's head

@@ -95,6 +95,14 @@ def join_frame(magic=0x544B4154, major=1, minor=0, features=0, size=280, kind=1,
     return struct.pack("<IHHHHI", magic, kind, size, major, minor, features) + struct.pack("<II", devices, 0) + uuid + bytes(240)
 
 
+def until(test, found, wanted, never_s=10):
+    """Until found() is wanted. A round trip to the daemon each time; never_s, in seconds, mean never."""
+    end = time.monotonic() + never_s
+    while (last := found()) != wanted:
+        test.assertLess(time.monotonic(), end, f"{last} instead of {wanted}")
+        os.sched_yield()
+
+
 class Session:
     """One process's session: its pages and descriptors."""
 

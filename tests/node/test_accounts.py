@@ -7,6 +7,7 @@ import time
 import unittest
 
 import takt
+from takt import until
 
 PROMISE = {"slo_ns": 200e6, "share_ppm": 200000}
 OTHER_UID = 65534
@@ -47,12 +48,6 @@ class Case(unittest.TestCase):
     def tenant_status(self, name="t"):
         return next(t for t in self.daemon.status()["tenants"] if t["name"] == name)
 
-    def until(self, found, wanted):
-        end = time.monotonic() + 10
-        while (last := found()) != wanted:
-            self.assertLess(time.monotonic(), end, last)
-            os.sched_yield()
-
     def assert_shape(self, object, shape):
         self.assertEqual({key: type(value) for key, value in object.items()}, shape)
 
@@ -78,10 +73,10 @@ class Accounts(Case):
         self.assertEqual((status["class"], status["memory_quota"], status["grants"]), ("deadline", 3 << 30, 1))
         self.assertEqual(self.daemon.status()["devices"][0]["holder"], status["tenant"])
         session.idle(steps=3, busy_ns=7_000_000)
-        self.until(lambda: self.tenant_status("a")["steps"], 3)
+        until(self, lambda: self.tenant_status("a")["steps"], 3)
         other = self.tenant_status("b")
         self.assertEqual((other["class"], other["steps"], other["grants"], other["holds"], other["processes"]), ("idle", 0, 0, False, 0))
-        self.until(lambda: self.tenant_status("a")["used"]["total_ns"], 7_000_000)   # it is sampled
+        until(self, lambda: self.tenant_status("a")["used"]["total_ns"], 7_000_000)   # it is sampled
 
     def test_who_waits_is_said_and_for_how_long(self):
         a, b = (self.daemon.tenant(name, **PROMISE).join() for name in "ab")
@@ -89,7 +84,7 @@ class Accounts(Case):
         a.busy()
         begin = time.monotonic_ns()
         b.want()
-        self.until(lambda: self.tenant_status("b")["wants"], True)
+        until(self, lambda: self.tenant_status("b")["wants"], True)
         self.assertEqual(self.tenant_status("b")["wait_p99_ns"], 0)   # not over yet
         asked = time.monotonic_ns()
         a.idle()
@@ -110,10 +105,10 @@ class Accounts(Case):
             first.busy()
             second.busy()
             first.idle(steps=1)
-            self.until(lambda: self.tenant_status()["steps"], steps)
+            until(self, lambda: self.tenant_status()["steps"], steps)
             self.assertTrue(self.tenant_status()["busy"])
             second.idle(steps=1)
-            self.until(lambda: (self.tenant_status()["steps"], self.tenant_status()["busy"]), (steps + 1, False))
+            until(self, lambda: (self.tenant_status()["steps"], self.tenant_status()["busy"]), (steps + 1, False))
 
     def test_quota_and_bound_are_in_the_page(self):
         session = self.daemon.tenant(memory_bytes=5 << 30, **PROMISE).join()
@@ -210,7 +205,7 @@ class Contracts(Case):
         with self.daemon.control() as s:
             answers = [self.daemon.ask(s, op="register", name=str(i), **{"class": "fair"}) for i in range(65)]
             self.assertEqual([a["ok"] for a in answers], [True] * 64 + [False])
-        self.until(lambda: self.daemon.status()["tenants"], [])
+        until(self, lambda: self.daemon.status()["tenants"], [])
         self.assertTrue(self.register(**{"class": "fair"})["ok"])
 
     def test_seat_is_reclaimed_only_if_it_is_free(self):

@@ -1,10 +1,9 @@
 """A process with two devices: what the daemon leases it waits at the gate and is counted, the other is as without Takt."""
 import json
-import os
-import time
 import unittest
 
 from behind import Behind, Host
+from takt import until
 
 TWO = {"SIMGPU_DEVICES": "2"}
 MIB = 1 << 20
@@ -32,10 +31,7 @@ class Devices(Behind):
         return next(t for t in self.daemon.status()["tenants"] if t["tenant"] == tenant.answer["tenant"])
 
     def until_wants(self, tenant):
-        end = time.monotonic() + 10   # the shim says so within microseconds; this means never
-        while not self.account(tenant)["wants"]:
-            self.assertLess(time.monotonic(), end)
-            os.sched_yield()
+        until(self, lambda: self.account(tenant)["wants"], True)
 
     def one_of_two(self, leased):
         tenant, peer = self.rivals(leased)

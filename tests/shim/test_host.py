@@ -1,17 +1,14 @@
 """The shim inside hosts of all habits, against a real daemon, on the simulated GPU, whose log is the truth."""
-import os
 import time
 import unittest
 
 from behind import QUOTA, Behind, Host
+from takt import until
 
 
 class Hosts(Behind):
     def until_works(self):
-        end = time.monotonic() + 20   # the shim looks for a daemon once a second; this means never
-        while not (self.state()["processes"] and self.state()["steps"]):
-            self.assertLess(time.monotonic(), end)
-            os.sched_yield()
+        until(self, lambda: self.state()["processes"] > 0 and self.state()["steps"] > 0, True, never_s=20)   # the shim looks for a daemon once a second
 
     def test_never_synchronises(self):
         host = Host(self, "never-synchronises", self.tenant)
