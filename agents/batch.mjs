@@ -7,13 +7,15 @@ export class Batch {
     #sessions = [];   // in the order in which they came
     #runs = false;
     #alone = false;   // the last step was of prompts only
+    #later;
 
     // engine: compute(rows) gives a promise of the token that follows each row that is a session's last, forget(place) lets
     // a place be used anew, isEnd(token). Neither is called while a step is computed. size: tokens in a step; one for each place
-    // at least.
-    constructor(engine, size) {
+    // at least. later(call): when the engine has had time to begin.
+    constructor(engine, size, later = (call) => setTimeout(call, 1)) {
         this.#engine = engine;
         this.#size = size;
+        this.#later = later;
     }
 
     // The tokens that follow a prompt, most of them at most, one by one, until the model ends its text (or for ever), or the
@@ -30,7 +32,8 @@ export class Batch {
         }
     }
 
-    // The next step begins before the tokens of the last go out, so the device does not wait for their text.
+    // The next step begins before the tokens of the last go out, so the device does not wait for their text: we sleep first, for
+    // on a machine with few cores the engine's thread may be waiting for ours.
     async #run() {
         this.#runs = true;
         for (let step = this.#begin(); step;) {
@@ -42,7 +45,9 @@ export class Batch {
                 for (const {session} of rows) session.fail(error);
             }
             step = this.#begin();
-            for (const {session} of rows) session.tell();
+            const tell = () => { for (const {session} of rows) session.tell(); };
+            if (step) this.#later(tell);
+            else tell();
         }
         this.#runs = false;
     }

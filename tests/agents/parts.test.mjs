@@ -74,6 +74,8 @@ function computer(end) {
     };
 }
 
+const batchOf = (engine, size) => new Batch(engine, size, setImmediate);
+
 async function turn() {
     for (let i = 0; i < 3; i++) await new Promise((go) => setImmediate(go));
 }
@@ -91,7 +93,7 @@ function session(batch, prompt, more) {
 }
 
 test("a prompt is computed in pieces, and then a token a step", async () => {
-    const engine = computer(), batch = new Batch(engine, 4), said = session(batch, [1, 2, 3, 4, 5, 6], {place: 3});
+    const engine = computer(), batch = batchOf(engine, 4), said = session(batch, [1, 2, 3, 4, 5, 6], {place: 3});
     await engine.step();
     assert.deepEqual(said, []);
     await engine.step();
@@ -102,7 +104,7 @@ test("a prompt is computed in pieces, and then a token a step", async () => {
 });
 
 test("sessions are computed together in the order of their places; while there is a prompt, each second step is that alone", async () => {
-    const engine = computer(), batch = new Batch(engine, 4);
+    const engine = computer(), batch = batchOf(engine, 4);
     session(batch, [1], {place: 1, most: 9});
     await engine.step();
     session(batch, [3, 3, 3, 3, 3], {place: 0, most: 9});
@@ -114,22 +116,33 @@ test("sessions are computed together in the order of their places; while there i
 });
 
 test("the next step begins before the tokens of the last go out", async () => {
-    const engine = computer(), batch = new Batch(engine, 4), seen = [];
+    const engine = computer(), batch = batchOf(engine, 4), seen = [];
     (async () => { for await (const _ of batch.follow([1], {place: 0, most: 3})) seen.push(engine.steps.length); })();
     for (let i = 0; i < 3; i++) await engine.step();
     assert.deepEqual(seen, [2, 3, 3]);   // there is no fourth
 });
 
+test("tokens go out when the engine has had time to begin; the last ones at once", async () => {
+    const engine = computer(), due = [], batch = new Batch(engine, 4, (call) => due.push(call)), said = session(batch, [1], {place: 0});
+    await engine.step();
+    assert.deepEqual([said, engine.steps.length, due.length], [[], 2, 1]);
+    due.shift()();
+    await turn();
+    assert.deepEqual(said, [100]);
+    await engine.step();
+    assert.deepEqual([said, due], [[100, 101, "end"], []]);
+});
+
 test("a text ends where the model says so, unless that is not to count", async () => {
     for (const [ignoreEnd, wanted] of [[false, [100, "end"]], [true, [100, 101, 102, "end"]]]) {
-        const engine = computer(101), said = session(new Batch(engine, 4), [1], {place: 0, most: 3, ignoreEnd});
+        const engine = computer(101), said = session(batchOf(engine, 4), [1], {place: 0, most: 3, ignoreEnd});
         while (said.at(-1) !== "end") await engine.step();
         assert.deepEqual(said, wanted);
     }
 });
 
 test("who goes is computed no more, and its place is free when the step is over, not before", async () => {
-    const engine = computer(), batch = new Batch(engine, 4), other = session(batch, [1], {place: 0, most: 9});
+    const engine = computer(), batch = batchOf(engine, 4), other = session(batch, [1], {place: 0, most: 9});
     const going = batch.follow([2], {place: 1, most: 9});
     const first = going.next();
     for (let i = 0; i < 2; i++) await engine.step();
@@ -146,7 +159,7 @@ test("who goes is computed no more, and its place is free when the step is over,
 });
 
 test("whose client goes during a prompt ends with the step, also while others' prompts come before", async () => {
-    const engine = computer(), batch = new Batch(engine, 2), leave = new AbortController();
+    const engine = computer(), batch = batchOf(engine, 2), leave = new AbortController();
     session(batch, [1, 1, 1, 1, 1, 1], {place: 0});
     const said = session(batch, [2, 2, 2, 2], {place: 1, signal: leave.signal});
     await engine.step();
@@ -156,7 +169,7 @@ test("whose client goes during a prompt ends with the step, also while others' p
 });
 
 test("a step that fails ends those in it and nobody else", async () => {
-    const engine = computer(), batch = new Batch(engine, 2), inIt = session(batch, [1, 1], {place: 0}), after = session(batch, [2], {place: 1});
+    const engine = computer(), batch = batchOf(engine, 2), inIt = session(batch, [1, 1], {place: 0}), after = session(batch, [2], {place: 1});
     await engine.fails(new Error("no memory"));
     assert.deepEqual([inIt, after, engine.forgotten], [["no memory"], [], [0]]);
     for (let i = 0; i < 2; i++) await engine.step();
