@@ -33,6 +33,12 @@ void lease_account(struct core *core, struct device *device, uint64_t now_ns)
         device->accounted_ns = now_ns;
 }
 
+// Whether the device is or was just given to the seat.
+static int has_device(const struct device *device, int32_t seat)
+{
+        return device->holder == seat || device->overlap == seat;
+}
+
 // Time that nobody else wanted costs half: using it harms nobody, but whoever lives on it must not come with
 // full buckets when the others return. (Tried: full price makes the chat late, 0.016 %.)
 void lease_charge(struct core *core, struct seat *seat, uint64_t cost_ns)
@@ -52,6 +58,8 @@ void lease_charge(struct core *core, struct seat *seat, uint64_t cost_ns)
                 break;
         case CORE_CLASS_FAIR:
                 seat->vruntime += cost_ns * 100 / seat->contract.weight;
+                if (!has_device(device, (int32_t)(seat - core->seat))) // what it claims is not its class's
+                        break;
                 core_budget_charge(&device->fair, cost_ns, now_ns, FAIR_WAIT_NS);
                 core_budget_charge(&device->left, cost_ns, now_ns, DEBT_NS);
                 break;
@@ -141,7 +149,6 @@ static void watch(struct core *core, uint32_t d, int on, struct core_effects *ef
 {
         struct device *device = &core->device[d];
 
-        (void)core;
         if (device->watched == on)
                 return;
         device->watched = (uint8_t)on;
@@ -363,7 +370,6 @@ void lease_mode(struct core *core, uint32_t d, struct core_effects *effects)
                 return;
         effect = effect_add(effects, CORE_EFFECT_OPEN, (uint32_t)device->holder, d);
         effect->free = device->seats == bit(device->holder);
-        (void)core;
 }
 
 void lease_drop(struct core *core, uint32_t s)

@@ -13,7 +13,9 @@
 // Always has another piece of work, a gap after the last was done.
 static struct tenant {
         uint32_t weight;
+        uint32_t share_ppm; // of the deadline class, if it is any
         uint64_t piece_ns, gap_ns;
+        int lies; // never asks for the device, and says that it uses it all the time
 
         int open, wants, busy;
         uint64_t next_ns; // when its gap, or its piece, is over
@@ -53,7 +55,13 @@ static void act(uint32_t seat)
 {
         struct tenant *t = &tenants[seat];
 
-        if (t->next_ns > now_ns)
+        if (t->lies)
+                tell((struct core_event){.kind = CORE_EVENT_IDLE,
+                                         .seat = seat,
+                                         .at_ns = now_ns,
+                                         .busy_ns = TICK_NS,
+                                         .steps = 1});
+        if (t->lies || t->next_ns > now_ns)
                 return;
         if (t->busy) {
                 t->busy = 0;
@@ -92,6 +100,9 @@ static void join(uint32_t seat, struct tenant tenant)
 {
         struct core_contract contract = {.class = CORE_CLASS_FAIR, .weight = tenant.weight};
 
+        if (tenant.share_ppm)
+                contract = (struct core_contract){
+                        .ttft_ns = 200 * TAKT_MS, .itl_ns = 50 * TAKT_MS, .share_ppm = tenant.share_ppm};
         tenants[seat] = tenant;
         tell((struct core_event){.kind = CORE_EVENT_JOIN, .seat = seat, .contract = &contract});
 }
@@ -144,11 +155,25 @@ static void gaps_are_no_credit(void **state)
         contend(2 * TAKT_S, (const float[]){80, 10, 10});
 }
 
+// What is promised to nobody is the fair class's before debtors have it, whatever one of the class claims.
+static void claims_are_not_the_class_s(void **state)
+{
+        const struct tenant debtor = {.share_ppm = 300000, .piece_ns = 4 * TAKT_MS, .gap_ns = 100 * TAKT_US};
+        const struct tenant fair = {.weight = 100, .piece_ns = 4 * TAKT_MS, .gap_ns = 100 * TAKT_US};
+
+        (void)state;
+        join(0, (struct tenant){.weight = 100, .lies = 1});
+        join(1, fair);
+        join(2, debtor);
+        contend(20 * TAKT_S, (const float[]){0, 70, 30});
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(long_pieces_are_paid_for, begin, end),
                 cmocka_unit_test_setup_teardown(gaps_are_no_credit, begin, end),
+                cmocka_unit_test_setup_teardown(claims_are_not_the_class_s, begin, end),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
