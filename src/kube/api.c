@@ -168,7 +168,7 @@ static int line_data(void *context, const char *data, size_t size)
         }
         if (line->http.state != HTTP_DONE)
                 return 0;
-        if (line->http.closes || (size_t)n < size)
+        if (line->http.closes || (size_t)n < size || line->secure.out) // some of the request may be left
                 secure_close(&line->secure);
         finish(line, "");
         return 0;

@@ -1,10 +1,9 @@
 #include "kube/cgroup.h"
 #include <ctype.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
+#include "kube/file.h"
 
 // 8-4-4-4-12 hexadecimal digits, or the 32 of a static pod; underscores stand for dashes in systemd's names.
 static size_t uid_at(const char *text, size_t size, char ret[CGROUP_POD_SIZE])
@@ -65,16 +64,25 @@ int cgroup_parse(const char *text, size_t size, char ret_pod[CGROUP_POD_SIZE], e
         return -ENOENT;
 }
 
+// From when a process begins to end (PF_EXITING), the kernel names the root as its cgroup (version 1).
+static int is_ending(pid_t pid)
+{
+        char path[32], text[512];
+        const char *after;
+        unsigned flags;
+
+        snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+        if (file_read_whole(path, text, sizeof text) < 0 || !(after = strrchr(text, ')')))
+                return 1;
+        return sscanf(after + 1, " %*c %*d %*d %*d %*d %*d %u", &flags) != 1 || flags & 4;
+}
+
 int cgroup_of(pid_t pid, char ret_pod[CGROUP_POD_SIZE], enum cgroup_qos *ret_qos)
 {
         char path[32], text[8192];
-        ssize_t n;
-        int fd;
+        int n;
 
         snprintf(path, sizeof path, "/proc/%d/cgroup", (int)pid);
-        fd = open(path, O_RDONLY | O_CLOEXEC);
-        n = fd < 0 ? -1 : read(fd, text, sizeof text);
-        if (fd >= 0)
-                close(fd);
-        return n < 0 ? -ESRCH : cgroup_parse(text, (size_t)n, ret_pod, ret_qos);
+        n = file_read_whole(path, text, sizeof text);
+        return n < 0 || is_ending(pid) ? -ESRCH : cgroup_parse(text, (size_t)n, ret_pod, ret_qos);
 }

@@ -11,5 +11,5 @@ enum cgroup_qos { CGROUP_GUARANTEED, CGROUP_BURSTABLE, CGROUP_BEST_EFFORT };
 // and the UID as a folder; or "kubepods-burstable-pod" and the UID with underscores, ".slice"). ret_pod: the
 // UID with dashes. Returns 0, or -ENOENT: no pod's.
 int cgroup_parse(const char *text, size_t size, char ret_pod[CGROUP_POD_SIZE], enum cgroup_qos *ret_qos);
-// The same of a process. -ESRCH: it cannot be seen.
+// The same of a process. -ESRCH: it cannot be seen, or has ended.
 int cgroup_of(pid_t pid, char ret_pod[CGROUP_POD_SIZE], enum cgroup_qos *ret_qos);

@@ -259,8 +259,10 @@ int claims_drop(struct claims *claims, const char *uid, char *why, size_t size)
 
         if (error)
                 return snprintf(why, size, "claim %.40s: its CDI file: %s", uid, strerror(-error)), error;
-        if (held)
+        if (held) {
                 end_tenants(claims, held);
+                held->stale = 1; // until it is forgotten, it may be asked for again
+        }
         path_of(claims, uid, path, sizeof path);
         error = remove_file(path);
         if (error)

@@ -281,15 +281,19 @@ static int kube_open(struct node *node, const struct door_services *services, co
 // A slot is its container's: whoever comes from another pod has it from somewhere else.
 static int may_have_slot(uint32_t tenant, pid_t pid, const char *pod)
 {
+        static uint64_t said_ns; // a process may try as often as it likes: a line a second tells of it
+        uint64_t now_ns = takt_clock_now();
         int index = slots_of_tenant(&kube.slots, tenant), claim;
         const struct slot *slot = &kube.slots.slot[index < 0 ? 0 : index];
 
         if (index < 0)
                 return 0;
         claim = slots_claim(&kube.slots, (uint32_t)index, pod);
-        if (claim < 0)
+        if (claim < 0 && now_ns - said_ns > TAKT_S) {
+                said_ns = now_ns;
                 fprintf(stderr, "taktd: slot %s: process %d of pod %s is refused: it belongs to pod %s\n",
                         slot->id, (int)pid, pod, slot->pod);
+        }
         if (claim > 0) {
                 kube.pods.due_ns = 0; // time to learn its name
                 wishes_settle(&kube.wishes);
@@ -302,10 +306,11 @@ static int kube_may_join(uint32_t tenant, pid_t pid)
 {
         char pod[CGROUP_POD_SIZE];
         enum cgroup_qos qos;
-        int may;
+        int may, error;
 
-        if (cgroup_of(pid, pod, &qos) < 0)
-                return 1;
+        error = cgroup_of(pid, pod, &qos);
+        if (error < 0)
+                return error == -ENOENT; // one that has ended may have been of any pod
         may = dra_may_join(&kube.claiming.driver.dra, tenant, pod, takt_clock_now());
         return may == -ENOENT ? may_have_slot(tenant, pid, pod) : may;
 }

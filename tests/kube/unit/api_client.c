@@ -26,7 +26,7 @@ static int watch(struct node *node, struct watch *watched, int fd, uint32_t inde
         struct epoll_event event = {.events = EPOLLIN, .data.ptr = watched};
 
         (void)node;
-        *watched = (struct watch){fd, ready, index};
+        *watched = (struct watch){fd, epoll, ready, index};
         return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
 }
 

@@ -420,6 +420,24 @@ static void what_cannot_be_recorded_is_not_prepared(void **state)
         rmdir(path);
 }
 
+// Half given up, a claim that is asked for again is not taken for one that is prepared.
+static void what_cannot_be_forgotten_is_made_anew(void **state)
+{
+        char path[128];
+
+        (void)state;
+        prepare(FORTY);
+        snprintf(path, sizeof path, "%s/claims/" UID_A, dir);
+        unlink(path);
+        mkdir(path, 0755);
+        assert_non_null(strstr(unprepare(UID_A), "its record: "));
+        assert_int_equal(fake_n_tenants(), 0);
+        rmdir(path);
+        prepare(FORTY);
+        assert_string_equal(error_of(UID_A, 0, NULL), "");
+        assert_int_equal(fake_n_tenants(), 1);
+}
+
 static void every_claim_has_its_entry(void **state)
 {
         static const char *const three[] = {"../../etc/passwd", UID_A, ""};
@@ -555,6 +573,7 @@ int main(void)
                 TEST(a_bad_record_is_kept_until_the_kubelet_has_its_say),
                 TEST(refusals_carry_the_numbers_and_leave_nothing),
                 TEST(what_cannot_be_recorded_is_not_prepared),
+                TEST(what_cannot_be_forgotten_is_made_anew),
                 TEST(every_claim_has_its_entry),
                 TEST(without_an_answer_what_is_prepared_stays),
                 TEST(unprepare_forestalls_a_prepare_that_waits),

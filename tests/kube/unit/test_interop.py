@@ -167,6 +167,26 @@ except ConnectionResetError:
 print(frame[4])
 """
 WELCOME, REFUSED = "2", "3"
+# The same by a child that has ended by then: how many of its connections are kept.
+ORPHANS = """
+import os, socket, sys
+open(sys.argv[1] + "/cgroup.procs", "w").write("0")
+made = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(40)]
+child = os.fork()
+if child == 0:
+    for s in made:
+        s.connect(sys.argv[2])
+    os._exit(0)
+os.waitpid(child, 0)
+kept = 0
+for s in made:
+    try:
+        s.send(bytes.fromhex(sys.argv[3]))
+        kept += s.recv(4096)[4] == 2
+    except OSError:
+        pass
+print(kept)
+"""
 
 
 def pod_cgroup(uid):
@@ -431,6 +451,9 @@ class Interop(unittest.TestCase):
         said = [subprocess.run([sys.executable, "-c", JOINER, pod, mounts["/run/takt"] + "/join", frame.hex()], capture_output=True,
                                text=True, check=True, timeout=10).stdout.strip() for pod in (pods[0], pods[1], pods[0])]
         self.assertEqual(said, [WELCOME, REFUSED, WELCOME])
+        orphans = subprocess.run([sys.executable, "-c", ORPHANS, pods[1], mounts["/run/takt"] + "/join", frame.hex()], capture_output=True,
+                                 text=True, check=True, timeout=30).stdout.strip()
+        self.assertEqual(orphans, "0")   # an ended process is in no pod, and is not taken for one of this machine's root
 
     def test_before_a_container_starts_its_slot_is_held(self):
         self.plugin.call("PreStartContainer", strings(1, [self.slot(1, 2)]))
