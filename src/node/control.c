@@ -98,6 +98,15 @@ static struct core_contract contract_of(json_t *object)
         };
 }
 
+// Bytes of a text, at most n, that end between two characters.
+static size_t whole_characters(const char *text, size_t n)
+{
+        n = strnlen(text, n);
+        while (n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80)
+                n--;
+        return n;
+}
+
 void refusal_explain(const struct node *node, const struct core_refusal *r, char *text, size_t size)
 {
         const char *whose = r->seat < NODE_TENANTS_MAX && node->tenant[r->seat].used
@@ -107,10 +116,10 @@ void refusal_explain(const struct node *node, const struct core_refusal *r, char
         switch (r->reason) {
         case CORE_REFUSAL_TIME:
                 snprintf(text, size,
-                         "the promise of %s would break: within %.1f ms, %.1f ms of device time would be due "
-                         "(%.0f %% too much)",
-                         whose, (double)r->span_ns / 1e6, (double)r->demand_ns / 1e6,
-                         100 * ((double)r->demand_ns / (double)r->span_ns - 1));
+                         "the promise of %.*s would break: within %.1f ms, %.1f ms of device time would "
+                         "be due (%.0f %% too much)",
+                         (int)whole_characters(whose, 100), whose, (double)r->span_ns / 1e6,
+                         (double)r->demand_ns / 1e6, 100 * ((double)r->demand_ns / (double)r->span_ns - 1));
                 break;
         case CORE_REFUSAL_MEMORY:
                 snprintf(text, size, "%.1f GiB of memory would be promised on a device of %.1f GiB",
@@ -149,7 +158,8 @@ static void do_register(struct node *node, struct stream *stream, json_t *object
         int index;
 
         if (wrong) {
-                snprintf(text, sizeof text, "not understood: \"%.100s\"", wrong);
+                snprintf(text, sizeof text, "not understood: \"%.*s\"", (int)whole_characters(wrong, 100),
+                         wrong);
                 answer_error(stream, "usage", text);
                 return;
         }
@@ -247,6 +257,8 @@ static void do_status(struct node *node, const struct stream *stream)
         json_t *devices = json_array(), *tenants = json_array();
 
         grant_look(node);
+        if (node->core)
+                core_look(node->core, takt_clock_now());
         for (uint32_t d = 0; d < node->n_devices; d++)
                 json_array_append_new(devices, device_status(node, d));
         for (uint32_t i = 0; i < NODE_TENANTS_MAX; i++)
@@ -310,12 +322,27 @@ static void take_lines(struct node *node, struct stream *stream)
                 stream_drop(node, (uint32_t)(stream - node->stream));
 }
 
+// Of a flood only so much a turn: the others are heard in between. An order takes a millisecond or more: of
+// those one, and the others stay in the socket.
+static ssize_t receive(struct stream *stream, int fd)
+{
+        size_t room = sizeof stream->text - stream->size;
+        char *at = stream->text + stream->size, *end;
+        ssize_t n;
+
+        if (stream->kind == STREAM_CONTROL) {
+                n = recv(fd, at, room, MSG_DONTWAIT | MSG_PEEK);
+                end = n > 0 ? memchr(at, '\n', (size_t)n) : NULL;
+                if (end)
+                        room = (size_t)(end - at) + 1;
+        }
+        return recv(fd, at, room, MSG_DONTWAIT);
+}
+
 static void readable(struct node *node, struct watch *watch, uint32_t events)
 {
         struct stream *stream = &node->stream[watch->index];
-        // Of a flood only so much a turn: the others are heard in between.
-        size_t room = sizeof stream->text - stream->size;
-        ssize_t n = recv(watch->fd, stream->text + stream->size, room, MSG_DONTWAIT);
+        ssize_t n = receive(stream, watch->fd);
 
         (void)events;
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
@@ -332,12 +359,18 @@ static void readable(struct node *node, struct watch *watch, uint32_t events)
 // Control connections are a user's, request connections a tenant's.
 static int may_have_more(const struct node *node, enum stream_kind kind, uint32_t tenant, uid_t uid)
 {
-        uint32_t n_free = 0, n_own = 0;
+        uint32_t n_free = 0, n_own = 0, n_kept = NODE_STREAMS_MAX / 4; // control's, and each seat's first
+        uint64_t seats = UINT64_C(1) << tenant % 64;
 
         for (const struct stream *s = node->stream; s < node->stream + NODE_STREAMS_MAX; s++) {
+                seats |= (uint64_t)(s->used && s->kind == STREAM_REQUESTS) << s->tenant % 64;
                 n_free += !s->used;
                 n_own += s->used && s->kind == kind &&
                          (kind == STREAM_CONTROL ? s->uid == uid : s->tenant == tenant);
+        }
+        if (kind == STREAM_REQUESTS) {
+                n_kept += n_own ? NODE_TENANTS_MAX - (uint32_t)__builtin_popcountll(seats) : 0;
+                n_free -= n_free < n_kept ? n_free : n_kept;
         }
         return n_own < n_free;
 }
@@ -366,7 +399,7 @@ void stream_accept(struct node *node, struct watch *watch, uint32_t events)
         stream->tenant = watch->index;
         stream->uid = uid;
         stream->size = 0;
-        watch_add(node, &stream->watch, fd, (uint32_t)(stream - node->stream), readable);
+        watch_add_stream(node, &stream->watch, fd, (uint32_t)(stream - node->stream), readable);
 }
 
 void stream_drop(struct node *node, uint32_t index)

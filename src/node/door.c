@@ -76,7 +76,7 @@ static uint32_t n_processes(const struct node *node, uint32_t tenant)
 static int knows(const struct node *node, pid_t pid)
 {
         for (const struct session *s = node->session; s < node->session + NODE_SESSIONS_MAX; s++)
-                if (s->used && s->pid == pid)
+                if (s->used && s->client && s->pid == pid)
                         return 1;
         return 0;
 }

@@ -12,7 +12,8 @@ struct node;
 // Something that epoll watches; `ready` is called when there is news. Its storage must stay: news may come
 // once more after it was removed, within the same turn of the loop, and then finds fd = -1 or other news.
 struct watch {
-        int fd; // -1: none
+        int fd;    // -1: none
+        int epoll; // where it is watched
         void (*ready)(struct node *node, struct watch *watch, uint32_t events);
         uint32_t index; // of the session, tenant or stream that it belongs to
 };

@@ -29,15 +29,16 @@ static void show(struct node *node, struct session *s)
         struct takt_lane_daemon *lane = &s->daemon->lane[t->device];
         uint32_t state = !t->holds ? TAKT_GATE_CLOSED : t->free_mode ? TAKT_GATE_FREE : TAKT_GATE_OPEN;
         uint32_t word = atomic_load_explicit(&lane->gate, memory_order_relaxed);
+        int changes = TAKT_GATE_STATE(word) != state || !(word >> 2);
 
         atomic_store_explicit(&lane->waiters, t->watched, memory_order_relaxed);
         if (state != TAKT_GATE_FREE)
                 atomic_store_explicit(&s->daemon->attention, 1, memory_order_release);
-        if (TAKT_GATE_STATE(word) != state || !(word >> 2))
+        if (changes)
                 atomic_store_explicit(&lane->gate, ((word >> 2) + 1) << 2 | state, memory_order_release);
         if (state == TAKT_GATE_FREE)
                 atomic_store_explicit(&s->daemon->attention, 0, memory_order_release);
-        if (state != TAKT_GATE_CLOSED)
+        if (changes && state != TAKT_GATE_CLOSED)
                 syscall(SYS_futex, &lane->gate, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
@@ -67,13 +68,13 @@ static struct sum sum_of(struct node *node, uint32_t tenant, uint64_t now_ns)
         {
                 struct takt_lane_view view;
 
-                takt_page_read_lane(s->client, node->tenant[tenant].device, now_ns, &view);
+                session_read(node, s, now_ns, &view);
                 sum.busy |= view.busy;
                 if (view.busy)
                         sum.busy_since_ns = takt_time_min(sum.busy_since_ns, view.since_ns);
                 else
                         sum.idle_since_ns = takt_time_max(sum.idle_since_ns, view.since_ns);
-                sum.busy_ns += takt_time_since(view.busy_ns, s->seen.busy_ns);
+                sum.busy_ns += view.busy_ns - s->seen.busy_ns;
                 sum.steps += view.steps - s->seen.steps;
                 sum.want += view.want;
                 s->seen = view;
@@ -184,10 +185,8 @@ static void apply(struct node *node, const struct core_effect *effect, struct co
                 if (ret_refusal)
                         *ret_refusal = effect->refusal;
                 break;
-        case CORE_EFFECT_BYPASS:
-                node->n_bypasses += effect->on;
-                break;
         case CORE_EFFECT_ADMIT:
+        case CORE_EFFECT_BYPASS: // status shows it
         case CORE_EFFECT_OVERRUN:
                 break;
         }

@@ -101,7 +101,9 @@ static int start(void)
 
         if (error < 0)
                 return error;
-        node.epoll = epoll_create1(EPOLL_CLOEXEC);
+        error = watch_start(&node);
+        if (error < 0)
+                return error;
         node.spare = open("/", O_PATH | O_CLOEXEC);
         all_descriptors();
         sigemptyset(&signals);

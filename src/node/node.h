@@ -18,7 +18,7 @@ struct device {
 };
 
 struct session {
-        uint8_t used, lost;
+        uint8_t used;
         uint32_t tenant;
         pid_t pid;
         struct watch socket, kick, process; // `process`: the peer's pidfd
@@ -26,8 +26,10 @@ struct session {
         struct takt_page_daemon *daemon; // ours to write
         struct takt_page_client *client; // the client's to write
         struct takt_lane_view seen;      // of the tenant's lane, as last told to the core
-        uint64_t memory_seen;
-        uint64_t sampled_busy_ns; // what the account has of it
+        uint64_t busy_ns;                // GPU time that it has used, as far as that can be true
+        uint64_t page_busy_ns;           // and what its page said last
+        uint64_t counted_ns;             // when that grew last
+        uint64_t sampled_busy_ns;        // what the account has of it
 };
 
 struct tenant {
@@ -68,9 +70,9 @@ struct stream {
 
 struct node {
         int epoll, spare;
-        struct watch timer, control, stop, sample;
+        struct watch timer, control, stop, sample, streams;
         uint64_t started_ns, due_ns, timer_ns; // when the core wants to be asked; what the timer is set to
-        uint64_t sampled_ns; // when the pages were last read for the account
+        uint64_t sampled_ns;                   // when the pages were last read for the account
         char dir[80];
         uint8_t user_mode, quit, sampling, answering;
         struct core *core;
@@ -80,17 +82,22 @@ struct node {
         struct session session[NODE_SESSIONS_MAX];
         struct stream stream[NODE_STREAMS_MAX];
         uint64_t owing; // bits of tenants whose gates closed: the core waits to hear what their pages say
-        uint64_t n_events, n_bypasses;
+        uint64_t n_events;
         const struct door *door; // NULL: none
         struct record_file *record;
 };
 
 // watch.c
+int watch_start(struct node *node);
 int watch_add(struct node *node, struct watch *watch, int fd, uint32_t index,
               void (*ready)(struct node *, struct watch *, uint32_t));
 // Calls `ready` once for each write, with nothing to be read.
 int watch_add_news(struct node *node, struct watch *watch, int fd, uint32_t index,
                    void (*ready)(struct node *, struct watch *, uint32_t));
+// For control and request connections: of all that have news one is heard a turn, so that a flood of theirs
+// holds up no gate.
+int watch_add_stream(struct node *node, struct watch *watch, int fd, uint32_t index,
+                     void (*ready)(struct node *, struct watch *, uint32_t));
 void watch_remove(struct node *node, struct watch *watch);
 int listen_at(const char *path, int type, uid_t owner);
 int accept_at(struct node *node, int fd); // -1: nobody, or nobody that there is room for
@@ -105,6 +112,9 @@ void devices_uuid(const struct device *device, char ret_text[41]); // "GPU-" and
 // session.c
 void session_accept(struct node *node, struct watch *watch, uint32_t events);
 void session_drop(struct node *node, uint32_t session);
+// Its tenant's lane. Of the GPU time that its page says, no more counts than time has passed.
+void session_read(const struct node *node, struct session *session, uint64_t now_ns,
+                  struct takt_lane_view *ret_view);
 
 // grant.c: tells the core, and does what it says.
 void grant_tell(struct node *node, struct core_event event, struct core_refusal *ret_refusal);

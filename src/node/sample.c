@@ -25,17 +25,17 @@ void sample_session(struct node *node, struct session *s)
         uint64_t now_ns = takt_clock_now();
         struct takt_lane_view view;
 
-        takt_page_read_lane(s->client, t->device, now_ns, &view);
-        usage_add(&t->usage, takt_time_since(view.busy_ns, s->sampled_busy_ns), now_ns);
+        session_read(node, s, now_ns, &view);
+        usage_add(&t->usage, view.busy_ns - s->sampled_busy_ns, now_ns);
         s->sampled_busy_ns = view.busy_ns;
         t->usage.memory_max = takt_time_max(t->usage.memory_max, t->page->lane[t->device].memory_used);
 }
 
-static int is_quiet(const struct node *node, const struct session *s, uint64_t now_ns)
+static int is_quiet(const struct node *node, struct session *s, uint64_t now_ns)
 {
         struct takt_lane_view view;
 
-        takt_page_read_lane(s->client, node->tenant[s->tenant].device, now_ns, &view);
+        session_read(node, s, now_ns, &view);
         return !view.busy && takt_time_since(now_ns, view.since_ns) > TAKT_PAUSE_NS;
 }
 

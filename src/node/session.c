@@ -54,18 +54,21 @@ static void pages_free(struct session *s)
         s->daemon = NULL;
 }
 
-// A free place, unless the tenant has more of them than are left: some must be there for the others.
+// A free place, unless the tenant has more of them than are left once each other seat has its first.
 static struct session *session_free(struct node *node, uint32_t tenant)
 {
         struct session *free = NULL;
+        uint64_t seats = UINT64_C(1) << tenant;
         uint32_t n_free = 0, n_own = 0;
 
         for (struct session *s = node->session + NODE_SESSIONS_MAX - 1; s >= node->session; s--) {
                 n_own += s->used && s->tenant == tenant;
+                seats |= (uint64_t)(s->used != 0) << s->tenant;
                 if (!s->used)
                         free = s, n_free++;
         }
-        return n_own < n_free ? free : NULL;
+        return !n_own || n_own + NODE_TENANTS_MAX - (uint32_t)__builtin_popcountll(seats) < n_free ? free
+                                                                                                   : NULL;
 }
 
 // The count is never read: whether a read blocks is a flag that the client shares, and so can change at any
@@ -147,7 +150,8 @@ static void fill_page(struct node *node, struct session *s, const struct takt_fr
         page->lane[tenant->device].bound_ns = NODE_BOUND_NS;
         page->lane[tenant->device].memory_quota = tenant->contract.memory_bytes;
         s->client->magic = TAKT_PAGE_CLIENT_MAGIC;
-        s->client->lane[tenant->device].activity = takt_activity_idle(takt_clock_now());
+        s->counted_ns = takt_clock_now();
+        s->client->lane[tenant->device].activity = takt_activity_idle(s->counted_ns);
         grant_show(node, (uint32_t)(s - node->session));
 }
 
@@ -264,11 +268,25 @@ void session_accept(struct node *node, struct watch *watch, uint32_t events)
         }
         memset(s, 0, sizeof *s);
         s->used = 1;
-        s->lost = 1; // until it has its pages
         s->tenant = watch->index;
         s->pid = pid;
         s->kick.fd = s->process.fd = s->wake = -1;
         watch_add(node, &s->socket, fd, (uint32_t)(s - node->session), joined);
+}
+
+// A number that cannot be true would put its tenant's fair share, and the mean of all that it counts in, far
+// away from the others'. A burst is told after its end, so a little of the time before the last one counts.
+void session_read(const struct node *node, struct session *s, uint64_t now_ns,
+                  struct takt_lane_view *ret_view)
+{
+        uint64_t passed = takt_time_since(now_ns, s->counted_ns), used;
+
+        takt_page_read_lane(s->client, node->tenant[s->tenant].device, now_ns, ret_view);
+        used = takt_time_min(takt_time_since(ret_view->busy_ns, s->page_busy_ns), passed);
+        s->page_busy_ns = ret_view->busy_ns;
+        ret_view->busy_ns = s->busy_ns += used;
+        if (used)
+                s->counted_ns = now_ns - takt_time_min(passed - used, NODE_SAMPLE_NS);
 }
 
 void session_drop(struct node *node, uint32_t index)

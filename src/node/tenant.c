@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -44,6 +45,14 @@ static int take_dir(const char *dir)
         return error;
 }
 
+static uint64_t random_name(void)
+{
+        uint64_t name = takt_clock_now();
+
+        getrandom(&name, sizeof name, GRND_NONBLOCK);
+        return name;
+}
+
 static int open_to_all(int fd, const char *path, int open)
 {
         if (fd < 0 || !open || chmod(path, 0666) == 0)
@@ -52,28 +61,37 @@ static int open_to_all(int fd, const char *path, int open)
         return -EACCES;
 }
 
-// Whatever its last owner left at the path goes out of the way.
-static int listen_in(const struct node *node, const struct tenant *t, const char *name, int type)
+// Whatever is there goes out of the way, to a name that its last owner cannot have taken.
+static int put_aside(const char *path)
 {
-        char path[128], aside[160];
+        char aside[160];
+
+        for (int i = 0; i < 8; i++) {
+                snprintf(aside, sizeof aside, "%s.%lx", path, random_name());
+                if (rename(path, aside) == 0 || errno == ENOENT)
+                        return 0;
+        }
+        return -errno;
+}
+
+static int listen_in(const struct tenant *t, const char *name, int type)
+{
+        char path[128];
 
         snprintf(path, sizeof path, "%s/%s", t->dir, name);
-        snprintf(aside, sizeof aside, "%s.%lu", path, node->n_events);
-        if (unlink(path) < 0 && errno == EISDIR && rename(path, aside) < 0)
+        if (unlink(path) < 0 && errno == EISDIR && put_aside(path) < 0)
                 return -errno;
         return open_to_all(listen_at(path, type, t->uid), path, t->by_door);
 }
 
 // A user's libraries are not the next one's: whoever still has a hand in that folder could give them others.
-static void put_aside_libraries(const struct node *node, const struct tenant *t)
+static int put_aside_libraries(const struct tenant *t)
 {
-        char path[128], aside[160];
+        char path[128];
         struct stat info;
 
         snprintf(path, sizeof path, "%s/lib", t->dir);
-        snprintf(aside, sizeof aside, "%s.%lu", path, node->n_events);
-        if (lstat(path, &info) == 0 && info.st_uid != t->uid)
-                rename(path, aside);
+        return lstat(path, &info) == 0 && info.st_uid != t->uid ? put_aside(path) : 0;
 }
 
 static int open_sockets(struct node *node, struct tenant *t, uint32_t index)
@@ -85,15 +103,16 @@ static int open_sockets(struct node *node, struct tenant *t, uint32_t index)
         error = take_dir(t->dir);
         if (error < 0)
                 return error;
-        put_aside_libraries(node, t);
+        if ((error = put_aside_libraries(t)) < 0)
+                return error;
         // A door's tenant is in a container of any user; the door keeps others out of the folders above.
         if (t->by_door && chmod(t->dir, 0755) < 0)
                 return -errno;
-        fd = listen_in(node, t, "join", SOCK_SEQPACKET);
+        fd = listen_in(t, "join", SOCK_SEQPACKET);
         if (fd < 0)
                 return fd;
         watch_add(node, &t->join, fd, index, session_accept);
-        fd = listen_in(node, t, "requests", SOCK_STREAM);
+        fd = listen_in(t, "requests", SOCK_STREAM);
         if (fd < 0)
                 return fd;
         watch_add(node, &t->requests, fd, index, stream_accept);

@@ -1,3 +1,4 @@
+// What the loop listens to, and the sockets among it.
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -8,32 +9,57 @@
 #include <unistd.h>
 #include "node/node.h"
 
-static int add(struct node *node, struct watch *watch, int fd, uint32_t index, uint32_t events,
+static int add(int epoll, struct watch *watch, int fd, uint32_t index, uint32_t events,
                void (*ready)(struct node *, struct watch *, uint32_t))
 {
         struct epoll_event event = {.events = events, .data.ptr = watch};
 
-        *watch = (struct watch){fd, ready, index};
-        return epoll_ctl(node->epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+        *watch = (struct watch){fd, epoll, ready, index};
+        return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
 int watch_add(struct node *node, struct watch *watch, int fd, uint32_t index,
               void (*ready)(struct node *, struct watch *, uint32_t))
 {
-        return add(node, watch, fd, index, EPOLLIN, ready);
+        return add(node->epoll, watch, fd, index, EPOLLIN, ready);
 }
 
 int watch_add_news(struct node *node, struct watch *watch, int fd, uint32_t index,
                    void (*ready)(struct node *, struct watch *, uint32_t))
 {
-        return add(node, watch, fd, index, EPOLLIN | EPOLLET, ready);
+        return add(node->epoll, watch, fd, index, EPOLLIN | EPOLLET, ready);
+}
+
+int watch_add_stream(struct node *node, struct watch *watch, int fd, uint32_t index,
+                     void (*ready)(struct node *, struct watch *, uint32_t))
+{
+        return add(node->streams.fd, watch, fd, index, EPOLLIN, ready);
+}
+
+static void next_stream(struct node *node, struct watch *streams, uint32_t events)
+{
+        struct epoll_event event;
+        struct watch *watch;
+
+        (void)events;
+        if (epoll_wait(streams->fd, &event, 1, 0) != 1)
+                return;
+        watch = event.data.ptr;
+        watch->ready(node, watch, event.events);
+}
+
+int watch_start(struct node *node)
+{
+        node->epoll = epoll_create1(EPOLL_CLOEXEC);
+        return watch_add(node, &node->streams, epoll_create1(EPOLL_CLOEXEC), 0, next_stream);
 }
 
 void watch_remove(struct node *node, struct watch *watch)
 {
+        (void)node;
         if (watch->fd < 0)
                 return;
-        epoll_ctl(node->epoll, EPOLL_CTL_DEL, watch->fd, NULL);
+        epoll_ctl(watch->epoll, EPOLL_CTL_DEL, watch->fd, NULL);
         close(watch->fd);
         watch->fd = -1;
 }

@@ -111,6 +111,6 @@ struct takt_lane_view {
 };
 
 // Reads one lane of a client's page. Values that cannot be (a time to come) are brought back into range;
-// counts are taken as they are, since they concern only the client. lane: 0 to TAKT_PAGE_LANES - 1.
+// counts are taken as they are. lane: 0 to TAKT_PAGE_LANES - 1.
 void takt_page_read_lane(const struct takt_page_client *page, unsigned lane, uint64_t now_ns,
                          struct takt_lane_view *ret_view);

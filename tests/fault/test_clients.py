@@ -143,6 +143,21 @@ class Clients(unittest.TestCase):
                 liar.kick()
                 self.others_go_on()
 
+    def test_more_use_than_there_was_time(self):
+        began, liar = time.monotonic_ns(), self.bad.join()
+        for step, claim in enumerate((10**15, 10**16, 10**17), start=1):
+            liar.take()
+            struct.pack_into("<Q", liar.client, ACTIVITY + 8, claim)
+            struct.pack_into("<I", liar.client, STEPS, step)
+            liar.kick()
+            self.others_go_on()
+        liar.close()
+        until(self, self.processes, {"bad": 0, "good": 1})
+        bad = next(t for t in self.daemon.status()["tenants"] if t["name"] == "bad")
+        self.assertEqual(bad["steps"], 3)
+        for told in (bad["busy_ns"], bad["used"]["total_ns"]):
+            self.assertLessEqual(told, time.monotonic_ns() - began)
+
     def test_garbage_all_over_the_page(self):
         liar, noise = self.bad.join(), random.Random(1)
         for _ in range(200):

@@ -87,6 +87,8 @@ class Daemon(Case):
     def test_folder_in_the_way_is_put_aside(self):
         for name in ("join", "requests"):
             os.makedirs(f"{self.daemon.dir}/t0/{name}/in/the/way", exist_ok=True)
+            for n in range(300):   # whatever number comes next, it cannot be known
+                os.makedirs(f"{self.daemon.dir}/t0/{name}.{n}/too", exist_ok=True)
         tenant = self.daemon.tenant(**PROMISE)
         self.assertTrue(tenant.answer["ok"])
         tenant.requests().close()

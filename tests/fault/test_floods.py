@@ -1,7 +1,9 @@
 """Whoever asks for too much, or says too much: the others go on, and the daemon neither ends nor grows."""
 import contextlib
 import json
+import os
 import resource
+import signal
 import socket
 import unittest
 
@@ -9,7 +11,7 @@ import takt
 from takt import until
 from agent import holdings
 
-PROMISE = {"slo_ns": 200e6, "share_ppm": 200000}
+PROMISE = {"slo_ns": 200e6, "share_ppm": 100000}
 N_MANY = 400   # more than any table of the daemon holds
 
 
@@ -113,6 +115,37 @@ class Floods(unittest.TestCase):
                 slow.sendall(b'{"op":"status"}\n' * 100)
         self.others_go_on()
         self.all_is_given_back()
+
+    def test_orders_of_others_come_between(self):
+        """What is asked in one write is not answered in one turn: each answer says how old the daemon was."""
+        def age(answer):
+            return answer["devices"][0]["elapsed_ns"]
+        many, other = self.connect(f"{self.daemon.dir}/control"), self.connect(f"{self.daemon.dir}/control")
+        for s in (many, other):
+            self.daemon.ask(s, op="status")   # it knows both
+        self.daemon.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.daemon.process.pid, os.WSTOPPED | os.WNOWAIT)
+        many.sendall(b'{"op":"status"}\n' * 100)
+        other.sendall(b'{"op":"status"}\n')
+        self.daemon.process.send_signal(signal.SIGCONT)
+        with many.makefile() as answers:
+            before = [age(json.loads(answers.readline())) for _ in range(100)]
+        with other.makefile() as answers:
+            own = age(json.loads(answers.readline()))
+        self.assertLess(sum(one < own for one in before), 10)
+
+    def test_one_user_with_many_tenants(self):
+        """They leave each other seat a place, and the daemon its control."""
+        for n in range(12):
+            tenant = self.daemon.tenant(f"greedy-{n}", step_ns=1e6, **{"class": "idle"})
+            for kind, path in (socket.SOCK_SEQPACKET, "join"), (socket.SOCK_STREAM, "requests"):
+                for _ in range(N_MANY // 4):
+                    with contextlib.suppress(OSError):
+                        self.connect(tenant.answer[path], kind)
+        self.assertTrue(self.daemon.status()["ok"])
+        session = self.daemon.tenant("new", step_ns=1e6, **{"class": "idle"}).join()
+        self.assertIn(session.take(), ("open", "free"))
+        session.close()
 
     def test_slow_reader_gets_whole_answers_or_the_end(self):
         slow, text = self.connect(f"{self.daemon.dir}/control"), b""

@@ -121,6 +121,7 @@ class Session:
         self.daemon = mmap.mmap(daemon, 4096, prot=mmap.PROT_READ)
         self.client = mmap.mmap(client, 4096)
         self.tenant = mmap.mmap(tenant, 4096)
+        self.began = time.monotonic_ns()
 
     def gate(self):
         return GATE[struct.unpack_from("<I", self.daemon, self.lane)[0] & 3]
@@ -133,9 +134,14 @@ class Session:
         self.kick()
 
     def busy(self):
-        struct.pack_into("<Q", self.client, self.lane, time.monotonic_ns() | 1)
+        self.began = time.monotonic_ns()
+        struct.pack_into("<Q", self.client, self.lane, self.began | 1)
 
     def idle(self, steps=1, busy_ns=1_000_000, kick=True):
+        """The burst has taken so long, and so it is not over earlier; since the last one or the join, if it never began."""
+        while (rest := self.began + busy_ns - time.monotonic_ns()) > 0:
+            time.sleep(rest / 1e9)
+        self.began += busy_ns
         old = struct.unpack_from("<Q", self.client, self.lane + 8)[0]
         n = struct.unpack_from("<I", self.client, self.lane + 40)[0]
         struct.pack_into("<Q", self.client, self.lane + 8, old + busy_ns)

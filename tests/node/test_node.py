@@ -97,6 +97,16 @@ class Node(unittest.TestCase):
     def test_contract_that_says_too_little_is_refused(self):
         self.assertEqual(self.daemon.tenant(slo_ns=1e8).answer["error"], "admission")
 
+    def test_piece_that_nobody_could_wait_for_is_refused(self):
+        self.assertEqual(self.daemon.tenant(**{"class": "idle"}, step_ns=901_000_000).answer["ok"], False)
+        self.assertTrue(self.daemon.tenant(**{"class": "fair"}).answer["ok"])
+
+    def test_refusal_names_whom_it_can_in_whole_characters(self):
+        self.daemon.tenant("x" + "\u00e9" * 185, **PROMISE)
+        refused = self.daemon.tenant("b", ttft_ns=5e9, itl_ns=5e8, share_ppm=300000, step_ns=4e8).answer
+        self.assertFalse(refused["ok"])
+        self.assertIn("x" + "\u00e9" * 49 + " would break", json.dumps(refused, ensure_ascii=False))
+
     def test_garbage_frames_end_only_their_sender(self):
         tenant = self.daemon.tenant(**PROMISE)
         for frame in (b"", b"x", bytes(280), takt.join_frame(magic=1), takt.join_frame(size=10), takt.join_frame(devices=99),
