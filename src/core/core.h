@@ -112,7 +112,7 @@ struct core_device_config {
 // Accounts of one seat, for status and tests. All times in ns since JOIN; granted + idle + switch = elapsed
 // per device.
 struct core_account {
-        uint64_t granted_ns, busy_ns, wait_ns, wait_max_ns, overrun_ns;
+        uint64_t granted_ns, busy_ns, wait_ns, wait_max_ns;
         uint64_t tail_ns; // its work went on for so long after its gate was closed
         uint64_t grants, steps, requests, overruns;
         uint64_t switches;      // grants that took the device over from another seat

@@ -287,8 +287,6 @@ static void decide_draining(struct core *core, uint32_t d, int32_t best, struct 
                 device->timer_ns = hang_ns;
                 return;
         }
-        if (device->nudged)
-                h->account.overrun_ns += core->now_ns - device->closed_ns - drain_ns(device, h);
         if (h->busy)
                 device->overlap = device->holder;
         else

@@ -1,6 +1,6 @@
-// Reads every session's page at least fifty times a second, for the account of what its tenant used. The
-// scheduler hears of steps by itself; an agent that is alone tells nobody, and would have no account
-// otherwise.
+// Reads every session's page at least fifty times a second while any is at work, for the account of what its
+// tenant used. The scheduler hears of steps by itself; an agent that is alone tells nobody, and would have no
+// account otherwise.
 #include <sys/timerfd.h>
 #include <unistd.h>
 #include "base/clock.h"
