@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "simgpu/driver.h"
-#include "simgpu/profile.h"
+#include "simgpu/settings.h"
 
 struct sim_segment *sims[SIM_DEVICES_MAX];
 

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "simgpu/driver.h"
-#include "simgpu/profile.h"
+#include "simgpu/settings.h"
 
 #define BLOCK 16
 #define MESSAGE_MAX 512

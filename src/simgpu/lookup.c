@@ -1,7 +1,7 @@
 // How programs find the driver's functions: by name, version and kind of default stream.
 #include <string.h>
 #include "simgpu/driver.h"
-#include "simgpu/profile.h"
+#include "simgpu/settings.h"
 
 // CUdriverProcAddressQueryResult
 enum { FOUND = 0, NAME_NOT_FOUND = 1, VERSION_TOO_LOW = 2 };

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "simgpu/devices.h"
-#include "simgpu/profile.h"
+#include "simgpu/settings.h"
 
 #define API __attribute__((visibility("default")))
 

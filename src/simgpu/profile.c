@@ -5,17 +5,35 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "simgpu/settings.h"
 
 #define SETTINGS_MAX 32
 
 static char *settings[SETTINGS_MAX]; // each "KEY=VALUE"
-static int n_settings, is_bad;
+static int n_settings;
+static char refused[256];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-static void refuse(const char *path, int line, const char *why)
+// line 0: of the whole file.
+static void refuse(const char *path, int line, const char *why, const char *what)
 {
-        fprintf(stderr, "simgpu: %s: line %d: %s\n", path, line, why);
-        is_bad = 1;
+        char text[sizeof refused], where[32] = "";
+
+        if (line)
+                snprintf(where, sizeof where, "line %d: ", line);
+        snprintf(text, sizeof text, "%.100s: %s%s%.80s", path, where, why, what);
+        fprintf(stderr, "simgpu: %s\n", text);
+        if (!*refused)
+                memcpy(refused, text, sizeof refused);
+}
+
+// `text` has one "=" at least.
+static int is_known(const char *text)
+{
+        char name[64];
+
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(text, "="), text);
+        return sim_settings_has(name);
 }
 
 static void add(const char *path, int line, char *text)
@@ -27,9 +45,11 @@ static void add(const char *path, int line, char *text)
         if (!n || text[0] == '#')
                 return;
         if (strncmp(text, "SIMGPU_", 7) || !strchr(text, '='))
-                refuse(path, line, "not SIMGPU_NAME=VALUE");
+                refuse(path, line, "not SIMGPU_NAME=VALUE: ", text);
+        else if (!is_known(text))
+                refuse(path, line, "no setting of a profile: ", text);
         else if (n_settings == SETTINGS_MAX)
-                refuse(path, line, "too many settings");
+                refuse(path, line, "too many settings", "");
         else
                 settings[n_settings++] = strdup(text);
 }
@@ -41,7 +61,7 @@ static void load(void)
         char text[512];
 
         if (!file && path && *path)
-                refuse(path, 0, strerror(errno));
+                refuse(path, 0, strerror(errno), "");
         for (int line = 1; file && fgets(text, sizeof text, file); line++)
                 add(path, line, text);
         if (file)
@@ -62,15 +82,8 @@ const char *sim_setting(const char *name)
         return NULL;
 }
 
-int sim_profile_check(void)
+const char *sim_profile_refused(void)
 {
         pthread_once(&once, load);
-        return is_bad ? -EINVAL : 0;
-}
-
-int sim_driver_version(void)
-{
-        const char *text = sim_setting("SIMGPU_DRIVER_VERSION");
-
-        return text && *text ? atoi(text) : 13000;
+        return refused;
 }

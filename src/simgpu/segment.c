@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -11,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "simgpu/profile.h"
+#include "simgpu/settings.h"
 
 #define MAGIC 0x53494d47u // "SIMG"
 #define VERSION 2u
@@ -28,29 +28,15 @@ static uint64_t now_ns(void)
         return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static uint64_t setting(const char *name, uint64_t otherwise)
-{
-        const char *text = sim_setting(name);
-
-        return text && *text ? strtoull(text, NULL, 0) : otherwise;
-}
-
 uint32_t sim_devices(void)
 {
-        const char *text = sim_setting("SIMGPU_DEVICES");
-        char *end;
-        unsigned long n;
-
-        if (!text || !*text)
-                return 1;
-        n = strtoul(text, &end, 10);
-        return *end || n > SIM_DEVICES_MAX ? 0 : (uint32_t)n;
+        return (uint32_t)sim_number("SIMGPU_DEVICES");
 }
 
 const char *sim_segment_name(uint32_t device)
 {
         static __thread char name[64];
-        const char *text = getenv("SIMGPU_NAME");
+        const char *text = sim_setting("SIMGPU_NAME");
 
         text = text && *text ? text : "simgpu0";
         if (device)
@@ -60,50 +46,11 @@ const char *sim_segment_name(uint32_t device)
         return name;
 }
 
-// nvidia-smi compute-policy --set-timeslice: default, short, medium, long. 0: no such class.
-static uint64_t slice_us(void)
+static uint64_t slice_ns(void)
 {
-        static const struct {
-                const char *name;
-                uint64_t us;
-        } classes[] = {{"short", 1000}, {"medium", 4000}, {"long", 30000}};
-        const char *policy = sim_setting("SIMGPU_POLICY");
+        uint64_t policy = sim_number("SIMGPU_POLICY");
 
-        if (!policy || !*policy || !strcmp(policy, "default"))
-                return setting("SIMGPU_SLICE_US", 2000);
-        for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
-                if (!strcmp(policy, classes[i].name))
-                        return classes[i].us;
-        return 0;
-}
-
-static uint64_t n_lanes(void)
-{
-        return setting("SIMGPU_CONCURRENT", 1);
-}
-
-static int is_on(const char *name, int otherwise)
-{
-        const char *text = sim_setting(name);
-
-        return text && *text ? !strcmp(text, "on") || !strcmp(text, "1") : otherwise;
-}
-
-// A setting that cannot be kept is not passed over in silence.
-static int check_settings(void)
-{
-        int version = sim_driver_version(), bad = sim_profile_check();
-
-        if (version < 11040 || version >= 14000)
-                bad = fprintf(stderr, "simgpu: SIMGPU_DRIVER_VERSION is 11040 to 13990\n");
-        if (!slice_us())
-                bad = fprintf(stderr,
-                              "simgpu: SIMGPU_POLICY is default, short, medium or long; a slice is not 0\n");
-        if (!n_lanes() || n_lanes() > SIM_LANES_MAX)
-                bad = fprintf(stderr, "simgpu: SIMGPU_CONCURRENT is 1 to %d\n", SIM_LANES_MAX);
-        if (!sim_devices())
-                bad = fprintf(stderr, "simgpu: SIMGPU_DEVICES is 1 to %d\n", SIM_DEVICES_MAX);
-        return bad ? -EINVAL : 0;
+        return policy ? policy : sim_number("SIMGPU_SLICE_US");
 }
 
 static int shm_is_small(int fd)
@@ -122,17 +69,17 @@ static void make(struct sim_segment *s, int fd)
         pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
         pthread_mutex_init(&s->lock, &attributes);
         s->version = VERSION;
-        s->memory_bytes = setting("SIMGPU_MEMORY_MIB", 40960) << 20;
-        s->n_lanes = (uint32_t)n_lanes();
-        s->cleared = (uint32_t)(is_on("SIMGPU_CLEARED", 0) || shm_is_small(fd) ||
+        s->memory_bytes = sim_number("SIMGPU_MEMORY_MIB") << 20;
+        s->n_lanes = (uint32_t)sim_number("SIMGPU_CONCURRENT");
+        s->cleared = (uint32_t)(sim_number("SIMGPU_CLEARED") || shm_is_small(fd) ||
                                 ftruncate(fd, (off_t)(POOL_AT + s->memory_bytes * POOL_FACTOR)));
         s->pool.bytes = s->memory_bytes * POOL_FACTOR;
-        s->ecc = (uint32_t)is_on("SIMGPU_ECC", 1);
-        s->confidential = (uint32_t)is_on("SIMGPU_CC", 0);
+        s->ecc = (uint32_t)sim_number("SIMGPU_ECC");
+        s->confidential = (uint32_t)sim_number("SIMGPU_CC");
         s->device.now_ns = s->device.sample_ns = now_ns();
-        s->device.slice_ns = slice_us() * 1000;
-        s->device.switch_ns = setting("SIMGPU_SWITCH_US", 100) * 1000;
-        s->device.mps = (uint32_t)setting("SIMGPU_MPS", 0);
+        s->device.slice_ns = slice_ns();
+        s->device.switch_ns = sim_number("SIMGPU_SWITCH_US");
+        s->device.mps = (uint32_t)sim_number("SIMGPU_MPS");
         s->device.owner = -1;
         __atomic_store_n(&s->magic, MAGIC, __ATOMIC_RELEASE);
 }
@@ -179,7 +126,7 @@ struct sim_segment *sim_segment_open(uint32_t device)
         struct stat stat;
         int fd, creator;
 
-        if (check_settings())
+        if (sim_settings_check())
                 return errno = EINVAL, NULL;
         fd = shm_open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
         creator = fd >= 0;

@@ -48,9 +48,8 @@ struct sim_segment {
         struct sim_log_entry log[SIM_LOG_MAX];
 };
 
-// How many devices this process sees: SIMGPU_DEVICES, 1 to SIM_DEVICES_MAX; 0: it says something else. The
-// first is named by SIMGPU_NAME (default "simgpu0"), the next ones by that and their number, NAME-1 and so
-// on.
+// How many devices this process sees: SIMGPU_DEVICES. The first is named by SIMGPU_NAME (default "simgpu0"),
+// the next ones by that and their number, NAME-1 and so on.
 uint32_t sim_devices(void);
 // Maps a device's segment, making it with the configuration in the environment if it is not there. Returns
 // NULL with errno set.

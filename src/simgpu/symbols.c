@@ -1,11 +1,11 @@
 // Every export of the driver: those that are not built answer "not supported".
 #include <stdio.h>
-#include <stdlib.h>
 #include "simgpu/driver.h"
+#include "simgpu/settings.h"
 
 static int unsupported(const char *name)
 {
-        if (getenv("SIMGPU_TRACE"))
+        if (sim_number("SIMGPU_TRACE"))
                 fprintf(stderr, "simgpu: %s is not supported\n", name);
         return NOT_SUPPORTED;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include "simgpu/segment.h"
+#include "simgpu/settings.h"
 
 static const char usage[] =
         "usage: simgpu [--device N] COMMAND\n"
@@ -162,6 +163,14 @@ static int inject_args(struct sim_segment *s, int n, char **args)
         return inject(s, args[0], n > 1 ? numbers : NULL, numbers[1]);
 }
 
+// What was refused is told already.
+static int no_device(void)
+{
+        if (!*sim_settings_refused())
+                perror("simgpu: no device");
+        return 69;
+}
+
 int main(int argc, char **argv)
 {
         uint64_t device = 0;
@@ -179,7 +188,7 @@ int main(int argc, char **argv)
         if (!strcmp(argv[1], "reset"))
                 return shm_unlink(sim_segment_name((uint32_t)device)), 0;
         if (!(s = sim_segment_open((uint32_t)device)))
-                return perror("simgpu: no device"), 69;
+                return no_device();
         sim_segment_lock(s);
         sim_segment_sweep(s);
         if (!strcmp(argv[1], "status"))

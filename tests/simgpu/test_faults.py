@@ -166,7 +166,7 @@ class Tool(Device):
             with self.subTest(n):
                 out = subprocess.run([sys.executable, "-c", DRIVER + "say(call('cuInit', 0))"], env=dict(self.env, SIMGPU_DEVICES=n),
                                      capture_output=True, text=True)
-                self.assertEqual((out.stdout, out.stderr), ("100\n", "simgpu: SIMGPU_DEVICES is 1 to 8\n"))
+                self.assertEqual((out.stdout, out.stderr), ("100\n", f"simgpu: SIMGPU_DEVICES={n} is not 1 to 8\n"))
 
     def test_reset_leaves_nothing(self):
         self.output("begin(); launch()")
