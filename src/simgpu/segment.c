@@ -81,13 +81,14 @@ static void make(struct sim_segment *s, int fd)
         s->device.switch_ns = sim_number("SIMGPU_SWITCH_US");
         s->device.mps = (uint32_t)sim_number("SIMGPU_MPS");
         s->device.owner = -1;
-        __atomic_store_n(&s->magic, MAGIC, __ATOMIC_RELEASE);
 }
 
-static void await_magic(const struct sim_segment *s)
+// 0, or -EPROTO for what is no device, or one of another version of this library.
+static int await_magic(const struct sim_segment *s)
 {
         for (int i = 0; i < 1000 && __atomic_load_n(&s->magic, __ATOMIC_ACQUIRE) != MAGIC; i++)
                 usleep(1000);
+        return s->magic == MAGIC && s->version == VERSION ? 0 : -EPROTO;
 }
 
 // All of the device's memory, out of reach; what belongs to this process is mapped once more. No descriptor
@@ -118,37 +119,72 @@ void *sim_segment_map(uint32_t device, uint64_t offset, uint64_t bytes, void *at
         return mprotect(base, bytes, PROT_READ | PROT_WRITE) ? NULL : base;
 }
 
+// The file is as large as the state, at least. 0, or a negative errno.
+static int await_size(int fd)
+{
+        struct stat stat;
+
+        for (int i = 0; i < 1000; i++) {
+                if (fstat(fd, &stat) < 0)
+                        return -errno;
+                if (stat.st_size >= (off_t)sizeof(struct sim_segment))
+                        return 0;
+                usleep(1000);
+        }
+        return -EPROTO;
+}
+
+static int set_size(int fd)
+{
+        return ftruncate(fd, sizeof(struct sim_segment)) < 0 ? -errno : 0;
+}
+
+// Others have the device from the magic number on, so all that can fail comes before it.
+static int set_up(uint32_t device, int fd, int is_creator, struct sim_segment **ret)
+{
+        int error = is_creator ? set_size(fd) : await_size(fd);
+        struct sim_segment *s;
+
+        if (error)
+                return error;
+        s = mmap(NULL, sizeof *s, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+        if (s == MAP_FAILED)
+                return -errno;
+        if (is_creator)
+                make(s, fd);
+        else
+                error = await_magic(s);
+        if (!error)
+                error = map_pool(s, device, fd);
+        if (error)
+                return munmap(s, sizeof *s), error;
+        if (is_creator)
+                __atomic_store_n(&s->magic, MAGIC, __ATOMIC_RELEASE);
+        *ret = s;
+        return 0;
+}
+
 // Whoever creates the file makes it; others wait for the magic number, which takes microseconds.
 struct sim_segment *sim_segment_open(uint32_t device)
 {
         const char *name = sim_segment_name(device);
-        struct sim_segment *s;
-        struct stat stat;
-        int fd, creator;
+        struct sim_segment *s = NULL;
+        int fd, is_creator, error;
 
         if (sim_settings_check())
                 return errno = EINVAL, NULL;
         fd = shm_open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        creator = fd >= 0;
-        if (!creator)
+        is_creator = fd >= 0;
+        if (!is_creator)
                 fd = shm_open(name, O_RDWR | O_CLOEXEC, 0);
         if (fd < 0)
                 return NULL;
-        if (creator && ftruncate(fd, sizeof *s) < 0)
-                return close(fd), NULL;
-        for (int i = 0; i < 1000 && fstat(fd, &stat) == 0 && stat.st_size < (off_t)sizeof *s; i++)
-                usleep(1000);
-        s = mmap(NULL, sizeof *s, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-        if (s != MAP_FAILED && creator)
-                make(s, fd);
-        if (s != MAP_FAILED)
-                await_magic(s);
-        if (s == MAP_FAILED || s->magic != MAGIC || s->version != VERSION || map_pool(s, device, fd)) {
-                if (s != MAP_FAILED)
-                        munmap(s, sizeof *s), errno = EPROTO;
-                return close(fd), NULL;
-        }
+        error = set_up(device, fd, is_creator, &s);
         close(fd);
+        if (error && is_creator)
+                shm_unlink(name);
+        if (error)
+                errno = -error;
         return s;
 }
 

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -438,6 +439,32 @@ static void settings_that_make_sense_are_taken(void **state)
                         fail_msg("%s=%s is refused", good[i][0], good[i][1]);
 }
 
+static int opens_without_room(void)
+{
+        struct rlimit room = {UINT64_C(1) << 30, UINT64_C(1) << 30};
+
+        return setrlimit(RLIMIT_AS, &room) || sim_segment_open(0) || errno != ENOMEM;
+}
+
+static void what_is_not_made_leaves_nothing(void **state)
+{
+        char own[48], path[80];
+        int status;
+        pid_t child = fork();
+
+        (void)state;
+        if (child == 0) {
+                snprintf(own, sizeof own, "simgpu-segment-%d", getpid());
+                setenv("SIMGPU_NAME", own, 1);
+                _exit(opens_without_room());
+        }
+        waitpid(child, &status, 0);
+        assert_int_equal(status, 0);
+        snprintf(path, sizeof path, "/dev/shm/simgpu-segment-%d", child);
+        if (unlink(path) == 0)
+                fail_msg("%s was left", path);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -456,6 +483,7 @@ int main(void)
                 cmocka_unit_test(other_settings),
                 cmocka_unit_test(settings_that_make_no_sense_are_refused),
                 cmocka_unit_test(settings_that_make_sense_are_taken),
+                cmocka_unit_test(what_is_not_made_leaves_nothing),
         };
 
         return cmocka_run_group_tests(tests, begin, end);
