@@ -109,6 +109,16 @@ static struct sim_segment *sim_of(const void *of)
         return sims[index_of(of)];
 }
 
+// With what was refused: not every program lets one see the library's standard error.
+static const char *not_loaded(void)
+{
+        static __thread char why[320];
+        const char *refused = sim_settings_refused();
+
+        snprintf(why, sizeof why, "Driver Not Loaded%s%s", *refused ? ": " : "", refused);
+        return why;
+}
+
 API const char *nvmlErrorString(int error)
 {
         switch (error) {
@@ -125,7 +135,7 @@ API const char *nvmlErrorString(int error)
         case INSUFFICIENT_SIZE:
                 return "Insufficient Size";
         case DRIVER_NOT_LOADED:
-                return "Driver Not Loaded";
+                return not_loaded();
         case TIMEOUT:
                 return "Timeout";
         case GPU_IS_LOST:

@@ -5,8 +5,9 @@ import sys
 import tempfile
 import unittest
 
-from device import DRIVER, TOOL, Device
+from device import DRIVER, NVML, TOOL, Device
 
+CLAIM = f"nvml = ctypes.CDLL({NVML!r}); nvml.nvmlErrorString.restype = ctypes.c_char_p; e = nvml.nvmlInit_v2(); say(e, nvml.nvmlErrorString(e).decode())"
 WRONG = {"SIMGPU_SLICE_US": ("-1", "1 to 60000000"), "SIMGPU_SWITCH_US": ("x", "0 to 60000000"), "SIMGPU_KERNEL_US": ("abc", "0 to 60000000"),
          "SIMGPU_MEMORY_MIB": ("foo", "1 to 1048576"), "SIMGPU_MPS": ("yes", "1, 0, on or off"), "SIMGPU_ECC": ("maybe", "1, 0, on or off"),
          "SIMGPU_POLICY": ("longest", "default, short, medium or long"), "SIMGPU_CONCURRENT": ("5", "1 to 4"),
@@ -37,8 +38,14 @@ class Settings(Device):
             with self.subTest(name):
                 said = f"{name}={value} is not {good}"
                 self.assertEqual(self.python("say(call('cuInit', 0))", **{name: value}), (0, "100\n", f"simgpu: {said}\n"))
+                self.assertEqual(self.python(CLAIM, **{name: value}), (0, f"9 Driver Not Loaded: {said}\n", f"simgpu: {said}\n"))
                 self.assertEqual(self.run_(TOOL, "status", **{name: value}), (69, "", f"simgpu: {said}\n"))
                 self.assertFalse(self.made())
+
+    def test_profile_that_is_wrong_says_so_to_nvml(self):
+        path = self.profile("SIMGPU_SLICE=3\n")
+        said = f"{path}: line 1: no setting of a profile: SIMGPU_SLICE=3"
+        self.assertEqual(self.python(CLAIM, SIMGPU_PROFILE=path), (0, f"9 Driver Not Loaded: {said}\n", f"simgpu: {said}\n"))
 
     def test_profile_names_the_device(self):
         own = self.env.pop("SIMGPU_NAME") + "-profiled"
