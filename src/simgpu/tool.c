@@ -21,7 +21,9 @@ static const char usage[] =
         "       simgpu inject slow-copies FACTOR\n"
         "       simgpu gpu-reset         the device is back, and well; not while a process uses it\n"
         "       simgpu reset             remove the device; the next program makes a new one\n"
-        "The device is named by SIMGPU_NAME; N: of several (SIMGPU_DEVICES), this one instead of device 0.\n";
+        "The device is named by SIMGPU_NAME; N: of several (SIMGPU_DEVICES), this one instead of device 0. "
+        "All\n"
+        "but reset make it as it is set, if there is none.\n";
 
 static uint64_t busy_of(const struct sim_segment *s, uint32_t process)
 {
@@ -33,7 +35,7 @@ static uint64_t busy_of(const struct sim_segment *s, uint32_t process)
         return ns;
 }
 
-static void status(struct sim_segment *s, int json)
+static void print_status(const struct sim_segment *s, int json)
 {
         const struct sim_device *d = &s->device;
         int first = 1;
@@ -75,43 +77,79 @@ static void print_log(const struct sim_segment *s)
         }
 }
 
+// What an order is given: numbers, or for status whether in JSON. A missing one is 0.
+typedef int (*obey_fn)(struct sim_segment *s, const uint64_t n[2]);
+
+static int status(struct sim_segment *s, const uint64_t n[2])
+{
+        return print_status(s, n[0] != 0), 0;
+}
+
+static int list_log(struct sim_segment *s, const uint64_t n[2])
+{
+        (void)n;
+        return print_log(s), 0;
+}
+
 static int unknown_process(void)
 {
         fputs("simgpu: no such process uses the device\n", stderr);
         return 1;
 }
 
-static int hang(struct sim_segment *s, uint64_t pid)
+static int hang(struct sim_segment *s, const uint64_t n[2])
 {
-        int n = 0;
+        int n_hung = 0;
 
         for (int c = 0; c < SIM_CONTEXTS_MAX; c++)
-                if (s->device.context[c].used && s->process[s->device.context[c].process].pid == pid)
-                        n += s->device.context[c].hung = 1;
-        return n ? 0 : unknown_process();
+                if (s->device.context[c].used && s->process[s->device.context[c].process].pid == n[0])
+                        n_hung += s->device.context[c].hung = 1;
+        return n_hung ? 0 : unknown_process();
 }
 
-static int kill_later(struct sim_segment *s, uint64_t pid, uint64_t after)
+static int kill_later(struct sim_segment *s, const uint64_t n[2])
 {
         for (int p = 0; p < SIM_PROCESSES_MAX; p++)
-                if (s->process[p].pid && s->process[p].pid == pid) {
-                        s->kill_pid = (uint32_t)pid;
-                        s->kill_after = after;
+                if (s->process[p].pid && s->process[p].pid == n[0]) {
+                        s->kill_pid = (uint32_t)n[0];
+                        s->kill_after = n[1];
                         return 0;
                 }
         return unknown_process();
 }
 
-static int lose(struct sim_segment *s)
+static int lose(struct sim_segment *s, const uint64_t n[2])
 {
+        (void)n;
         s->lost = 1;
         sim_segment_xid(s, 79); // GPU has fallen off the bus
         return 0;
 }
 
-// As nvidia-smi --gpu-reset: not under somebody's feet.
-static int reset(struct sim_segment *s)
+static int raise_xid(struct sim_segment *s, const uint64_t n[2])
 {
+        return sim_segment_xid(s, (uint32_t)n[0]), 0;
+}
+
+static int count_ecc(struct sim_segment *s, const uint64_t n[2])
+{
+        return s->n_ecc_errors += n[0], 0;
+}
+
+static int fail_allocations(struct sim_segment *s, const uint64_t n[2])
+{
+        return s->fail_allocations = n[0], 0;
+}
+
+static int slow_copies(struct sim_segment *s, const uint64_t n[2])
+{
+        return s->copy_slowdown = n[0], 0;
+}
+
+// As nvidia-smi --gpu-reset: not under somebody's feet.
+static int gpu_reset(struct sim_segment *s, const uint64_t n[2])
+{
+        (void)n;
         for (int p = 0; p < SIM_PROCESSES_MAX; p++)
                 if (s->process[p].pid)
                         return fprintf(stderr, "simgpu: in use by process %u\n", s->process[p].pid), 1;
@@ -120,27 +158,29 @@ static int reset(struct sim_segment *s)
         return 0;
 }
 
-// `n` is the first number and `more` the second; a missing one is 0, and only where that means something.
-static int inject(struct sim_segment *s, const char *what, const uint64_t *n, uint64_t more)
+static int remove_device(uint32_t device)
 {
-        if (!strcmp(what, "lose"))
-                return lose(s);
-        if (!n)
-                return fputs(usage, stderr), 2;
-        if (!strcmp(what, "hang"))
-                return hang(s, *n);
-        if (!strcmp(what, "kill"))
-                return kill_later(s, *n, more);
-        if (!strcmp(what, "xid"))
-                return sim_segment_xid(s, (uint32_t)*n), 0;
-        if (!strcmp(what, "ecc"))
-                return s->n_ecc_errors += *n, 0;
-        if (!strcmp(what, "fail-alloc"))
-                return s->fail_allocations = *n, 0;
-        if (!strcmp(what, "slow-copies"))
-                return s->copy_slowdown = *n, 0;
-        return fputs(usage, stderr), 2;
+        return shm_unlink(sim_segment_name(device)), 0;
 }
+
+struct order {
+        const char *word;
+        int least, most; // so many numbers follow
+        obey_fn obey;
+};
+
+static const struct order orders[] = {{"status", 0, 0, status},
+                                      {"log", 0, 0, list_log},
+                                      {"gpu-reset", 0, 0, gpu_reset},
+                                      {NULL, 0, 0, NULL}};
+static const struct order faults[] = {{"lose", 0, 0, lose},
+                                      {"hang", 1, 1, hang},
+                                      {"kill", 1, 2, kill_later},
+                                      {"xid", 1, 1, raise_xid},
+                                      {"ecc", 1, 1, count_ecc},
+                                      {"fail-alloc", 1, 1, fail_allocations},
+                                      {"slow-copies", 1, 1, slow_copies},
+                                      {NULL, 0, 0, NULL}};
 
 // 0, or -1 for what is no number.
 static int number(const char *text, uint64_t *ret)
@@ -151,16 +191,19 @@ static int number(const char *text, uint64_t *ret)
         return *text && !*end && *text != '-' ? 0 : -1;
 }
 
-static int inject_args(struct sim_segment *s, int n, char **args)
+// 0, or the exit status of a wrong order; standard error was told then.
+static int understand(const struct order *o, int n, char **args, const struct order **ret,
+                      uint64_t numbers[2])
 {
-        uint64_t numbers[2] = {0, 0};
-
-        if (n < 1 || n > 3)
+        while (o->word && strcmp(o->word, args[0]))
+                o++;
+        if (!o->word || n - 1 < o->least || n - 1 > o->most)
                 return fputs(usage, stderr), 2;
         for (int i = 1; i < n; i++)
                 if (number(args[i], &numbers[i - 1]))
                         return fprintf(stderr, "simgpu: not a number: %s\n", args[i]), 2;
-        return inject(s, args[0], n > 1 ? numbers : NULL, numbers[1]);
+        *ret = o;
+        return 0;
 }
 
 // What was refused is told already.
@@ -171,11 +214,26 @@ static int no_device(void)
         return 69;
 }
 
+static int obey(uint32_t device, const struct order *o, const uint64_t numbers[2])
+{
+        struct sim_segment *s = sim_segment_open(device);
+        int ret;
+
+        if (!s)
+                return no_device();
+        sim_segment_lock(s);
+        sim_segment_sweep(s);
+        ret = o->obey(s, numbers);
+        sim_segment_unlock(s);
+        return ret;
+}
+
+// A wrong order makes no device.
 int main(int argc, char **argv)
 {
-        uint64_t device = 0;
-        struct sim_segment *s;
-        int ret = 0;
+        uint64_t device = 0, numbers[2] = {0, 0};
+        const struct order *order;
+        int ret, is_fault;
 
         if (argc > 2 && !strcmp(argv[1], "--device")) {
                 if (number(argv[2], &device) || device >= SIM_DEVICES_MAX)
@@ -185,22 +243,12 @@ int main(int argc, char **argv)
         }
         if (argc < 2 || !strcmp(argv[1], "--help"))
                 return fputs(usage, argc < 2 ? stderr : stdout), argc < 2 ? 2 : 0;
-        if (!strcmp(argv[1], "reset"))
-                return shm_unlink(sim_segment_name((uint32_t)device)), 0;
-        if (!(s = sim_segment_open((uint32_t)device)))
-                return no_device();
-        sim_segment_lock(s);
-        sim_segment_sweep(s);
-        if (!strcmp(argv[1], "status"))
-                status(s, argc > 2 && !strcmp(argv[2], "--json"));
-        else if (!strcmp(argv[1], "log"))
-                print_log(s);
-        else if (!strcmp(argv[1], "gpu-reset"))
-                ret = reset(s);
-        else if (!strcmp(argv[1], "inject"))
-                ret = inject_args(s, argc - 2, argv + 2);
-        else
-                ret = (fputs(usage, stderr), 2);
-        sim_segment_unlock(s);
-        return ret;
+        if (argc == 2 && !strcmp(argv[1], "reset"))
+                return remove_device((uint32_t)device);
+        if (argc == 3 && !strcmp(argv[1], "status") && !strcmp(argv[2], "--json"))
+                argc--, numbers[0] = 1;
+        is_fault = argc > 2 && !strcmp(argv[1], "inject");
+        ret = understand(is_fault ? faults : orders, argc - 1 - is_fault, argv + 1 + is_fault, &order,
+                         numbers);
+        return ret ? ret : obey((uint32_t)device, order, numbers);
 }

@@ -111,10 +111,16 @@ class Faults(Device):
         self.assertEqual(self.wrong("inject", "kill", "0"), (1, "simgpu: no such process uses the device"))
         self.assertEqual(self.wrong("inject", "xid", "many"), (2, "simgpu: not a number: many"))
         self.assertEqual(self.wrong("inject", "xid", "-1"), (2, "simgpu: not a number: -1"))
-        for args in (["inject"], ["inject", "hang"], ["inject", "rain", "1"], ["fly"], []):
+        for args in (["inject"], ["inject", "hang"], ["inject", "rain", "1"], ["inject", "lose", "1"], ["inject", "kill", "1", "2", "3"],
+                     ["status", "--xml"], ["log", "1"], ["reset", "1"], ["fly"], []):
             code, said = self.wrong(*args)
             self.assertEqual(code, 2, args)
             self.assertTrue(said.startswith("usage: simgpu"), args)
+
+    def test_wrong_orders_make_no_device(self):
+        for args in (["fly"], ["inject"], ["inject", "rain"], ["inject", "hang"], ["inject", "xid", "many"], ["status", "--xml"]):
+            self.assertEqual(self.wrong(*args)[0], 2)
+            self.assertFalse(os.path.exists(f"/dev/shm/{self.env['SIMGPU_NAME']}"), args)
 
     def test_help_names_every_fault(self):
         said = subprocess.run([TOOL, "--help"], capture_output=True, text=True)
@@ -141,6 +147,12 @@ class Tool(Device):
         self.assertEqual({(row[2], row[4], row[5]) for row in rows}, {(str(p.pid), "run", "1")})
         self.assertEqual(sum(int(row[1]) - int(row[0]) for row in rows), 7_000_000)
         self.assertIn(f"pid {p.pid}", self.simgpu("status"))
+
+    def test_status_makes_the_device_as_it_is_set(self):
+        self.env["SIMGPU_MEMORY_MIB"] = "64"
+        self.assertEqual(self.status()["memory"], 64 << 20)
+        del self.env["SIMGPU_MEMORY_MIB"]
+        self.assertEqual(self.status()["memory"], 64 << 20)   # it is that one from now on
 
     def test_devices_have_names(self):
         self.output("begin(); launch(); call('cuCtxSynchronize')")
