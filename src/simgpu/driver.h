@@ -18,7 +18,6 @@ enum {
         INVALID_HANDLE = 400,
         NOT_FOUND = 500,
         NOT_READY = 600,
-        LAUNCH_FAILED = 719,
         NOT_SUPPORTED = 801,
         CAPTURE_UNSUPPORTED = 900,
         CAPTURE_MERGE = 902,
@@ -26,8 +25,7 @@ enum {
         UNKNOWN = 999,
 };
 
-// Handles that name a stream without being one.
-#define STREAM_LEGACY ((struct stream *)1)
+// A handle that names a stream without being one, as 1 does the legacy stream.
 #define STREAM_PER_THREAD ((struct stream *)2)
 
 struct graph_node {
