@@ -10,10 +10,9 @@
 // number of the thread. Odd: a default stream, one in each context.
 typedef uintptr_t stream_key;
 
-#define KEY_NONE ((stream_key)-1)    // no stream
-#define KEY_ANY ((stream_key)-2)     // an event: look which streams are done
-#define KEY_REST ((stream_key)-3)    // streams beyond those that are told apart
-#define KEY_CONTEXT ((stream_key)-4) // all streams of the current context
+#define KEY_NONE ((stream_key)-1) // no stream
+#define KEY_ANY ((stream_key)-2)  // an event: look which streams are done
+#define KEY_REST ((stream_key)-3) // streams beyond those that are told apart
 #define HANDLE_LEGACY 1
 #define HANDLE_PER_THREAD 2
 
