@@ -158,8 +158,11 @@ static int gpu_reset(struct sim_segment *s, const uint64_t n[2])
         return 0;
 }
 
+// Where the settings are refused the name may be another device's.
 static int remove_device(uint32_t device)
 {
+        if (sim_settings_check())
+                return 69;
         return shm_unlink(sim_segment_name(device)), 0;
 }
 

@@ -48,12 +48,19 @@ class Settings(Device):
         self.assertEqual(self.python(CLAIM, SIMGPU_PROFILE=path), (0, f"9 Driver Not Loaded: {said}\n", f"simgpu: {said}\n"))
 
     def test_profile_names_the_device(self):
-        own = self.env.pop("SIMGPU_NAME") + "-profiled"
-        self.env["SIMGPU_PROFILE"] = self.profile(f"SIMGPU_NAME={own}\n")
-        self.assertEqual(self.python("say(call('cuInit', 0))"), (0, "0\n", ""))
+        own, unnamed = self.env["SIMGPU_NAME"] + "-profiled", ("env", "-u", "SIMGPU_NAME")
+        self.addCleanup(self.run_, TOOL, "reset", SIMGPU_NAME=own)
+        profile = self.profile(f"SIMGPU_NAME={own}\n")
+        self.assertEqual(self.run_(*unnamed, TOOL, "log", SIMGPU_PROFILE=profile)[0], 0)
         self.assertTrue(self.made(own))
-        self.simgpu("reset")
+        self.assertEqual(self.run_(*unnamed, TOOL, "reset", SIMGPU_PROFILE=profile), (0, "", ""))
         self.assertFalse(self.made(own))
+
+    def test_what_is_refused_removes_no_device(self):
+        """Not the one by another name either, where the profile that has the name cannot be read."""
+        self.assertEqual(self.python("say(call('cuInit', 0))"), (0, "0\n", ""))
+        self.assertEqual(self.run_(TOOL, "reset", SIMGPU_PROFILE="/nowhere"), (69, "", "simgpu: /nowhere: No such file or directory\n"))
+        self.assertTrue(self.made())
 
     def test_trace_names_what_is_not_built(self):
         ask, said = "say(call('cuMulticastCreate', None, None))", (0, "801\n", "simgpu: cuMulticastCreate is not supported\n")
