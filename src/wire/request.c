@@ -66,6 +66,37 @@ static int take_number(struct cursor *c, uint64_t *ret_millionths)
         return value <= UINT64_C(1000000000) * 1000000;
 }
 
+static int skip_one_of(struct cursor *c, const char *these)
+{
+        int there = c->at < c->end && *c->at && strchr(these, *c->at);
+
+        c->at += there;
+        return there;
+}
+
+static int skip_digits(struct cursor *c)
+{
+        const char *start = c->at;
+
+        while (c->at < c->end && *c->at >= '0' && *c->at <= '9')
+                c->at++;
+        return c->at > start;
+}
+
+// A number of a member that is not known: of any size, sign and form.
+static int skip_number(struct cursor *c)
+{
+        skip_one_of(c, "-");
+        if (!skip_digits(c))
+                return 0;
+        if (skip_one_of(c, "."))
+                skip_digits(c);
+        if (!skip_one_of(c, "eE"))
+                return 1;
+        skip_one_of(c, "+-");
+        return skip_digits(c);
+}
+
 static int is(struct text text, const char *word)
 {
         return text.size == strlen(word) && memcmp(text.at, word, text.size) == 0;
@@ -93,13 +124,17 @@ static int take_member(struct cursor *c, struct takt_request_line *line, unsigne
         struct text name, text = {0};
         uint64_t millionths = 0;
         unsigned what = 0;
-        int string;
+        int string, is_read;
 
         if (!take_string(c, &name) || !take(c, ':'))
                 return 0;
         skip_space(c);
         string = c->at < c->end && *c->at == '"';
-        if (string ? !take_string(c, &text) : !take_number(c, &millionths))
+        if (string)
+                is_read = take_string(c, &text);
+        else
+                is_read = is(name, "deadline_ms") ? take_number(c, &millionths) : skip_number(c);
+        if (!is_read)
                 return 0;
         if (is(name, "event") && string) {
                 what = SEEN_EVENT;

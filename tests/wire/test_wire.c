@@ -329,6 +329,28 @@ static void deadlines_are_decimal_milliseconds(void **state)
         }
 }
 
+// A later version may have any.
+static void members_that_are_not_known_are_passed_over(void **state)
+{
+        static const char *const good[] = {"0",   "-1",    "1732650000000",        "-0.25",
+                                           "1e3", "2E-10", "18446744073709551617", "\"high\""};
+        static const char *const bad[] = {"", "-", "+1", "e3", "1e", "1e+", "--1", "1.5.5", "0x1", "NaN"};
+        struct takt_request_line line;
+        char text[128];
+
+        (void)state;
+        for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+                snprintf(text, sizeof text, "{\"event\":\"arrived\",\"x\":%s,\"id\":\"1\"}", good[i]);
+                if (parse(text, &line) != 0 || line.deadline_ns)
+                        fail_msg("refused: %s", good[i]);
+        }
+        for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+                snprintf(text, sizeof text, "{\"event\":\"arrived\",\"x\":%s,\"id\":\"1\"}", bad[i]);
+                if (parse(text, &line) != -EBADMSG)
+                        fail_msg("accepted: %s", bad[i]);
+        }
+}
+
 static void bad_request_lines_are_refused(void **state)
 {
         static const char *const bad[] = {
@@ -385,6 +407,7 @@ int main(void)
                 cmocka_unit_test(lanes_are_read_as_they_are_and_never_beyond),
                 cmocka_unit_test(ids_are_compared_as_they_are_written),
                 cmocka_unit_test(deadlines_are_decimal_milliseconds),
+                cmocka_unit_test(members_that_are_not_known_are_passed_over),
                 cmocka_unit_test(bad_request_lines_are_refused),
         };
 
