@@ -104,15 +104,17 @@ __attribute__((constructor)) static void watch_forks(void)
 static int tell(const char *event, const char *id, uint64_t deadline_ns)
 {
         char line[CLIENT_LINE_MAX];
-        int size = client_line_write(line, event, id, deadline_ns), saved = errno, told;
+        int size = client_line_write(line, event, id, deadline_ns), saved = errno, told, cancel;
 
         if (size < 0)
                 return size;
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel); // or the thread may end with the lock
         pthread_mutex_lock(&connection.lock);
         told = send_line(line, (size_t)size);
         if (told != 0 && connection.fd < 0)
                 told = send_line(line, (size_t)size); // a daemon that went a while ago may be back
         pthread_mutex_unlock(&connection.lock);
+        pthread_setcancelstate(cancel, NULL);
         errno = saved;
         return told;
 }

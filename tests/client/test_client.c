@@ -458,6 +458,35 @@ static void fork_beside_a_telling_thread_does_not_hang(void **state)
         assert_int_equal(ended(start(forks_while_it_tells)), 0);
 }
 
+static void *tell_when_cancelled(void *is_cancelled)
+{
+        while (!atomic_load((_Atomic int *)is_cancelled))
+                ;
+        takt_request_first_token("1");
+        return NULL;
+}
+
+// The thread ends at the first call of ours that may end it.
+static int tells_from_a_cancelled_thread(void)
+{
+        _Atomic int is_cancelled = 0;
+        pthread_t thread;
+
+        MUST(takt_request_arrived("1", 0) == 0);
+        MUST(!pthread_create(&thread, NULL, tell_when_cancelled, &is_cancelled));
+        pthread_cancel(thread);
+        is_cancelled = 1;
+        pthread_join(thread, NULL);
+        MUST(takt_request_finished("1") == 0);
+        return 0;
+}
+
+static void thread_that_is_cancelled_leaves_no_lock_taken(void **state)
+{
+        (void)state;
+        assert_int_equal(ended(start(tells_from_a_cancelled_thread)), 0);
+}
+
 static int closes_what_is_not_its_own(void)
 {
         int pair[2], ours = dup(0);
@@ -497,6 +526,7 @@ int main(void)
                 CASE(threads_that_begin_together_are_both_heard),
                 CASE(forked_child_has_its_own_connection),
                 CASE(fork_beside_a_telling_thread_does_not_hang),
+                CASE(thread_that_is_cancelled_leaves_no_lock_taken),
                 CASE(descriptor_that_became_another_is_left_alone),
         };
 
