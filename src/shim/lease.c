@@ -20,13 +20,14 @@
 #define FRAME_SIZE_MAX 4096     // of a later minor version
 #define LOOK_NS (100 * TAKT_MS) // how often who waits at a gate looks whether the daemon is still there
 #define UNANSWERED_MAX 50       // kicks in a row, one at each look, that a living daemon may leave unanswered
+#define PATIENCE_S 2            // for a daemon that takes no connection, or gives no answer
 #define PATIENCE_RATIO 16       // a daemon that does not answer costs the host at most this part of its time
 
 // In one cache line.
 _Alignas(64) struct lease lease = {.socket = -1, .kick = -1, .wake = -1};
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static uint64_t next_try_ns;
+static _Atomic uint64_t next_try_ns;
 static const struct takt_page_daemon
         *silent;                // the session's page while its daemon is there and does not answer
 static uint32_t silent_answers; // how often it had by then
@@ -54,13 +55,31 @@ int lease_wanted(void)
         return known;
 }
 
+// Our calls must not end a thread that the host cancelled: it would keep the lock.
+static int lock_session(void)
+{
+        int cancel;
+
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+        pthread_mutex_lock(&lock);
+        return cancel;
+}
+
+static void unlock_session(int cancel)
+{
+        pthread_mutex_unlock(&lock);
+        pthread_setcancelstate(cancel, NULL);
+}
+
 // A daemon that is stopped takes no connections and gives no answers.
 static int connect_to(const char *path)
 {
-        const struct timeval patience = {.tv_sec = 2};
+        const struct timeval patience = {.tv_sec = PATIENCE_S};
         struct sockaddr_un address = {.sun_family = AF_UNIX};
         int fd;
 
+        if (!path) // a host may clear its environment
+                return -ENOENT;
         if (strlen(path) >= sizeof address.sun_path)
                 return -ENAMETOOLONG;
         strcpy(address.sun_path, path);
@@ -98,15 +117,31 @@ static int check(const void *raw, ssize_t n, union takt_frame *frame, int n_fds)
         return n_fds == TAKT_N_FDS ? 0 : -EBADMSG;
 }
 
+// A call with a time limit is not begun again by itself after a signal. Nor for ever: signals may come faster
+// than the limit.
+static ssize_t receive_message(int fd, struct msghdr *message)
+{
+        uint64_t until_ns = takt_clock_now() + PATIENCE_S * TAKT_S;
+        ssize_t n;
+
+        do
+                n = recvmsg(fd, message, MSG_CMSG_CLOEXEC);
+        while (n < 0 && errno == EINTR && takt_clock_now() < until_ns);
+        return n;
+}
+
 // Receives WELCOME and its descriptors, or keeps none. A refusal is -EACCES.
 static int receive(int fd, union takt_frame *frame, int fds[TAKT_N_FDS])
 {
         _Alignas(struct cmsghdr) char control[CMSG_SPACE(TAKT_N_FDS * sizeof(int))];
         char raw[FRAME_SIZE_MAX];
         struct iovec data = {raw, sizeof raw};
-        struct msghdr message = {
-                .msg_iov = &data, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
-        ssize_t n = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+        // Their space is rounded up: one more would have room in it.
+        struct msghdr message = {.msg_iov = &data,
+                                 .msg_iovlen = 1,
+                                 .msg_control = control,
+                                 .msg_controllen = CMSG_LEN(TAKT_N_FDS * sizeof(int))};
+        ssize_t n = receive_message(fd, &message);
         int n_fds = n > 0 ? take_fds(&message, fds) : 0, error = check(raw, n, frame, n_fds);
 
         while (error && n_fds > 0)
@@ -280,12 +315,12 @@ static void leave(const struct takt_page_daemon *page, uint32_t answers)
 int lease_join(const uint8_t *uuids, uint32_t n_devices, uint64_t now_ns)
 {
         static pthread_once_t once = PTHREAD_ONCE_INIT;
-        int error;
+        int error, cancel;
 
         if (!lease_wanted())
                 return -ENOENT;
         pthread_once(&once, survive_forks);
-        pthread_mutex_lock(&lock);
+        cancel = lock_session();
         if (atomic_load(&lease.daemon)) {
                 error = 0;
         } else if (now_ns < next_try_ns) {
@@ -300,16 +335,22 @@ int lease_join(const uint8_t *uuids, uint32_t n_devices, uint64_t now_ns)
                 took_ns = takt_time_since(takt_clock_now(), now_ns);
                 next_try_ns = now_ns + took_ns + takt_time_max(TAKT_S, PATIENCE_RATIO * took_ns);
         }
-        pthread_mutex_unlock(&lock);
+        unlock_session(cancel);
         return error;
+}
+
+int lease_is_due(uint64_t now_ns)
+{
+        return now_ns >= atomic_load_explicit(&next_try_ns, memory_order_relaxed);
 }
 
 void lease_look(void)
 {
-        pthread_mutex_lock(&lock);
+        int cancel = lock_session();
+
         if (atomic_load(&lease.daemon) && is_gone())
                 drop();
-        pthread_mutex_unlock(&lock);
+        unlock_session(cancel);
 }
 
 void lease_check(uint64_t now_ns)
@@ -341,7 +382,8 @@ int lease_is_wake(int fd)
 void lease_kick(void)
 {
         uint64_t one = 1;
-        ssize_t n = is_ours(lease.kick, &kick_then) ? write(lease.kick, &one, sizeof one) : 0;
+        // Not by write(), which ends a thread that was cancelled.
+        long n = is_ours(lease.kick, &kick_then) ? syscall(SYS_write, lease.kick, &one, sizeof one) : 0;
 
         (void)n; // a full counter has been told already
 }

@@ -31,6 +31,8 @@ static inline uint32_t lease_attention(void)
 // CUDA ordinals. At most one try a second, fewer where a try takes long. Returns 0, or a negative errno (the
 // process then runs without Takt).
 int lease_join(const uint8_t *uuids, uint32_t n_devices, uint64_t now_ns);
+// Whether it is time for the next try.
+int lease_is_due(uint64_t now_ns);
 // Whether this process was told of a daemon at all.
 int lease_wanted(void);
 // Looks at most once a second whether the daemon is still there; drops the session if not.

@@ -10,6 +10,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define N_FDS_MAX (TAKT_N_FDS + 4)
+
 struct stage stage = {.lane = {0, -1}};
 
 static char place[64];
@@ -38,19 +40,22 @@ static int page(void **ret)
         return fd;
 }
 
-static void welcome(int fd, const int fds[TAKT_N_FDS])
+static void welcome(int fd, const int fds[N_FDS_MAX])
 {
+        size_t size = (TAKT_N_FDS + (size_t)stage.n_more) * sizeof(int);
         union takt_frame frame;
         struct iovec data = {&frame, takt_frame_init(&frame, TAKT_FRAME_WELCOME)};
-        char control[CMSG_SPACE(TAKT_N_FDS * sizeof(int))] = {0};
-        struct msghdr message = {
-                .msg_iov = &data, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+        char control[CMSG_SPACE(N_FDS_MAX * sizeof(int))] = {0};
+        struct msghdr message = {.msg_iov = &data,
+                                 .msg_iovlen = 1,
+                                 .msg_control = control,
+                                 .msg_controllen = CMSG_SPACE(size)};
         struct cmsghdr *head = CMSG_FIRSTHDR(&message);
 
         head->cmsg_level = SOL_SOCKET;
         head->cmsg_type = SCM_RIGHTS;
-        head->cmsg_len = CMSG_LEN(TAKT_N_FDS * sizeof(int));
-        memcpy(CMSG_DATA(head), fds, TAKT_N_FDS * sizeof(int));
+        head->cmsg_len = CMSG_LEN(size);
+        memcpy(CMSG_DATA(head), fds, size);
         memset(frame.welcome.lane, -1, sizeof frame.welcome.lane);
         memcpy(frame.welcome.lane, stage.lane, sizeof stage.lane);
         CHECK(sendmsg(fd, &message, MSG_NOSIGNAL) > 0);
@@ -58,15 +63,16 @@ static void welcome(int fd, const int fds[TAKT_N_FDS])
 
 static void open_session(int fd)
 {
-        int n = atomic_load(&stage.n_sessions), fds[TAKT_N_FDS], wake[2];
+        int n = atomic_load(&stage.n_sessions), fds[N_FDS_MAX], wake[2];
         struct session *s = &stage.session[n];
 
+        CHECK(pipe(wake) == 0);
+        for (int i = 0; i < N_FDS_MAX; i++)
+                fds[i] = wake[0];
         fds[TAKT_FD_DAEMON_PAGE] = page((void **)&s->daemon);
         fds[TAKT_FD_CLIENT_PAGE] = page((void **)&s->client);
         fds[TAKT_FD_TENANT_PAGE] = tenant_page;
         fds[TAKT_FD_KICK] = s->kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        CHECK(pipe(wake) == 0);
-        fds[TAKT_FD_WAKE] = wake[0];
         s->wake = wake[1];
         s->socket = fd;
         s->daemon->magic = TAKT_PAGE_DAEMON_MAGIC;
@@ -94,6 +100,7 @@ static void *serve(void *arg)
                 if (stage.is_silent)
                         continue;
                 CHECK(recv(fd, &frame, sizeof frame, 0) > 0);
+                usleep(stage.delay_us);
                 open_session(fd);
         }
         return NULL;

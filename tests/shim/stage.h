@@ -30,6 +30,8 @@ struct stage {
         int8_t lane[2];    // of the two devices, in sessions to come
         uint64_t quota[2]; // of the two lanes, bytes, likewise
         int is_silent;     // takes connections and never answers
+        int n_more;        // descriptors with its welcome, than a session has
+        unsigned delay_us; // until it answers
 };
 
 extern struct stage stage;

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include "stage.h"
 
@@ -17,6 +18,12 @@ static void begin(void)
         launch(0);
         MUST(cuCtxSynchronize);
         CHECK(stage.n_sessions == 1);
+}
+
+static void work(void)
+{
+        CHECK(launch(0) == 0);
+        MUST(cuCtxSynchronize);
 }
 
 static int n_descriptors(void)
@@ -41,12 +48,6 @@ static int n_threads(void)
         return n;
 }
 
-static void work(void)
-{
-        CHECK(launch(0) == 0);
-        MUST(cuCtxSynchronize);
-}
-
 // One that takes connections and never answers costs one try, not one for each launch.
 static void a_daemon_that_does_not_answer_costs_little(void)
 {
@@ -55,6 +56,66 @@ static void a_daemon_that_does_not_answer_costs_little(void)
         for (int i = 0; i < 200; i++)
                 work();
         CHECK(stage.n_connections == 1);
+}
+
+static void interrupted(int number)
+{
+        (void)number;
+}
+
+// As profilers and runtimes do; of a socket with a time limit no call is begun again by itself.
+static void be_interrupted(void)
+{
+        const struct sigaction action = {.sa_handler = interrupted, .sa_flags = SA_RESTART};
+        const struct itimerval often = {{0, 5000}, {0, 5000}};
+
+        sigaction(SIGALRM, &action, NULL);
+        setitimer(ITIMER_REAL, &often, NULL);
+}
+
+static void a_host_that_is_interrupted_joins(void)
+{
+        stage.delay_us = 50000;
+        be_interrupted();
+        begin();
+}
+
+// A daemon that does not answer is waited for no longer than without.
+static void a_host_that_is_interrupted_waits_no_longer(void)
+{
+        uint64_t begin_ns = stage_now();
+
+        stage.is_silent = 1;
+        be_interrupted();
+        context = stage_context(0);
+        work();
+        CHECK(stage.n_connections == 1 && stage_now() - begin_ns < UINT64_C(10000000000));
+}
+
+// Another daemon comes; returns how many descriptors its session takes.
+static int next_session_takes(void)
+{
+        int n = stage.n_sessions, before;
+
+        stage_lose();
+        before = n_descriptors();
+        stage_return();
+        AWAIT((work(), stage.n_sessions == n + 1));
+        launch(0);
+        CHECK(stage_busy(0)); // it is in use
+        MUST(cuCtxSynchronize);
+        return n_descriptors() - before;
+}
+
+// A later version's: they are none of ours, and are not kept.
+static void descriptors_beyond_a_sessions_are_not_kept(void)
+{
+        int n;
+
+        begin();
+        n = next_session_takes();
+        for (stage.n_more = 1; stage.n_more <= 4; stage.n_more += 3)
+                CHECK(next_session_takes() == n);
 }
 
 static void work_in_flight_is_told_to_a_new_daemon(void)
@@ -76,9 +137,49 @@ static void *launches_once(void *arg)
         return NULL;
 }
 
-static void interrupted(int number)
+// A thread that is cancelled at the gate ends behind it, and counts no more among those who want in.
+static void a_thread_that_is_cancelled_at_the_gate_is_not_there_for_ever(void)
 {
-        (void)number;
+        pthread_t thread;
+
+        begin();
+        stage_gate(0, TAKT_GATE_CLOSED);
+        pthread_create(&thread, NULL, launches_once, NULL);
+        AWAIT(stage_want(0) == 1);
+        pthread_cancel(thread);
+        usleep(300000); // it looks after the daemon meanwhile, which is a call that ends a thread
+        stage_gate(0, TAKT_GATE_OPEN);
+        pthread_join(thread, NULL);
+        CHECK(stage_want(0) == 0);
+        stage_gate(0, TAKT_GATE_CLOSED);
+        pthread_create(&thread, NULL, launches_once, NULL);
+        AWAIT(stage_want(0) == 1);
+        stage_gate(0, TAKT_GATE_OPEN);
+        pthread_join(thread, NULL);
+        work();
+}
+
+static void *asks_for_memory(void *arg)
+{
+        size_t left, total;
+
+        (void)arg;
+        MUST(cuCtxSetCurrent, context);
+        MUST(cuMemGetInfo_v2, &left, &total);
+        return NULL;
+}
+
+static void a_thread_that_is_cancelled_while_it_joins_leaves_no_lock_taken(void)
+{
+        pthread_t thread;
+
+        stage.delay_us = 300000;
+        context = stage_context(0);
+        pthread_create(&thread, NULL, asks_for_memory, NULL);
+        AWAIT(stage.n_connections == 1);
+        pthread_cancel(thread);
+        pthread_join(thread, NULL);
+        AWAIT((work(), stage.n_sessions == 1));
 }
 
 // Whoever stands at a closed gate when the daemon dies goes on, and stands at the next one's.
@@ -175,6 +276,33 @@ static void a_silent_daemon_that_dies_is_gone(void)
         stage_lose();
         stage_return();
         AWAIT((work(), stage.n_sessions == 2));
+}
+
+// Hosts may clear their environment, and a daemon may go after that: it is looked for no more.
+static void a_daemon_that_goes_from_a_cleared_environment(void)
+{
+        uint64_t end;
+
+        begin();
+        unsetenv("TAKT_SOCKET");
+        stage_lose();
+        for (end = stage_now() + UINT64_C(2500000000); stage_now() < end; usleep(1000))
+                work();
+}
+
+// The driver is asked for its devices as often as the daemon is looked for.
+static void without_a_daemon_the_driver_is_asked_rarely(void)
+{
+        unsigned before;
+
+        begin();
+        before = stage.fake->count("cuDeviceGetCount", NULL);
+        stage_lose();
+        AWAIT((work(), stage.fake->count("cuDeviceGetCount", NULL) > before));
+        before = stage.fake->count("cuDeviceGetCount", NULL);
+        for (int i = 0; i < 1000; i++)
+                work();
+        CHECK(stage.fake->count("cuDeviceGetCount", NULL) < before + 10);
 }
 
 static void daemons_come_and_go(void)
@@ -412,6 +540,13 @@ static void works_in_exit_handlers(void)
 }
 
 static const struct test tests[] = {TEST(a_daemon_that_does_not_answer_costs_little),
+                                    TEST(a_host_that_is_interrupted_joins),
+                                    TEST(a_host_that_is_interrupted_waits_no_longer),
+                                    TEST(descriptors_beyond_a_sessions_are_not_kept),
+                                    TEST(a_daemon_that_goes_from_a_cleared_environment),
+                                    TEST(without_a_daemon_the_driver_is_asked_rarely),
+                                    TEST(a_thread_that_is_cancelled_at_the_gate_is_not_there_for_ever),
+                                    TEST(a_thread_that_is_cancelled_while_it_joins_leaves_no_lock_taken),
                                     TEST(work_in_flight_is_told_to_a_new_daemon),
                                     TEST(a_waiter_goes_on_when_the_daemon_dies),
                                     TEST(daemons_come_and_go),

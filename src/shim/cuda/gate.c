@@ -125,10 +125,8 @@ static int again(uintptr_t graph, uintptr_t handle, struct passage *ret_passage)
         return in;
 }
 
-int gate_enter(uintptr_t graph, uintptr_t handle, stream_key key, struct passage *ret_passage)
+static int enter(uintptr_t graph, uintptr_t handle, stream_key key, struct passage *ret_passage)
 {
-        if (again(graph, handle, ret_passage))
-                return CUDA_SUCCESS;
         ret_passage->lane = -1;
         if (!lease_wanted())
                 return door_open(), CUDA_SUCCESS;
@@ -146,6 +144,19 @@ int gate_enter(uintptr_t graph, uintptr_t handle, stream_key key, struct passage
                         return CUDA_SUCCESS;
                 ret_passage->lane = -1;
         }
+}
+
+// A thread that is cancelled ends behind us: inside it would be counted at the gate for ever.
+int gate_enter(uintptr_t graph, uintptr_t handle, stream_key key, struct passage *ret_passage)
+{
+        int error, cancel;
+
+        if (again(graph, handle, ret_passage))
+                return CUDA_SUCCESS;
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+        error = enter(graph, handle, key, ret_passage);
+        pthread_setcancelstate(cancel, NULL);
+        return error;
 }
 
 void gate_leave(const struct passage *passage, uintptr_t handle, uintptr_t graph)

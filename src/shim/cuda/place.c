@@ -88,10 +88,12 @@ static int device_of(void *context)
 // Apart from the way of a thread that finds a session. Returns whether Takt is wanted at all.
 static __attribute__((noinline)) int arrive(void)
 {
+        uint64_t now_ns = takt_clock_now();
+
         if (!lease_wanted())
                 return 0;
         place_ready();
-        if (!try_join(takt_clock_now())) {
+        if (lease_is_due(now_ns) && !try_join(now_ns)) {
                 work_joined();
                 ledger_joined();
         }
