@@ -237,6 +237,42 @@ static void physical_memory_is_held_by_handles_and_mappings(void)
         HELD(0, 0);
 }
 
+// Its mapping holds it, and gives a handle again.
+static void physical_memory_that_was_released_can_be_retained(void)
+{
+        int prop[8] = {1, 0, 1, 0};
+        uintptr_t handle, again;
+
+        begin();
+        MUST(cuMemCreate, &handle, 8 * MIB, prop, 0ull);
+        again = handle;
+        MUST(cuMemMap, (uintptr_t)0x900000000, 8 * MIB, (size_t)0, handle, 0ull);
+        MUST(cuMemRelease, handle);
+        MUST(cuMemRetainAllocationHandle, &again, (uintptr_t)0x900000000 + 4 * MIB);
+        MUST(cuMemUnmap, (uintptr_t)0x900000000, 8 * MIB);
+        HELD(0, 8 * MIB);
+        MUST(cuMemRelease, again);
+        HELD(0, 0);
+}
+
+static void what_lies_behind_an_imported_mapping_is_unmapped_with_it(void)
+{
+        int prop[8] = {1, 0, 1, 0};
+        uintptr_t handle;
+
+        begin();
+        MUST(cuMemCreate, &handle, 8 * MIB, prop, 0ull);
+        for (int i = 0; i < 2; i++) {
+                MUST(cuMemMap, (uintptr_t)0x900000000, 4 * MIB, (size_t)0, (uintptr_t)0x8880, 0ull);
+                MUST(cuMemMap, (uintptr_t)0x900000000 + 4 * MIB, 8 * MIB, (size_t)0, handle, 0ull);
+                if (i)
+                        MUST(cuMemRelease, handle);
+                HELD(0, 8 * MIB);
+                MUST(cuMemUnmap, (uintptr_t)0x900000000, 12 * MIB);
+        }
+        HELD(0, 0);
+}
+
 // What others own is theirs: imported handles, opened pointers, pools of another process.
 static void what_was_imported_is_the_exporters(void)
 {
@@ -604,6 +640,8 @@ static const struct test tests[] = {TEST(charged_before_the_driver_sees_it),
                                     TEST(pools_and_streams_have_a_device),
                                     TEST(a_green_contexts_stream_has_its_device),
                                     TEST(physical_memory_is_held_by_handles_and_mappings),
+                                    TEST(physical_memory_that_was_released_can_be_retained),
+                                    TEST(what_lies_behind_an_imported_mapping_is_unmapped_with_it),
                                     TEST(what_was_imported_is_the_exporters),
                                     TEST(a_contexts_memory_goes_with_it),
                                     TEST(a_green_contexts_memory_stays),

@@ -295,13 +295,16 @@ static struct ledger_shared *share(uintptr_t handle, int *ret_device)
         return ledger.table[at].shared;
 }
 
+// What was imported is noted for its length alone: it may be unmapped together with what lies behind it.
 void ledger_map(uintptr_t address, uint64_t bytes, uintptr_t handle)
 {
         struct ledger_entry entry = {address, LEDGER_MAPPING, {{0}, -1, bytes}, NULL, NULL};
 
+        if (!lease_wanted())
+                return;
         lock_take(&ledger.lock);
         entry.shared = share(handle, &entry.charge.device);
-        if (entry.shared && !put(entry))
+        if (!put(entry) && entry.shared)
                 entry.shared->holders--;
         lock_give(&ledger.lock);
 }
@@ -313,14 +316,30 @@ void ledger_unmap(uintptr_t address, uint64_t bytes)
         while (address < end) {
                 struct ledger_entry entry = ledger_take(LEDGER_MAPPING, address);
 
-                if (entry.charge.device < 0 || !entry.charge.bytes)
+                if (!entry.charge.bytes)
                         return;
                 address += entry.charge.bytes;
                 ledger_freed(&entry, 0);
         }
 }
 
-void ledger_retain(uintptr_t handle)
+// With the lock held. Memory that only mappings hold has a handle again.
+static void hold_again(uintptr_t handle, uintptr_t address)
+{
+        for (size_t i = 0; i < ledger.room; i++) {
+                const struct ledger_entry *e = &ledger.table[i];
+                struct ledger_shared *shared = e->shared;
+
+                if (!e->key || e->kind != LEDGER_MAPPING || address - e->key >= e->charge.bytes)
+                        continue;
+                if (shared && !shared->handles &&
+                    put((struct ledger_entry){handle, LEDGER_HANDLE, shared->charge, NULL, shared}))
+                        shared->holders++, shared->handles++;
+                return;
+        }
+}
+
+void ledger_retain(uintptr_t handle, uintptr_t address)
 {
         struct ledger_shared *shared;
         int device;
@@ -329,6 +348,8 @@ void ledger_retain(uintptr_t handle)
         shared = share(handle, &device);
         if (shared)
                 shared->handles++;
+        else
+                hold_again(handle, address);
         lock_give(&ledger.lock);
 }
 

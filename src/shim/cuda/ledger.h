@@ -50,8 +50,8 @@ void ledger_joined(void);
 // the driver said.
 struct ledger_entry ledger_take(enum ledger_kind kind, uintptr_t key);
 void ledger_freed(const struct ledger_entry *entry, int error);
-// A mapping of a handle, and one more holder of a handle.
+// A mapping of a handle; and one more holder of a handle, asked for by an address that is mapped to it.
 void ledger_map(uintptr_t address, uint64_t bytes, uintptr_t handle);
 void ledger_unmap(uintptr_t address, uint64_t bytes);
-void ledger_retain(uintptr_t handle);
+void ledger_retain(uintptr_t handle, uintptr_t address);
 void ledger_in_child(void);

@@ -199,7 +199,7 @@ ALLOCATE_AT(LEDGER_HANDLE, cuMemCreate,
             (ret, size_, prop, flags), on_device(prop, size_), device_in(prop))
 RELEASE(LEDGER_HANDLE, cuMemRelease, (uintptr_t handle), (handle), handle)
 FORWARD(cuMemRetainAllocationHandle, (uintptr_t * handle, void *address), (handle, address),
-        ledger_retain(*handle))
+        ledger_retain(*handle, (uintptr_t)address))
 FORWARD(cuMemMap, (uintptr_t address, size_t size, size_t offset, uintptr_t handle, unsigned long long flags),
         (address, size, offset, handle, flags), ledger_map(address, size, handle))
 FORWARD(cuMemUnmap, (uintptr_t address, size_t size), (address, size), ledger_unmap(address, size))
