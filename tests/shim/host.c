@@ -191,12 +191,13 @@ static void has_default_streams_per_thread(void)
 }
 
 // nvidia-smi and engines ask NVML instead: total, free, used.
-static void ask_nvml(unsigned long long ret[3])
+static void ask_nvml(unsigned index, unsigned long long ret[3])
 {
         void *nvml = dlopen("libnvidia-ml.so.1", RTLD_NOW), *device;
 
         CHECK(nvml && ((int (*)(void))dlsym(nvml, "nvmlInit_v2"))() == 0);
-        CHECK(((int (*)(unsigned, void **))dlsym(nvml, "nvmlDeviceGetHandleByIndex_v2"))(0, &device) == 0);
+        CHECK(((int (*)(unsigned, void **))dlsym(nvml, "nvmlDeviceGetHandleByIndex_v2"))(index, &device) ==
+              0);
         CHECK(((int (*)(void *, unsigned long long *))dlsym(nvml, "nvmlDeviceGetMemoryInfo"))(device, ret) ==
               0);
 }
@@ -222,7 +223,7 @@ static void fills_memory(void)
         CHECK(CALL(cuMemFree_v2, a + 1) != 0); // not an allocation: stays charged
         MUST(cuMemGetInfo_v2, &left, &total);
         CHECK(left == 424 * MIB);
-        ask_nvml(nvml);
+        ask_nvml(0, nvml);
         CHECK(nvml[0] == 1024 * MIB && nvml[1] == 424 * MIB && nvml[2] == 600 * MIB);
         say("allocated");
         MUST(cuMemFree_v2, a);
@@ -310,6 +311,17 @@ static void has_two_devices(void)
         say("freed");
 }
 
+// The second of two devices is leased, with a quota of 1 GiB, and the first one is lost.
+static void loses_the_other(void)
+{
+        unsigned long long nvml[3];
+
+        say("ready");
+        ask_nvml(1, nvml);
+        CHECK(nvml[0] == 1024 * MIB);
+        say("told");
+}
+
 // Works on, step by step.
 static void works(void)
 {
@@ -341,6 +353,7 @@ int main(int argc, char **argv)
                       {"per-thread", has_default_streams_per_thread},
                       {"memory", fills_memory},
                       {"two-devices", has_two_devices},
+                      {"loses-the-other", loses_the_other},
                       {"works", works}};
 
         if (argc != 2)

@@ -62,6 +62,15 @@ class Devices(Behind):
     def test_the_second_is_leased(self):
         self.one_of_two(1)
 
+    def test_one_that_is_lost_hides_no_other(self):
+        host = Host(self, "loses-the-other", self.rivals(1)[0], **TWO)
+        host.says("ready")
+        self.tool("--device", "0", "inject", "lose")
+        self.addCleanup(self.tool, "reset")
+        host.goes_on()
+        host.says("told")
+        host.ends()
+
     def test_tenants_of_two_devices_do_not_meet(self):
         tenants, peers = zip(*(self.rivals(device) for device in (0, 1)))
         hosts = [Host(self, "two-devices", tenant, LEASED=str(device), **TWO) for device, tenant in enumerate(tenants)]

@@ -74,13 +74,14 @@ static uint32_t list(void *device, uint8_t uuids[TAKT_PAGE_LANES * 16], int *ret
         void *other;
 
         *ret_at = -1;
+        memset(uuids, 0, TAKT_PAGE_LANES * 16);
         if (!real.count || !real.by_index || !real.uuid || real.count(&n) ||
             real.uuid(device, own, sizeof own))
                 return 0;
         n = n < TAKT_PAGE_LANES ? n : TAKT_PAGE_LANES;
         for (unsigned i = 0; i < n; i++) {
                 if (real.by_index(i, &other) || real.uuid(other, text, sizeof text))
-                        return 0;
+                        continue; // it is lost, or not for us: the others keep their places
                 parse(text, uuids + 16 * i);
                 if (!strcmp(text, own))
                         *ret_at = (int)i;
