@@ -418,6 +418,29 @@ static void a_context_that_goes_takes_its_work_with_it(void)
         CHECK(!stage_busy(0));
 }
 
+static void *launches_without_a_context(void *stream)
+{
+        CHECK(launch((uintptr_t)stream) == 0);
+        return NULL;
+}
+
+// The stream says which context is meant.
+static void work_needs_no_current_context(void)
+{
+        uintptr_t stream;
+        pthread_t thread;
+
+        begin();
+        stream = new_stream();
+        stage_gate(0, TAKT_GATE_CLOSED);
+        pthread_create(&thread, NULL, launches_without_a_context, (void *)stream);
+        AWAIT(stage_want(0) == 1);
+        stage_gate(0, TAKT_GATE_OPEN);
+        pthread_join(thread, NULL);
+        CHECK(stage_busy(0));
+        closes_and_drains(stream);
+}
+
 // The second device is not Takt's: nothing of it waits or is noted.
 static void another_device_is_left_alone(void)
 {
@@ -838,6 +861,7 @@ static const struct test tests[] = {
         TEST(streams_beyond_the_table_are_drained_with_their_contexts),
         TEST(a_default_stream_is_another_one_in_each_context),
         TEST(a_context_that_goes_takes_its_work_with_it),
+        TEST(work_needs_no_current_context),
         TEST(another_device_is_left_alone),
         TEST(two_devices_have_two_gates),
         TEST(work_is_of_its_streams_device),

@@ -135,6 +135,8 @@ static int enter(uintptr_t graph, uintptr_t handle, stream_key key, struct passa
                 // With one context no stream can be another's.
                 struct place place = place_now(now, atomic_load(&n_contexts) > 1 ? handle : 0);
 
+                if (place.device < 0 && handle > HANDLE_PER_THREAD)
+                        place = place_now(0, handle); // it needs no current context
                 if (place.lane < 0)
                         return atomic_load(&lease.daemon) ? CUDA_SUCCESS : refusal();
                 if (settle_is_capturing(handle))
