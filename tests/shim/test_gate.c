@@ -441,6 +441,26 @@ static void work_needs_no_current_context(void)
         closes_and_drains(stream);
 }
 
+// The page of a new session has not heard yet of what is in flight.
+static void whoever_turns_back_at_the_gate_forgets_nothing(void)
+{
+        uintptr_t stream;
+        pthread_t thread;
+
+        begin();
+        stream = new_stream();
+        launch(stream);
+        atomic_store(&stage_session()->client->lane[0].activity, takt_activity_idle(stage_now()));
+        stage_gate(0, TAKT_GATE_CLOSED);
+        pthread_create(&thread, NULL, launches_on, (void *)new_stream());
+        AWAIT(stage.fake->count("cuEventSynchronize", NULL) || stage_want(0));
+        CHECK(stage_busy(0));
+        stage.fake->finish(stream);
+        AWAIT(!stage_busy(0));
+        stage_gate(0, TAKT_GATE_OPEN);
+        pthread_join(thread, NULL);
+}
+
 // The second device is not Takt's: nothing of it waits or is noted.
 static void another_device_is_left_alone(void)
 {
@@ -862,6 +882,7 @@ static const struct test tests[] = {
         TEST(a_default_stream_is_another_one_in_each_context),
         TEST(a_context_that_goes_takes_its_work_with_it),
         TEST(work_needs_no_current_context),
+        TEST(whoever_turns_back_at_the_gate_forgets_nothing),
         TEST(another_device_is_left_alone),
         TEST(two_devices_have_two_gates),
         TEST(work_is_of_its_streams_device),

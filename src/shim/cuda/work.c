@@ -163,7 +163,7 @@ int work_retract(int lane, stream_key key, void *context, const struct note *not
         pthread_mutex_lock(&l->lock);
         if (note->is_inside)
                 work_leave(l, key, context);
-        alone = note->was_idle && note->stamp == l->stamp;
+        alone = note->was_idle && note->stamp == l->stamp && l->n_dirty == 1;
         if (alone) {
                 l->n_dirty = 0;
                 atomic_store_explicit(&page_of(lane)->activity, takt_activity_idle(note->idle_since_ns),
