@@ -21,9 +21,6 @@ enum hook {
         N_HOOKS
 };
 
-typedef uintptr_t (*driver_fn)(uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t,
-                               uintptr_t, uintptr_t, uintptr_t, uintptr_t);
-
 #define EXPORT __attribute__((visibility("default")))
 
 enum {
