@@ -418,6 +418,138 @@ static void a_context_that_goes_takes_its_work_with_it(void)
         CHECK(!stage_busy(0));
 }
 
+static int was_busy;
+static _Atomic int is_gone, n_late;
+static uintptr_t last_stream;
+
+static int goes(const uintptr_t *a)
+{
+        (void)a;
+        was_busy = (int)stage_busy(0);
+        return 0;
+}
+
+// The driver waits for its work, and that may take long.
+static void a_context_that_goes_is_busy_until_it_is_gone(void)
+{
+        uintptr_t other;
+
+        begin();
+        MUST(cuCtxCreate_v2, &other, 0, 0);
+        launch(new_stream());
+        launch(0);
+        stage.fake->set("cuCtxDestroy_v2", goes);
+        MUST(cuCtxDestroy_v2, other);
+        CHECK(was_busy && !stage_busy(0));
+        MUST(cuCtxSetCurrent, context);
+        launch(0);
+        stage.fake->set("cuDevicePrimaryCtxReset_v2", goes);
+        was_busy = 0;
+        MUST(cuDevicePrimaryCtxReset_v2, 0);
+        CHECK(was_busy && !stage_busy(0));
+}
+
+static uintptr_t many[70];
+
+static int goes_beside_many(const uintptr_t *a)
+{
+        unsigned before = stage.fake->count("cuCtxSynchronize", NULL);
+
+        (void)a;
+        MUST(cuCtxSetCurrent, context);
+        for (int i = 0; i < 70; i++)
+                launch(many[i] = new_stream());
+        stage_gate(0, TAKT_GATE_CLOSED);
+        stage_nudge();
+        AWAIT(stage.fake->count("cuCtxSynchronize", NULL) > before);
+        for (int i = 0; i < 70; i++)
+                stage.fake->finish(many[i]);
+        MUST(cuCtxSynchronize);
+        was_busy = (int)stage_busy(0);
+        return 0;
+}
+
+// More streams than are told apart, while a context goes: its work is neither taken for theirs nor waited
+// for.
+static void a_context_that_goes_is_busy_beside_many_streams(void)
+{
+        uintptr_t other;
+
+        begin();
+        stage_gate(0, TAKT_GATE_OPEN);
+        MUST(cuCtxCreate_v2, &other, 0, 0);
+        launch(0);
+        stage.fake->set("cuCtxDestroy_v2", goes_beside_many);
+        MUST(cuCtxDestroy_v2, other);
+        CHECK(was_busy && !stage_busy(0) && stage.fake->intrusions() == 0);
+}
+
+// One that is not destroyed after all; and none at all, which is not the current one.
+static void a_context_that_stays_keeps_its_work(void)
+{
+        begin();
+        stage.fake->set("cuCtxDestroy_v2", invalid);
+        launch(0);
+        CHECK(CALL(cuCtxDestroy_v2, NULL) == 1 && stage_busy(0));
+        CHECK(CALL(cuCtxDestroy_v2, context) == 1 && stage_busy(0));
+        stage.fake->finish(0);
+        MUST(cuCtxSynchronize);
+        CHECK(!stage_busy(0));
+}
+
+static int goes_when_done(const uintptr_t *a)
+{
+        is_gone = 1;
+        (void)a;
+        stage.fake->finish(last_stream);
+        return 0;
+}
+
+static int counts_late(const uintptr_t *a)
+{
+        (void)a;
+        n_late += is_gone;
+        return 0;
+}
+
+// Our event goes with its context, while our thread waits for it.
+static void an_event_that_went_with_its_context_is_left(void)
+{
+        uintptr_t other;
+
+        begin();
+        stage_gate(0, TAKT_GATE_OPEN);
+        MUST(cuCtxCreate_v2, &other, 0, 0);
+        launch(last_stream = new_stream());
+        stage.fake->set("cuEventDestroy_v2", counts_late);
+        stage.fake->set("cuCtxDestroy_v2", goes_when_done);
+        stage_gate(0, TAKT_GATE_CLOSED);
+        stage_nudge();
+        AWAIT(stage.fake->count("cuEventSynchronize", NULL) == 1);
+        MUST(cuCtxDestroy_v2, other);
+        CHECK(!stage_busy(0));
+        usleep(200000);
+        CHECK(n_late == 0);
+}
+
+// The default stream is the one of a single context again.
+static void a_context_that_went_costs_nothing_more(void)
+{
+        uintptr_t other;
+        unsigned before;
+
+        begin();
+        MUST(cuCtxCreate_v2, &other, 0, 0);
+        MUST(cuCtxDestroy_v2, other);
+        stage.fake->set("cuCtxCreate_v2", invalid);
+        CHECK(CALL(cuCtxCreate_v2, &other, 0, 0) == 1);
+        MUST(cuCtxSetCurrent, context);
+        launch(0);
+        before = stage.fake->count("cuCtxGetCurrent", NULL);
+        launch(0);
+        CHECK(stage.fake->count("cuCtxGetCurrent", NULL) == before);
+}
+
 static void *launches_without_a_context(void *stream)
 {
         CHECK(launch((uintptr_t)stream) == 0);
@@ -881,6 +1013,11 @@ static const struct test tests[] = {
         TEST(streams_beyond_the_table_are_drained_with_their_contexts),
         TEST(a_default_stream_is_another_one_in_each_context),
         TEST(a_context_that_goes_takes_its_work_with_it),
+        TEST(a_context_that_goes_is_busy_until_it_is_gone),
+        TEST(a_context_that_goes_is_busy_beside_many_streams),
+        TEST(a_context_that_stays_keeps_its_work),
+        TEST(an_event_that_went_with_its_context_is_left),
+        TEST(a_context_that_went_costs_nothing_more),
         TEST(work_needs_no_current_context),
         TEST(whoever_turns_back_at_the_gate_forgets_nothing),
         TEST(another_device_is_left_alone),

@@ -41,6 +41,16 @@ void gate_context(int device)
         atomic_store(&gate_last, KEY_NONE);
 }
 
+// What is not known to us may go too: the devices' primary ones stay counted.
+void gate_context_gone(void)
+{
+        int n = atomic_load(&n_contexts);
+
+        while (n > __builtin_popcount(atomic_load(&primaries)) &&
+               !atomic_compare_exchange_weak(&n_contexts, &n, n - 1))
+                ;
+}
+
 // A default stream is one in each context: with several contexts its handle does not say which.
 void gate_remember(int lane, uintptr_t handle)
 {
@@ -231,6 +241,26 @@ void gate_forget_context(void *context)
 {
         gate_done_context(context);
         forget_events(context);
+}
+
+void gate_leaving(void *context, void *mark)
+{
+        FOR_EACH_DIRTY_LANE(lane)
+        work_leaving(lane, context, mark);
+        forget_events(context);
+        settle_events_go();
+}
+
+void gate_left(void *context, void *mark, int error)
+{
+        FOR_EACH_DIRTY_LANE(lane)
+        {
+                if (error)
+                        work_adopt(lane, mark, context);
+                else
+                        work_done_context(lane, mark);
+        }
+        place_changed();
 }
 
 void gate_forget_green(const struct green *green)

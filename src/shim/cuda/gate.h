@@ -13,6 +13,7 @@ typedef uintptr_t stream_key;
 #define KEY_NONE ((stream_key)-1) // no stream
 #define KEY_ANY ((stream_key)-2)  // an event: look which streams are done
 #define KEY_REST ((stream_key)-3) // streams beyond those that are told apart
+#define HANDLE_NONE 0 // of KEY_REST: of a context that is being destroyed, and is the host's alone
 #define HANDLE_LEGACY 1
 #define HANDLE_PER_THREAD 2
 
@@ -36,15 +37,20 @@ void gate_leave(const struct passage *passage, uintptr_t handle, uintptr_t graph
 void gate_leave_done(const struct passage *passage);
 // After a call of the host's that waited for a stream, or asked whether it is done and heard yes.
 void gate_done(stream_key key);
-// A whole context was waited for, or is about to go.
+// A whole context was waited for, or is no more.
 void gate_done_context(void *context);
 void gate_forget_context(void *context);
+// One is about to be destroyed: its work goes by the mark until the driver has said what became of it.
+void gate_leaving(void *context, void *mark);
+void gate_left(void *context, void *mark, int error);
 // A green context is about to go. Its work in flight goes on, and is its primary context's then.
 void gate_forget_green(const struct green *green);
 // A stream is no more. Before that is said to the driver.
 void gate_forget(uintptr_t handle);
 // A context was made: device's primary one, or (-1) another. With two, a default stream's handle names none.
 void gate_context(int device);
+// Another is no more, or was not made after all.
+void gate_context_gone(void);
 stream_key gate_key(uintptr_t handle);
 // An executable graph was changed, or is no more: what its launches took says nothing of the next.
 void gate_forget_graph(uintptr_t exec);

@@ -80,6 +80,12 @@ int work_has(int lane, const struct dirty *entry);
 void work_orphan(int lane, stream_key key, void *owner);
 // A context is no more, but its work goes on: it is waited for with another one, that is not the same.
 void work_adopt(int lane, const void *context, void *owner);
+// A context is about to be destroyed: its work goes by the mark, and nobody but the host waits for it.
+void work_leaving(int lane, const void *context, void *mark);
+static inline int work_is_leaving(const struct dirty *entry)
+{
+        return entry->key == KEY_REST && entry->handle == HANDLE_NONE;
+}
 // There is a new session: its page says of our work in flight what the last one said.
 void work_joined(void);
 // These streams are done: the one of that key (and context, where the key is of a default stream); all of a
@@ -97,6 +103,8 @@ void settle_query(int lane);
 // Waits until they are, so that the device can pass on. Streams that cannot be waited for from here (another
 // thread's default stream while something captures) are left to the host.
 void settle_wait(int lane);
+// A context may be about to go, and our events with it: those that are waited for now are not touched again.
+void settle_events_go(void);
 // Held by us for calls on streams that another thread may be about to destroy or to capture; they never wait.
 void settle_lock(void);
 void settle_unlock(void);

@@ -22,12 +22,28 @@
 #define U uintptr_t
 
 // Contexts
-#define CREATE(name, params, args) FORWARD(name, params, args, gate_context(-1), )
+#define CREATE(name, params, args)                                                                           \
+        FORWARD(name, params, args, gate_context(-1), error ? gate_context_gone() : (void)0)
+
 // Its memory goes with it, if it goes; its address may be another context's at once.
+static void leaving(void *context, void *mark)
+{
+        gate_leaving(context, mark);
+        ledger_rename(context, mark);
+}
+
+static void left(void *context, void *mark, int error)
+{
+        gate_left(context, mark, error);
+        if (error)
+                ledger_rename(mark, context);
+        else
+                ledger_forget(mark);
+}
+
 #define DESTROY(name)                                                                                        \
-        FORWARD(name, (void *context), (context), char leaving; gate_forget_context(context);                \
-                ledger_rename(context, &leaving),                                                            \
-                error ? ledger_rename(&leaving, context) : ledger_forget(&leaving))
+        FORWARD(name, (void *context), (context), char mark;                                                 \
+                leaving(context, &mark), left(context, &mark, error); error ? (void)0 : gate_context_gone())
 
 CREATE(cuCtxCreate, (U a, U b, U c), (a, b, c))
 CREATE(cuCtxCreate_v2, (U a, U b, U c), (a, b, c))
@@ -63,29 +79,30 @@ static void released(int device, void *context)
                 gate_forget_context(context), ledger_forget(context);
 }
 
-static void *before_reset(int device)
+static void *before_release(int device)
 {
-        void *context = primary_of(device);
-
-        if (context)
-                gate_forget_context(context);
-        return context;
+        settle_events_go(); // it may be the last
+        return primary_of(device);
 }
 
-FORWARD(cuDevicePrimaryCtxRelease, (int device), (device), void *context = primary_of(device),
-        released(device, context))
-FORWARD(cuDevicePrimaryCtxRelease_v2, (int device), (device), void *context = primary_of(device),
-        released(device, context))
-FORWARD(cuDevicePrimaryCtxReset, (int device), (device), void *context = before_reset(device),
-        error ? (void)0 : ledger_forget(context))
-FORWARD(cuDevicePrimaryCtxReset_v2, (int device), (device), void *context = before_reset(device),
-        error ? (void)0 : ledger_forget(context))
+#define RELEASE(name)                                                                                        \
+        FORWARD(name, (int device), (device), void *context = before_release(device),                        \
+                released(device, context))
+#define RESET(name)                                                                                          \
+        FORWARD(name, (int device), (device), void *context = primary_of(device); char mark;                 \
+                leaving(context, &mark), left(context, &mark, error))
+
+RELEASE(cuDevicePrimaryCtxRelease)
+RELEASE(cuDevicePrimaryCtxRelease_v2)
+RESET(cuDevicePrimaryCtxReset)
+RESET(cuDevicePrimaryCtxReset_v2)
 
 // Green contexts. What was made in one is its primary context's, and stays.
 static struct green before_green(U handle)
 {
         struct green gone = green_gone(handle);
 
+        settle_events_go(); // its primary context may go with it
         if (gone.primary)
                 gate_forget_green(&gone);
         if (gone.primary && gone.context)
@@ -96,7 +113,7 @@ static struct green before_green(U handle)
 FORWARD(cuGreenCtxCreate, (U * ret, U resources, int device, unsigned flags), (ret, resources, device, flags),
         , error ? (void)0 : green_made(*ret, device, primary_of(device)))
 FORWARD(cuCtxFromGreenCtx, (void **ret, U green), (ret, green), gate_context(-1),
-        error ? (void)0 : green_named(green, *ret))
+        error ? gate_context_gone() : green_named(green, *ret))
 FORWARD(cuGreenCtxDestroy, (U green), (green), struct green gone = before_green(green),
         released(gone.device, gone.primary))
 

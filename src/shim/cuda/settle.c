@@ -15,6 +15,7 @@
 static _Atomic int n_captures;
 static stream_key capturing[CAPTURES_MAX]; // those of them that we can name
 
+static _Atomic unsigned n_gone; // contexts that may have taken events of ours with them
 static pthread_mutex_t handles = PTHREAD_MUTEX_INITIALIZER;
 
 void settle_lock(void)
@@ -25,6 +26,13 @@ void settle_lock(void)
 void settle_unlock(void)
 {
         pthread_mutex_unlock(&handles);
+}
+
+void settle_events_go(void)
+{
+        settle_lock();
+        atomic_fetch_add(&n_gone, 1);
+        settle_unlock();
 }
 
 void settle_in_child(void)
@@ -95,6 +103,8 @@ static int is_elsewhere(const struct dirty *entry)
 // While something captures, the legacy stream must be left alone: touching it breaks the capture.
 static int is_untouchable(const struct dirty *entry)
 {
+        if (work_is_leaving(entry))
+                return 1;
         if (!is_explicit(entry) && entry->handle != HANDLE_PER_THREAD)
                 return atomic_load(&n_captures) > 0;
         return settle_is_capturing(entry->handle);
@@ -235,6 +245,7 @@ static int wait_context(const struct dirty *entry)
 // Where no event can be: a green context's stream takes none of the context that was current.
 static int wait_entry(int lane, const struct dirty *entry)
 {
+        unsigned was_gone = atomic_load(&n_gone);
         void *event;
         int error;
 
@@ -244,7 +255,10 @@ static int wait_entry(int lane, const struct dirty *entry)
         if (error)
                 return error == NOT_FROM_HERE ? error : wait_context(entry);
         error = (int)REAL(cuEventSynchronize, event);
-        driver.event_destroy(event);
+        settle_lock();
+        if (atomic_load(&n_gone) == was_gone) // it may have gone with its context
+                driver.event_destroy(event);
+        settle_unlock();
         return error;
 }
 

@@ -49,26 +49,45 @@ static struct dirty *add_rest(struct lane *l, void *context)
         return entry;
 }
 
-// All entries of a context become that one of another, or of itself.
-static void crowd(struct lane *l, const void *context, void *owner)
+// What is of its green ones is of a context too.
+static int is_of(const struct dirty *entry, const void *context)
 {
+        return entry->context == context || green_primary(entry->context) == context;
+}
+
+// All entries of a context become that one of another, or of itself. Returns it.
+static struct dirty *crowd(struct lane *l, const void *context, void *owner)
+{
+        struct dirty *rest;
         uint32_t inside = 0;
 
         for (uint32_t i = l->n_dirty; i-- > 0;)
-                if (l->dirty[i].context == context) {
+                if (is_of(&l->dirty[i], context)) {
                         inside += l->dirty[i].inside;
                         remove_entry(l, &l->dirty[i]);
                 }
-        add_rest(l, owner)->inside += inside;
+        rest = add_rest(l, owner);
+        rest->inside += inside;
+        return rest;
 }
 
 // With the lock held. More streams than we can tell apart: those of one context become one entry.
+static void make_room(struct lane *l)
+{
+        uint32_t i = 0;
+
+        while (i + 1 < l->n_dirty && work_is_leaving(&l->dirty[i]))
+                i++;
+        crowd(l, l->dirty[i].context, l->dirty[i].context);
+}
+
+// With the lock held.
 static struct dirty *add_entry(struct lane *l, uintptr_t handle, stream_key key, void *context)
 {
         struct dirty *entry = find(l, key, context);
 
         if (!entry && l->n_dirty == DIRTY_MAX)
-                crowd(l, l->dirty[0].context, l->dirty[0].context);
+                make_room(l);
         if (!entry && l->n_dirty == DIRTY_MAX)
                 return add_rest(l, context);
         if (!entry) {
@@ -251,7 +270,7 @@ void work_done_context(int lane, void *context)
 
         pthread_mutex_lock(&l->lock);
         for (uint32_t i = l->n_dirty; i-- > 0;)
-                if (l->dirty[i].context == context || green_primary(l->dirty[i].context) == context)
+                if (is_of(&l->dirty[i], context))
                         remove_done(l, &l->dirty[i]);
         unlock_done(l, lane);
 }
@@ -285,16 +304,38 @@ void work_orphan(int lane, stream_key key, void *owner)
         pthread_mutex_unlock(&l->lock);
 }
 
+// With the lock held.
+static int has_any(const struct lane *l, const void *context)
+{
+        uint32_t i = 0;
+
+        while (i < l->n_dirty && !is_of(&l->dirty[i], context))
+                i++;
+        return i < l->n_dirty;
+}
+
 void work_adopt(int lane, const void *context, void *owner)
 {
         struct lane *l = &lanes[lane];
-        uint32_t i = 0;
 
         pthread_mutex_lock(&l->lock);
-        while (i < l->n_dirty && l->dirty[i].context != context)
-                i++;
-        if (i < l->n_dirty)
+        if (has_any(l, context))
                 crowd(l, context, owner);
+        atomic_store_explicit(&gate_last, KEY_NONE, memory_order_relaxed);
+        pthread_mutex_unlock(&l->lock);
+}
+
+void work_leaving(int lane, const void *context, void *mark)
+{
+        struct lane *l = &lanes[lane];
+        struct dirty *rest;
+
+        pthread_mutex_lock(&l->lock);
+        if (has_any(l, context)) {
+                rest = crowd(l, context, mark);
+                rest->handle = HANDLE_NONE;
+                rest->inside = 0; // whoever is submitting to it at the same time is beyond help
+        }
         atomic_store_explicit(&gate_last, KEY_NONE, memory_order_relaxed);
         pthread_mutex_unlock(&l->lock);
 }
