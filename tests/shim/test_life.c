@@ -143,10 +143,15 @@ static void a_thread_that_is_cancelled_at_the_gate_is_not_there_for_ever(void)
         pthread_t thread;
 
         begin();
+        stage.fake->manual(1);
+        launch(0);
         stage_gate(0, TAKT_GATE_CLOSED);
         pthread_create(&thread, NULL, launches_once, NULL);
-        AWAIT(stage_want(0) == 1);
+        AWAIT(stage.fake->count("cuEventSynchronize", NULL) == 1); // waits for what is in flight
         pthread_cancel(thread);
+        stage.fake->finish(0);
+        stage.fake->manual(0);
+        AWAIT(stage_want(0) == 1);
         usleep(300000); // it looks after the daemon meanwhile, which is a call that ends a thread
         stage_gate(0, TAKT_GATE_OPEN);
         pthread_join(thread, NULL);
