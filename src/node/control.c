@@ -356,23 +356,25 @@ static void readable(struct node *node, struct watch *watch, uint32_t events)
 }
 
 // Nobody has more connections than are free: so however many one asks for, there is some left for the next.
-// Control connections are a user's, request connections a tenant's.
+// Control connections are a user's. Request connections are a tenant's, and a user may have many of those:
+// they leave a quarter of the places to control, and to each other seat its first.
 static int may_have_more(const struct node *node, enum stream_kind kind, uint32_t tenant, uid_t uid)
 {
-        uint32_t n_free = 0, n_own = 0, n_kept = NODE_STREAMS_MAX / 4; // control's, and each seat's first
-        uint64_t seats = UINT64_C(1) << tenant % 64;
+        uint32_t n_free = 0, n_own = 0, n_left;
+        uint64_t seats = UINT64_C(1) << tenant;
 
         for (const struct stream *s = node->stream; s < node->stream + NODE_STREAMS_MAX; s++) {
-                seats |= (uint64_t)(s->used && s->kind == STREAM_REQUESTS) << s->tenant % 64;
                 n_free += !s->used;
                 n_own += s->used && s->kind == kind &&
                          (kind == STREAM_CONTROL ? s->uid == uid : s->tenant == tenant);
+                seats |= (uint64_t)(s->used && s->kind == STREAM_REQUESTS) << s->tenant;
         }
-        if (kind == STREAM_REQUESTS) {
-                n_kept += n_own ? NODE_TENANTS_MAX - (uint32_t)__builtin_popcountll(seats) : 0;
-                n_free -= n_free < n_kept ? n_free : n_kept;
-        }
-        return n_own < n_free;
+        if (kind == STREAM_CONTROL)
+                return n_own < n_free;
+        n_left = NODE_STREAMS_MAX / 4;
+        if (n_own)
+                n_left += NODE_TENANTS_MAX - (uint32_t)__builtin_popcountll(seats);
+        return n_own + n_left < n_free;
 }
 
 void stream_accept(struct node *node, struct watch *watch, uint32_t events)

@@ -67,8 +67,9 @@ static struct session *session_free(struct node *node, uint32_t tenant)
                 if (!s->used)
                         free = s, n_free++;
         }
-        return !n_own || n_own + NODE_TENANTS_MAX - (uint32_t)__builtin_popcountll(seats) < n_free ? free
-                                                                                                   : NULL;
+        if (n_own && n_own + NODE_TENANTS_MAX - (uint32_t)__builtin_popcountll(seats) >= n_free)
+                return NULL;
+        return free;
 }
 
 // The count is never read: whether a read blocks is a flag that the client shares, and so can change at any
