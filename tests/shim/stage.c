@@ -88,6 +88,7 @@ static void open_session(int fd)
         close(wake[0]);
         close(fds[TAKT_FD_DAEMON_PAGE]);
         close(fds[TAKT_FD_CLIENT_PAGE]);
+        atomic_fetch_add(&stage.n_given, 1);
 }
 
 static void *serve(void *arg)

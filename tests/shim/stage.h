@@ -27,11 +27,12 @@ struct stage {
         struct takt_page_tenant *tenant; // all sessions' of one daemon
         struct session session[16];
         _Atomic int n_sessions, n_connections;
-        int8_t lane[2];    // of the two devices, in sessions to come
-        uint64_t quota[2]; // of the two lanes, bytes, likewise
-        int is_silent;     // takes connections and never answers
-        int n_more;        // descriptors with its welcome, than a session has
-        unsigned delay_us; // until it answers
+        _Atomic int n_given; // of them, those whose descriptors we have given away
+        int8_t lane[2];      // of the two devices, in sessions to come
+        uint64_t quota[2];   // of the two lanes, bytes, likewise
+        int is_silent;       // takes connections and never answers
+        int n_more;          // descriptors with its welcome, than a session has
+        unsigned delay_us;   // until it answers
 };
 
 extern struct stage stage;

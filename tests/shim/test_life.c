@@ -100,7 +100,7 @@ static int next_session_takes(void)
         stage_lose();
         before = n_descriptors();
         stage_return();
-        AWAIT((work(), stage.n_sessions == n + 1));
+        AWAIT((work(), stage.n_given == n + 1));
         launch(0);
         CHECK(stage_busy(0)); // it is in use
         MUST(cuCtxSynchronize);
