@@ -63,8 +63,3 @@ void takt_histogram_up_to(const struct takt_histogram *histogram, const uint64_t
                 ret_n[b] = seen;
         }
 }
-
-uint64_t takt_histogram_mean(const struct takt_histogram *histogram)
-{
-        return histogram->count ? histogram->sum_ns / histogram->count : 0;
-}

@@ -21,5 +21,3 @@ uint64_t takt_histogram_at(const struct takt_histogram *histogram, unsigned perm
 // shares its bucket with what is beyond the bound is left out, so a bound is right to within 3.2 %.
 void takt_histogram_up_to(const struct takt_histogram *histogram, const uint64_t *bound_ns, unsigned n,
                           uint64_t *ret_n);
-// 0 when empty.
-uint64_t takt_histogram_mean(const struct takt_histogram *histogram);

@@ -19,7 +19,7 @@ static int with_unit(const char *text, const struct unit *units, double *ret)
         for (; units->name; units++)
                 if (!strcmp(end, units->name)) {
                         *ret = value * units->factor;
-                        return *ret <= 1e18 ? 0 : -EINVAL;
+                        return *ret >= 1 && *ret <= 1e18 ? 0 : -EINVAL; // nothing of it is no amount
                 }
         return -EINVAL;
 }

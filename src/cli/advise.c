@@ -1,9 +1,7 @@
 // takt advise: what each tenant really used, as the flags to declare.
 #include <math.h>
 #include <stdio.h>
-#include <string.h>
-#include <unistd.h>
-#include "cli/advise.h"
+#include "cli/advise_fit.h"
 #include "cli/cli.h"
 #include "cli/view.h"
 
@@ -72,20 +70,18 @@ static void advise(json_t *tenant)
 
 int cmd_advise(int argc, char **argv)
 {
+        int code = cli_no_options(argc, argv, NULL, "What each tenant really used, as the flags to declare."),
+            error;
         json_t *answer, *tenant;
+        const char *dir;
         size_t i;
-        int fd;
 
-        if (argc > 1 && !strcmp(argv[1], "--help"))
-                return puts("usage: takt advise\nWhat each tenant really used, as the flags to declare."), 0;
-        if (argc > 1)
-                return cli_fail(EXIT_USAGE, "unknown option: %s (see takt advise --help)", argv[1]);
-        fd = cli_connect(cli_dir());
-        answer = fd < 0 ? NULL : cli_ask(fd, json_pack("{s:s}", "op", "status"));
-        if (fd >= 0)
-                close(fd);
-        if (!answer)
-                return cli_fail(EXIT_NOT_THERE, "no daemon answers in %s; `takt run` starts one", cli_dir());
+        if (code >= 0)
+                return code;
+        if (!(dir = cli_dir()))
+                return EXIT_USAGE;
+        if (!(answer = cli_status(dir, &error)))
+                return cli_fail_no_daemon(dir, error);
         json_array_foreach(json_object_get(answer, "tenants"), i, tenant) advise(tenant);
         json_decref(answer);
         return 0;

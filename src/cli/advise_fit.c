@@ -1,4 +1,4 @@
-#include "cli/advise.h"
+#include "cli/advise_fit.h"
 
 #define PEAK_SPAN_NS 1.28e9
 

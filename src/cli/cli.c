@@ -9,18 +9,46 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+static const char *word; // that cli_option reads
+
+// The word is kept, as getopt does not always say which it was: it stays before a cluster of letters (-xy),
+// and goes past any other.
+int cli_option(int argc, char **argv, const struct option *options)
+{
+        opterr = 0;
+        word = argv[optind];
+        return getopt_long(argc, argv, "+:", options, NULL);
+}
+
 int cli_wrong_option(int option, int error, char **argv)
 {
+        int length = (int)strcspn(word, "=");
+
         if (option == ':')
-                return cli_fail(EXIT_USAGE, "%s needs a value (see takt %s --help)", argv[optind - 1],
+                return cli_fail(EXIT_USAGE, "%s needs a value (see takt %s --help)", word, argv[0]);
+        if (option == '?' && optopt && word[1] == '-')
+                return cli_fail(EXIT_USAGE, "%.*s takes no value (see takt %s --help)", length, word,
                                 argv[0]);
         if (option == '?')
-                return cli_fail(EXIT_USAGE, "unknown option: %s (see takt %s --help)", argv[optind - 1],
-                                argv[0]);
+                return cli_fail(EXIT_USAGE, "unknown option: %s (see takt %s --help)", word, argv[0]);
         if (error)
-                return cli_fail(EXIT_USAGE, "not a value for this option: %s (see takt %s --help)", optarg,
-                                argv[0]);
+                return cli_fail(EXIT_USAGE, "%.*s: %s is not a value for it (see takt %s --help)", length,
+                                word, optarg, argv[0]);
         return 0;
+}
+
+int cli_no_options(int argc, char **argv, const char *flag, const char *about)
+{
+        for (int i = 1; i < argc; i++) {
+                if (!strcmp(argv[i], "--help"))
+                        return printf("usage: takt %s%s%s%s\n%s\n", argv[0], flag ? " [" : "",
+                                      flag ? flag : "", flag ? "]" : "", about),
+                               0;
+                if (!flag || strcmp(argv[i], flag))
+                        return cli_fail(EXIT_USAGE, "unknown option: %s (see takt %s --help)", argv[i],
+                                        argv[0]);
+        }
+        return -1;
 }
 
 int cli_count(const char *text, uint64_t low, uint64_t high, uint64_t *ret)
@@ -55,18 +83,24 @@ const char *cli_dir(void)
         static char dir[80];
         const char *given = getenv("TAKT_DIR"), *runtime = getenv("XDG_RUNTIME_DIR");
 
-        if (given)
+        if (given && *given && *given != '/') // whoever changes folders would look for it elsewhere
+                return cli_fail(EXIT_USAGE, "TAKT_DIR: %s does not begin with /", given), NULL;
+        if (given && strlen(given) >= sizeof dir)
+                return cli_fail(EXIT_USAGE, "TAKT_DIR: %s is longer than %zu bytes", given, sizeof dir - 1),
+                       NULL;
+        if (given && *given)
                 return given;
         if (access(CLI_SYSTEM_DIR "/control", W_OK) == 0)
                 return CLI_SYSTEM_DIR;
-        if (runtime && strlen(runtime) < sizeof dir - 6)
+        if (runtime && *runtime == '/' && strlen(runtime) < sizeof dir - 6)
                 snprintf(dir, sizeof dir, "%s/takt", runtime);
         else
                 snprintf(dir, sizeof dir, "/tmp/takt-%u", getuid());
         return dir;
 }
 
-const char *cli_home(void)
+// The folder of takt's own executable.
+static const char *home(void)
 {
         static char path[4096];
         ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
@@ -74,6 +108,19 @@ const char *cli_home(void)
         path[n > 0 ? n : 0] = 0;
         *strrchr(n > 0 ? path : strcpy(path, "./"), '/') = 0;
         return path;
+}
+
+void cli_find(enum cli_part part, char *path, size_t size)
+{
+        static const struct {
+                const char *built, *installed;
+        } places[] = {[CLI_TAKTD] = {"../node/taktd", "taktd"},
+                      [CLI_SHIMS] = {"../shim", "../lib/takt"},
+                      [CLI_LOAD] = {"takt-load.so", "../lib/takt/takt-load.so"}};
+
+        snprintf(path, size, "%s/%s", home(), places[part].built);
+        if (access(path, F_OK) < 0)
+                snprintf(path, size, "%s/%s", home(), places[part].installed);
 }
 
 // What a daemon says of folders and libraries is believed: it must be root's or our own.
@@ -146,4 +193,32 @@ json_t *cli_ask(int fd, json_t *request)
         free(line);
         free(text);
         return answer;
+}
+
+json_t *cli_status(const char *dir, int *ret_error)
+{
+        int fd = cli_connect(dir);
+        json_t *answer = fd < 0 ? NULL : cli_ask(fd, json_pack("{s:s}", "op", "status"));
+
+        *ret_error = fd < 0 ? fd : answer ? 0 : -ETIMEDOUT;
+        if (fd >= 0)
+                close(fd);
+        return answer;
+}
+
+const char *cli_no_daemon(const char *dir, int error)
+{
+        if (error == -ETIMEDOUT)
+                return "it does not answer; end it, and `takt run` starts another";
+        if (error == -EPERM)
+                return "it is another user's; set TAKT_DIR";
+        if (error != -ENOENT && error != -ECONNREFUSED)
+                return strerror(-error);
+        return strcmp(dir, CLI_SYSTEM_DIR) ? "none is there; `takt run` starts one"
+                                           : "none is there; it is the system's to start (taktd.service)";
+}
+
+int cli_fail_no_daemon(const char *dir, int error)
+{
+        return cli_fail(EXIT_NOT_THERE, "no daemon answers in %s: %s", dir, cli_no_daemon(dir, error));
 }

@@ -23,9 +23,7 @@ static void gpus(void)
         char path[4300], line[160] = "", found[160] = "";
         FILE *in;
 
-        snprintf(path, sizeof path, "%s/../node/taktd", cli_home());
-        if (access(path, X_OK) < 0)
-                snprintf(path, sizeof path, "%s/taktd", cli_home());
+        cli_find(CLI_TAKTD, path, sizeof path);
         say(access(path, X_OK) == 0, "taktd", path, "build Takt, or reinstall it");
         if (setenv("TAKTD", path, 1) < 0 || !(in = popen("exec \"$TAKTD\" --list 2>/dev/null", "re")))
                 return;
@@ -47,9 +45,8 @@ static void libraries(void)
             "install NVIDIA's driver, or put the simulated one on LD_LIBRARY_PATH");
         there = shim_dir_find("libnvidia-ml.so.1", path, sizeof path) == 0;
         say(there, "NVML", path, "comes with NVIDIA's driver; taktd --device UUID:BYTES does without");
-        snprintf(path, sizeof path, "%s/../shim/libcuda.so.1", cli_home());
-        if (access(path, R_OK) < 0)
-                snprintf(path, sizeof path, "%s/../lib/takt/libcuda.so.1", cli_home());
+        cli_find(CLI_SHIMS, path, sizeof path);
+        strncat(path, "/libcuda.so.1", sizeof path - strlen(path) - 1);
         say(access(path, R_OK) == 0, "shim", path, "build Takt, or reinstall it");
 }
 
@@ -66,39 +63,31 @@ static void the_kernel(void)
 }
 
 // None is no fault: one is started. One that hangs, or that is another user's, is.
-static void the_daemon(void)
+static void the_daemon(const char *dir)
 {
-        const char *dir = cli_dir();
-        int fd = cli_connect(dir);
-        json_t *answer;
+        int error;
+        json_t *answer = cli_status(dir, &error);
 
-        if (fd == -ENOENT || fd == -ECONNREFUSED) {
-                printf("%-9s %-28s %s\n", "none", "daemon", "`takt run` starts one");
-                return;
-        }
-        if (fd < 0) {
-                say(0, "daemon", "",
-                    fd == -EPERM ? "the one there is another user's; set TAKT_DIR" : strerror(-fd));
-                return;
-        }
-        answer = cli_ask(fd, json_pack("{s:s}", "op", "status"));
-        say(answer != NULL, "daemon", dir, "it does not answer; end it, and `takt run` starts another");
+        if (error == -ENOENT || error == -ECONNREFUSED)
+                printf("%-9s %-28s %s\n", "none", "daemon", cli_no_daemon(dir, error));
+        else
+                say(answer != NULL, "daemon", dir, cli_no_daemon(dir, error));
         json_decref(answer);
-        close(fd);
 }
 
 int cmd_doctor(int argc, char **argv)
 {
-        if (argc > 1 && !strcmp(argv[1], "--help"))
-                return puts("usage: takt doctor\nSays what Takt finds on this machine, what is missing, and "
-                            "what "
-                            "to do."),
-                       0;
-        if (argc > 1)
-                return cli_fail(EXIT_USAGE, "unknown option: %s (see takt doctor --help)", argv[1]);
+        int code = cli_no_options(argc, argv, NULL,
+                                  "Says what Takt finds on this machine, what is missing, and what to do.");
+        const char *dir;
+
+        if (code >= 0)
+                return code;
+        if (!(dir = cli_dir()))
+                return EXIT_USAGE;
         libraries();
         gpus();
         the_kernel();
-        the_daemon();
+        the_daemon(dir);
         return missing ? 1 : 0;
 }

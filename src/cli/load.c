@@ -2,7 +2,6 @@
 // sent.
 #include <dlfcn.h>
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -132,6 +131,27 @@ static int take(struct options *o, int option, const char *value)
         }
 }
 
+// What was not given is as usual, or the trace's. 0, or EXIT_USAGE and it is said what does not go together.
+static int complete(struct options *o)
+{
+        struct load_wish *w = &o->wish;
+
+        if (!o->url)
+                return cli_fail(EXIT_USAGE, "--url is needed (see takt load --help)");
+        if (o->speed > 0 && !o->trace)
+                return cli_fail(EXIT_USAGE, "--speed is a trace's; without --trace see --rate");
+        if (o->trace && (w->rate > 0 || *w->prompt || *w->output))
+                return cli_fail(EXIT_USAGE,
+                                "--rate, --prompt and --output do not go with --trace, which says them");
+        o->speed = o->speed > 0 ? o->speed : 1;
+        w->rate = w->rate > 0 ? w->rate : 1;
+        if (!*w->prompt)
+                w->prompt[0] = 32, w->prompt[1] = 64;
+        if (!*w->output)
+                w->output[0] = 16, w->output[1] = 32;
+        return 0;
+}
+
 static void print_figure(const char *name, struct figure *f, int json)
 {
         figure_sort(f);
@@ -227,19 +247,14 @@ static void url_of(const struct options *o, char *url, size_t size)
         snprintf(url, size, "%.*s/v1/completions", (int)n, o->url);
 }
 
-// What speaks HTTP is a library of its own, for libcurl's many: beside this program as it was built, or as it
-// was installed. NULL: it is not there.
+// What speaks HTTP is a library of its own, for libcurl's many. NULL: it is not there.
 static load_http_run_fn *find_http(void)
 {
-        static const char *const places[] = {".", "../lib/takt"};
-        char path[4096];
-        void *library = NULL;
+        char path[4160];
+        void *library;
 
-        for (size_t i = 0; !library && i < sizeof places / sizeof *places; i++) {
-                snprintf(path, sizeof path, "%s/%s/takt-load.so", cli_home(), places[i]);
-                if (access(path, R_OK) == 0)
-                        library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-        }
+        cli_find(CLI_LOAD, path, sizeof path);
+        library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
         return library ? (load_http_run_fn *)dlsym(library, "load_http_run") : NULL;
 }
 
@@ -270,25 +285,24 @@ static int load(const struct options *o, struct load_run *run, FILE *out)
 
 int cmd_load(int argc, char **argv)
 {
-        struct options o = {
-                .wish = {1, 30 * TAKT_S, 1, {32, 64}, {16, 32}}, .speed = 1, .timeout = 300 * TAKT_S};
+        struct options o = {.wish = {.duration_ns = 30 * TAKT_S, .seed = 1}, .timeout = 300 * TAKT_S};
         struct load_run run = {.show_progress = isatty(2)};
         struct load_request *plan = NULL;
         char url[512];
         FILE *out = NULL;
         int option, wrong, code;
 
-        opterr = 0;
-        while ((option = getopt_long(argc, argv, ":", options, NULL)) != -1) {
+        while ((option = cli_option(argc, argv, options)) != -1) {
                 if (option == 'h')
                         return fputs(usage, stdout), 0;
                 wrong = cli_wrong_option(option, take(&o, option, optarg), argv);
                 if (wrong)
                         return wrong;
         }
-        if (!o.url || optind < argc)
-                return cli_fail(EXIT_USAGE, o.url ? "unexpected argument: %s" : "--url is needed%s",
-                                o.url ? argv[optind] : " (see takt load --help)");
+        if (optind < argc)
+                return cli_fail(EXIT_USAGE, "unexpected argument: %s (see takt load --help)", argv[optind]);
+        if (complete(&o))
+                return EXIT_USAGE;
         run.n = make_plan(&o, &plan);
         if (run.n < 0)
                 return EXIT_USAGE;

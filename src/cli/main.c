@@ -28,7 +28,7 @@ int main(int argc, char **argv)
 {
         if (argc > 1 && !strcmp(argv[1], "--version"))
                 return puts("takt " TAKT_VERSION), 0;
-        if (argc > 1 && !strcmp(argv[1], "--help"))
+        if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")))
                 return usage(stdout), 0;
         for (size_t i = 0; argc > 1 && i < sizeof commands / sizeof *commands; i++)
                 if (!strcmp(argv[1], commands[i].name))

@@ -1,7 +1,6 @@
 // takt run: an agent under Takt. Finds or starts the daemon, registers the contract, and runs the program
 // with the shim.
 #include <errno.h>
-#include <getopt.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -22,15 +21,18 @@ static const char usage[] =
         "  --ttft D --itl D    objectives: time to first token, time between tokens (200ms, 2s)\n"
         "  --slo D             or one objective end to end, for short answers\n"
         "  --share P           device time it may use in the long run (40%)\n"
-        "  --peak P --burst D --depth D   how bursty it is (default: from the share)\n"
-        "  --step D            its longest decode step (default: 5ms)\n"
+        "  --peak P --burst D --depth D   how bursty it is (default: from the share); these four are of the\n"
+        "                      deadline class only; for the others see --weight\n"
+        "  --step D            its longest piece that cannot be cut, 900ms at most (default: 5ms)\n"
         "  --memory SIZE       device memory it may use (8GiB)\n"
         "  --class C           deadline (default with objectives), fair (default without), idle\n"
         "  --weight N          of the fair class, 1 to 10000 (default: 100)\n"
         "  --device N          which GPU (default: 0)\n"
         "  --name NAME         what `takt status` calls it (default: the command)\n"
         "  --on-loss MODE      pass or refuse, should the daemon go (default: pass)\n"
-        "Exit: the command's own; 2 usage; 69 no GPU or daemon; 75 the objectives cannot be kept.\n";
+        "Exit: the command's own; 2 usage; 69 no GPU or daemon; 75 the objectives cannot be kept; 126 the "
+        "command\n"
+        "cannot be executed; 127 there is none.\n";
 
 struct wish {
         uint64_t slo, ttft, itl, burst, depth, step, memory, weight, device;
@@ -102,9 +104,7 @@ static void become_daemon(const char *dir, int ready)
 {
         char path[4160], number[16];
 
-        snprintf(path, sizeof path, "%s/../node/taktd", cli_home());
-        if (access(path, X_OK) < 0)
-                snprintf(path, sizeof path, "%s/taktd", cli_home());
+        cli_find(CLI_TAKTD, path, sizeof path);
         setsid();
         if (!freopen("/dev/null", "r", stdin) || !freopen("/dev/null", "w", stdout) || dup2(ready, 2) < 0)
                 _exit(1);
@@ -169,12 +169,16 @@ static int find_daemon(const char *dir, char *why, size_t size)
         return fd;
 }
 
+// Named, or by its objectives.
+static const char *class_of(const struct wish *w)
+{
+        return w->class ? w->class : w->slo || w->ttft || w->itl ? "deadline" : "fair";
+}
+
 static json_t *registration(const struct wish *w, int reclaim)
 {
-        const char *class = w->class ? w->class : w->slo || w->ttft || w->itl ? "deadline" : "fair";
-
         return json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:i,s:i,s:i}", "op", "register",
-                         "name", w->name, "class", class, "slo_ns", (json_int_t)w->slo, "ttft_ns",
+                         "name", w->name, "class", class_of(w), "slo_ns", (json_int_t)w->slo, "ttft_ns",
                          (json_int_t)w->ttft, "itl_ns", (json_int_t)w->itl, "burst_ns", (json_int_t)w->burst,
                          "depth_ns", (json_int_t)w->depth, "step_ns", (json_int_t)w->step, "memory_bytes",
                          (json_int_t)w->memory, "share_ppm", (json_int_t)w->share, "peak_ppm",
@@ -198,9 +202,7 @@ static int set_up(const struct wish *w, json_t *answer)
         char dir[128], shims[4160], what[4300], bytes[32];
 
         snprintf(dir, sizeof dir, "%s/lib", json_string_value(json_object_get(answer, "dir")));
-        snprintf(shims, sizeof shims, "%s/../shim", cli_home());
-        if (access(shims, R_OK) < 0)
-                snprintf(shims, sizeof shims, "%s/../lib/takt", cli_home());
+        cli_find(CLI_SHIMS, shims, sizeof shims);
         if (shim_dir_make(dir, shims, what, sizeof what) < 0)
                 return cli_fail(EXIT_NOT_THERE, "%s", what);
         prepend_path(dir);
@@ -210,13 +212,15 @@ static int set_up(const struct wish *w, json_t *answer)
         if (w->memory) {
                 snprintf(bytes, sizeof bytes, "%lu", w->memory);
                 setenv("TAKT_MEMORY_QUOTA", bytes, 1);
+        } else {
+                unsetenv("TAKT_MEMORY_QUOTA"); // that of an agent that runs this one
         }
         return 0;
 }
 
 static int start_child(char **command)
 {
-        static const int passed[] = {SIGTERM, SIGINT, SIGHUP};
+        static const int passed[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
         struct sigaction act = {.sa_sigaction = pass_on, .sa_flags = SA_SIGINFO};
         sigset_t signals, old;
 
@@ -286,8 +290,10 @@ static int refused(json_t *answer, const char *dir)
                 return cli_fail(EXIT_NOT_THERE, "the daemon in %s does not answer", dir);
         if (!strcmp(kind, "admission"))
                 return cli_fail(EXIT_REFUSED, "not admitted: %s", message);
+        if (!strcmp(kind, "contract"))
+                return cli_fail(EXIT_USAGE, "%s (see takt run --help)", message);
         if (!strcmp(kind, "device"))
-                return cli_fail(EXIT_NOT_THERE, "no GPU: %s", message);
+                return cli_fail(EXIT_NOT_THERE, "%s", message);
         return cli_fail(EXIT_NOT_THERE, "the daemon refuses: %s", message);
 }
 
@@ -321,6 +327,8 @@ static int run(const struct wish *w, const char *dir, char **command)
         int fd, code, child_fd;
         json_t *answer = ask_for_seat(w, dir, &fd, why, sizeof why);
 
+        if (fd == -EPERM || (fd < 0 && !strcmp(dir, CLI_SYSTEM_DIR)))
+                return cli_fail_no_daemon(dir, fd);
         if (fd < 0)
                 return cli_fail(EXIT_NOT_THERE, "no daemon in %s, and none could be started: %s", dir,
                                 *why ? why : strerror(-fd));
@@ -339,11 +347,10 @@ static int run(const struct wish *w, const char *dir, char **command)
 int cmd_run(int argc, char **argv)
 {
         struct wish w = {.on_loss = "pass"};
-        const char *slash;
+        const char *slash, *dir;
         int option, wrong;
 
-        opterr = 0;
-        while ((option = getopt_long(argc, argv, "+:", options, NULL)) != -1) {
+        while ((option = cli_option(argc, argv, options)) != -1) {
                 if (option == 'h')
                         return fputs(usage, stdout), 0;
                 wrong = cli_wrong_option(option, take(&w, option, optarg), argv);
@@ -352,7 +359,14 @@ int cmd_run(int argc, char **argv)
         }
         if (optind == argc)
                 return cli_fail(EXIT_USAGE, "a command is needed (see takt run --help)");
+        if (strcmp(class_of(&w), "deadline") && (w.share || w.peak || w.burst || w.depth))
+                return cli_fail(EXIT_USAGE,
+                                "share, peak, burst and depth are of the deadline class only; for "
+                                "class %s see --weight (see takt run --help)",
+                                class_of(&w));
+        if (!(dir = cli_dir()))
+                return EXIT_USAGE;
         slash = strrchr(argv[optind], '/');
         w.name = w.name ? w.name : slash ? slash + 1 : argv[optind];
-        return run(&w, cli_dir(), argv + optind);
+        return run(&w, dir, argv + optind);
 }

@@ -10,47 +10,20 @@
 #include "cli/cli.h"
 #include "cli/view.h"
 
-static json_t *ask(void)
-{
-        int fd = cli_connect(cli_dir());
-        json_t *answer = fd < 0 ? NULL : cli_ask(fd, json_pack("{s:s}", "op", "status"));
-
-        if (fd >= 0)
-                close(fd);
-        return answer;
-}
-
-// The one flag that a command may have; 1: --help was asked for, 2: something else that there is not.
-static int wrong_usage(int argc, char **argv, const char *flag, const char *about)
-{
-        for (int i = 1; i < argc; i++) {
-                if (!strcmp(argv[i], "--help"))
-                        return printf("usage: takt %s%s%s%s\n%s\n", argv[0], flag ? " [" : "",
-                                      flag ? flag : "", flag ? "]" : "", about),
-                               1;
-                if (!flag || strcmp(argv[i], flag))
-                        return cli_fail(EXIT_USAGE, "unknown option: %s (see takt %s --help)", argv[i],
-                                        argv[0]),
-                               2;
-        }
-        return 0;
-}
-
-static int no_daemon(void)
-{
-        return cli_fail(EXIT_NOT_THERE, "no daemon answers in %s; `takt run` starts one", cli_dir());
-}
-
 int cmd_status(int argc, char **argv)
 {
-        int wrong = wrong_usage(argc, argv, "--json", "What each tenant holds, waited for and used.");
+        int code = cli_no_options(argc, argv, "--json", "What each tenant holds, waited for and used."),
+            error;
         const struct view view = {.out = stdout, .line_end = "\n"};
+        const char *dir;
         json_t *answer;
 
-        if (wrong)
-                return wrong == 1 ? 0 : EXIT_USAGE;
-        if (!(answer = ask()))
-                return no_daemon();
+        if (code >= 0)
+                return code;
+        if (!(dir = cli_dir()))
+                return EXIT_USAGE;
+        if (!(answer = cli_status(dir, &error)))
+                return cli_fail_no_daemon(dir, error);
         if (argc > 1) {
                 json_dumpf(answer, stdout, JSON_COMPACT);
                 putchar('\n');
@@ -78,19 +51,18 @@ static int is_over(void)
 }
 
 // Over the last picture, so that nothing flickers; what is left of that is wiped away line by line.
-static int live(void)
+static int live(const char *dir)
 {
         json_t *before = NULL, *now;
         struct winsize size;
-        int gone = 0;
+        int error = 0;
 
         fputs("\033[H\033[2J", stdout);
         do {
                 struct view view = {.out = stdout, .line_end = "\033[K\n"};
 
-                now = ask();
-                gone = !now;
-                if (gone)
+                now = cli_status(dir, &error);
+                if (!now)
                         break;
                 if (ioctl(1, TIOCGWINSZ, &size) == 0)
                         view.width = size.ws_col;
@@ -102,23 +74,25 @@ static int live(void)
                 before = now;
         } while (!is_over());
         json_decref(before);
-        return gone ? no_daemon() : 0;
+        return error ? cli_fail_no_daemon(dir, error) : 0;
 }
 
 int cmd_top(int argc, char **argv)
 {
-        int wrong = wrong_usage(
-                    argc, argv, NULL,
-                    "What `takt status` tells, of the last second, every second; q or Ctrl-C ends it."),
-            code;
+        int code = cli_no_options(
+                argc, argv, NULL,
+                "What `takt status` tells, of the last second, every second; q or Ctrl-C ends it.");
         struct sigaction act = {.sa_handler = stop};
         struct termios old, keys;
         int has_keys = tcgetattr(0, &old) == 0;
+        const char *dir;
 
-        if (wrong)
-                return wrong == 1 ? 0 : EXIT_USAGE;
+        if (code >= 0)
+                return code;
         if (!isatty(1))
                 return cmd_status(1, argv);
+        if (!(dir = cli_dir()))
+                return EXIT_USAGE;
         sigaction(SIGINT, &act, NULL);
         sigaction(SIGTERM, &act, NULL);
         if (has_keys) {
@@ -126,7 +100,7 @@ int cmd_top(int argc, char **argv)
                 keys.c_lflag &= (tcflag_t) ~(ICANON | ECHO);
                 tcsetattr(0, TCSANOW, &keys);
         }
-        code = live();
+        code = live(dir);
         if (has_keys)
                 tcsetattr(0, TCSANOW, &old);
         return code;

@@ -11,7 +11,7 @@ static uint64_t first_of(uint64_t ttft_ns)
 
 static int complete_deadline(struct core_contract *c)
 {
-        if (!c->share_ppm || (!c->slo_ns && !(c->ttft_ns && c->itl_ns)))
+        if (!c->share_ppm || (c->slo_ns ? c->ttft_ns || c->itl_ns : !c->ttft_ns || !c->itl_ns))
                 return -EINVAL;
         // A short answer is one prefill and a few tokens: a fifth of the objective for the first, a twentieth
         // for each.
@@ -34,7 +34,7 @@ int core_contract_complete(struct core_contract *c)
 {
         const uint64_t longest = 3600 * TAKT_S;
 
-        if (c->share_ppm > CORE_PPM || c->peak_ppm > CORE_PPM || c->weight > 10000)
+        if (c->share_ppm > CORE_PPM || c->peak_ppm > CORE_PPM || c->weight > CORE_WEIGHT_MAX)
                 return -EINVAL;
         if (c->slo_ns > longest || c->ttft_ns > longest || c->itl_ns > longest || c->depth_ns > longest ||
             c->burst_ns > longest || c->step_ns > longest || c->first_ns > longest || c->pace_ns > longest)

@@ -11,17 +11,19 @@ enum core_class {
 #define CORE_PPM UINT32_C(1000000) // the whole device, in parts per million
 // The longest piece: more would be in the way of what is promised to the fair class within a second.
 #define CORE_STEP_MAX_NS (900 * TAKT_MS)
+#define CORE_WEIGHT_MAX 10000      // of a tenant
 
 struct core_contract {
         enum core_class class;
-        uint32_t weight; // fair class: 1 to 10,000
+        uint32_t weight; // fair class: 1 to CORE_WEIGHT_MAX
 
-        // The objectives, as people state them. A tenant gives ttft and itl, or slo; 0 means not given.
+        // The objectives, as people state them. A tenant gives ttft and itl, or slo alone; 0 means not given.
         uint64_t slo_ns;  // end to end, for short answers
         uint64_t ttft_ns; // time to first token
         uint64_t itl_ns;  // time between tokens
 
-        // The most it will ask of the device: in any span t at most min(burst + peak * t, depth + share * t).
+        // The most it will ask of the device, of the deadline class only: in any span t at most min(burst +
+        // peak * t, depth + share * t).
         uint32_t share_ppm; // sustained rate
         uint32_t peak_ppm;  // peak rate
         uint64_t depth_ns;  // depth of the sustained bucket
@@ -36,6 +38,6 @@ struct core_contract {
 };
 
 // Fills in what is 0 by the rules in docs/SCHEDULER.md. Returns 0, or -EINVAL when the contract says too
-// little or contradicts itself (a deadline class without objective or share, peak below share, a share above
-// the device).
+// little or contradicts itself (a deadline class without objective or share, slo beside another objective,
+// peak below share, a share above the device).
 int core_contract_complete(struct core_contract *contract);

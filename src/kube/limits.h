@@ -10,7 +10,6 @@
 #define KUBE_PATH_MAX 128                    // of a method's name
 #define KUBE_TEXT_MAX 512                    // of a status' message
 #define KUBE_DEVICES_MAX 16                  // as the core has
-#define KUBE_WEIGHT_MAX 10000                // of a tenant, as the core has
 #define KUBE_RESOURCES_MAX 8
 #define KUBE_SLOTS_MAX 640                // of all resources
 #define KUBE_REPLICAS_MAX 64              // slots of one resource on one GPU

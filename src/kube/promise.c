@@ -39,7 +39,7 @@ static int number_of(const char *value)
         char *end;
         long n = strtol(value, &end, 10);
 
-        return end == value || *end || n < 1 || n > 10000 ? -EINVAL : (int)n;
+        return end == value || *end || n < 1 || n > CORE_WEIGHT_MAX ? -EINVAL : (int)n;
 }
 
 // Nothing may be promised of which there is none: no key takes 0.
@@ -51,11 +51,11 @@ static int set(void *at, enum kind kind, const char *value)
 
         switch (kind) {
         case DURATION:
-                return takt_duration_parse(value, big) < 0 || !*big ? -EINVAL : 0;
+                return takt_duration_parse(value, big);
         case SIZE:
-                return takt_size_parse(value, big) < 0 || !*big ? -EINVAL : 0;
+                return takt_size_parse(value, big);
         case PERCENT:
-                return takt_percent_parse(value, small) < 0 || !*small ? -EINVAL : 0;
+                return takt_percent_parse(value, small);
         default:
                 n = kind == CLASS ? class_of(value) : number_of(value);
                 *small = n < 0 ? *small : (uint32_t)n;
@@ -149,6 +149,8 @@ int promise_check(struct core_contract *c, int has_class, uint64_t memory_bytes,
                 return 0;
         if (!c->share_ppm)
                 return snprintf(why, size, "share: is missing, and objectives need one"), -EINVAL;
+        if (c->slo_ns && (c->ttft_ns || c->itl_ns))
+                return snprintf(why, size, "slo: goes with neither ttft nor itl"), -EINVAL;
         if (!c->slo_ns && !(c->ttft_ns && c->itl_ns))
                 return snprintf(why, size, "%s: is missing (ttft and itl, or slo)",
                                 c->ttft_ns  ? "itl"

@@ -85,9 +85,9 @@ static int fit(const struct core_contract *one, uint32_t n, char *why, size_t si
                 return snprintf(why, size, "%s: %g %% for each of %u slots is more than a GPU",
                                 ppm == one->share_ppm ? "share" : "peak", ppm / 1e4, n),
                        -ERANGE;
-        if (n > 1 && one->weight > KUBE_WEIGHT_MAX / n)
+        if (n > 1 && one->weight > CORE_WEIGHT_MAX / n)
                 return snprintf(why, size, "weight: %u for each of %u slots is more than %d", one->weight, n,
-                                KUBE_WEIGHT_MAX),
+                                CORE_WEIGHT_MAX),
                        -ERANGE;
         return 0;
 }

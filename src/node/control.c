@@ -130,8 +130,9 @@ void refusal_explain(const struct node *node, const struct core_refusal *r, char
                 break;
         default:
                 snprintf(text, size,
-                         "the contract contradicts itself: objectives need a share, and a peak is at least "
-                         "the share");
+                         "the contract contradicts itself or says too little: ttft goes with itl, or slo "
+                         "alone; they need a share; peak is at least the share, depth at least the burst; a "
+                         "step is 900ms at most");
         }
 }
 
@@ -184,9 +185,12 @@ static void do_register(struct node *node, struct stream *stream, json_t *object
         }
         if (index == -EDQUOT) {
                 refusal_explain(node, &refusal, text, sizeof text);
-                answer_error(stream, "admission", text);
+                answer_error(stream, refusal.reason == CORE_REFUSAL_INVALID ? "contract" : "admission", text);
+        } else if (index == -ENODEV) {
+                snprintf(text, sizeof text, "there is no device %u", small_number(object, "device"));
+                answer_error(stream, "device", text);
         } else if (index < 0) {
-                answer_error(stream, index == -ENODEV ? "device" : "system", strerror(-index));
+                answer_error(stream, "system", strerror(-index));
         } else {
                 snprintf(path, sizeof path, "%s/join", node->tenant[index].dir);
                 snprintf(requests, sizeof requests, "%s/requests", node->tenant[index].dir);

@@ -99,7 +99,8 @@ static struct door_device_account account_of_device(const struct node *node, uin
                                            .bypass = a.bypass};
         for (const struct tenant *t = node->tenant; t < node->tenant + NODE_TENANTS_MAX; t++)
                 if (t->used && t->device == d) {
-                        ret.promised_ppm += t->contract.share_ppm;
+                        if (t->contract.class == CORE_CLASS_DEADLINE) // to the others a share is a weight
+                                ret.promised_ppm += t->contract.share_ppm;
                         ret.promised_bytes += t->contract.memory_bytes;
                 }
         return ret;

@@ -165,7 +165,7 @@ static int fail(int code, const char *what, const char *why)
         return code;
 }
 
-// One option: 0, or -EINVAL for a value that is none.
+// One option: 0, or -EINVAL for a value that is none; -ENAMETOOLONG: for a folder.
 static int take(int option, const char *value, int *ready)
 {
         char *end;
@@ -173,8 +173,10 @@ static int take(int option, const char *value, int *ready)
 
         switch (option) {
         case 'd':
-                if (!*value || strlen(value) >= sizeof node.dir)
+                if (!*value)
                         return -EINVAL;
+                if (strlen(value) >= sizeof node.dir)
+                        return -ENAMETOOLONG;
                 strcpy(node.dir, value);
                 return 0;
         case 'u':
@@ -190,36 +192,67 @@ static int take(int option, const char *value, int *ready)
         }
 }
 
-int main(int argc, char **argv)
+// What getopt_long said of that word, or what taking its value did: 2, and it is said; or 0.
+static int wrong_option(int option, int error, const char *word)
+{
+        int length = (int)strcspn(word, "=");
+
+        if (option == '?' && optopt && word[1] == '-')
+                fprintf(stderr, "taktd: %.*s: takes no value (see taktd --help)\n", length, word);
+        else if (option == '?' || option == ':')
+                return fail(2, word,
+                            option == '?' ? "unknown option (see taktd --help)"
+                                          : "needs a value (see taktd --help)");
+        else if (error == -ENAMETOOLONG)
+                fprintf(stderr, "taktd: %.*s: %s is longer than %zu bytes\n", length, word, optarg,
+                        sizeof node.dir - 1);
+        else if (error)
+                fprintf(stderr, "taktd: %.*s: %s is not a value for it (see taktd --help)\n", length, word,
+                        optarg);
+        else
+                return 0;
+        return 2;
+}
+
+// -1: go on; or the exit code.
+static int take_options(int argc, char **argv, const char **kube, int *ready)
 {
         static const struct option options[] = {
                 {"dir", 1, 0, 'd'},   {"user", 0, 0, 'u'}, {"device", 1, 0, 'g'},
                 {"ready", 1, 0, 'r'}, {"list", 0, 0, 'l'}, {"version", 0, 0, 'v'},
                 {"help", 0, 0, 'h'},  {"kube", 1, 0, 'k'}, {0}};
-        const char *kube = NULL;
-        char why[512];
-        int option, ready = -1, error;
+        const char *word; // getopt_long does not always say which it was
+        int option;
 
         opterr = 0;
-        snprintf(node.dir, sizeof node.dir, "/run/takt");
-        while ((option = getopt_long(argc, argv, ":", options, NULL)) != -1) {
+        while (word = argv[optind], (option = getopt_long(argc, argv, "+:", options, NULL)) != -1) {
                 if (option == 'h')
                         return fputs(usage, stdout), 0;
                 if (option == 'v')
                         return puts("taktd " TAKT_VERSION), 0;
                 if (option == 'l')
                         return devices_list(&node);
-                if (option == '?' || option == ':')
-                        return fail(2, argv[optind - 1],
-                                    option == '?' ? "unknown option (see taktd --help)"
-                                                  : "needs a value (see taktd --help)");
                 if (option == 'k')
-                        kube = optarg;
-                else if (take(option, optarg, &ready) < 0)
-                        return fail(2, optarg, "not a value for this option (see taktd --help)");
+                        *kube = optarg;
+                else if (wrong_option(option,
+                                      option == '?' || option == ':' ? 0 : take(option, optarg, ready), word))
+                        return 2;
         }
         if (optind < argc)
                 return fail(2, argv[optind], "unexpected (see taktd --help)");
+        return -1;
+}
+
+int main(int argc, char **argv)
+{
+        const char *kube = NULL;
+        char why[512];
+        int ready = -1, error;
+
+        snprintf(node.dir, sizeof node.dir, "/run/takt");
+        error = take_options(argc, argv, &kube, &ready);
+        if (error >= 0)
+                return error;
         error = lock_dir(node.dir, kube != NULL);
         if (error == -EWOULDBLOCK && ready >= 0 && write(ready, "0", 1) != 1)
                 return 1;

@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include "base/random.h"
-#include "cli/advise.h"
+#include "cli/advise_fit.h"
 
 #define N 12
 

@@ -24,7 +24,7 @@ class Cli(unittest.TestCase):
 
     def test_wrong_usage_is_one_clear_line(self):
         for args, word in ((["fly"], "unknown command: fly"), (["run", "--ttft", "soon", "--", "true"], "soon"),
-                           (["run", "--share", "40", "--", "true"], "40"), (["run", "--memory", "8", "--", "true"], "8"),
+                           (["run", "--share", "40", "--", "true"], "--share: 40 is not a value for it"), (["run", "--memory", "8", "--", "true"], "8"),
                            (["run", "--class", "first", "--", "true"], "first"), (["run", "--on-loss", "cry", "--", "true"], "cry"),
                            (["run", "--fly", "--", "true"], "unknown option: --fly"), (["run", "--ttft"], "--ttft needs a value"), (["run"], "a command is needed"),
                            (["run", "--weight", "7x", "--", "true"], "7x"), (["run", "--weight", "0", "--", "true"], "0"),
@@ -32,7 +32,15 @@ class Cli(unittest.TestCase):
                            (["run", "--memory", "nanGiB", "--", "true"], "nanGiB"), (["load", "--fly"], "unknown option: --fly"),
                            (["load", "--url"], "--url needs a value"), (["load", "--url", "http://x", "y"], "unexpected argument: y"),
                            (["doctor", "x"], "x"), (["advise", "x"], "x"), (["--fly"], "--fly"), (["status", "--all"], "--all"), (["load"], "--url is needed"), (["load", "--url", "ftp://x"], "ftp://x"),
-                           (["load", "--url", "http://x", "--prompt", "9:3"], "9:3"), (["load", "--url", "http://x", "--rate", "0"], "0")):
+                           (["load", "--url", "http://x", "--prompt", "9:3"], "9:3"), (["load", "--url", "http://x", "--rate", "0"], "0"),
+                           (["run", "-xy", "--", "true"], "unknown option: -xy"), (["load", "--url", "http://x", "-ab"], "unknown option: -ab"),
+                           (["load", "--url=http://x", "--check", "-cd"], "unknown option: -cd"), (["load", "--json=5"], "--json takes no value"),
+                           (["run", "--share=40", "--", "true"], "--share: 40 is not a value for it"), (["load", "x", "--json"], "unexpected argument: x (see takt load --help)"),
+                           (["run", "--memory", "0MiB", "--", "true"], "--memory: 0MiB"), (["run", "--share", "0%", "--", "true"], "--share: 0%"),
+                           (["run", "--ttft", "0ms", "--", "true"], "--ttft: 0ms"), (["load", "--url", "http://x", "--duration", "0s"], "--duration: 0s"),
+                           (["load", "--url", "http://x", "--speed", "2"], "--speed is a trace's"),
+                           (["load", "--url", "http://x", "--trace", "t", "--rate", "2"], "do not go with --trace"),
+                           (["load", "--url", "http://x", "--trace", "t", "--output", "2:3"], "do not go with --trace")):
             code, out, err = takt(*args)
             self.assertEqual((code, out), (2, ""), args)
             self.assertIn(word, err)
@@ -52,6 +60,8 @@ class Cli(unittest.TestCase):
         self.assertEqual((code, err), (0, ""))
         self.assertEqual(takt()[0:2], (2, ""))
         self.assertEqual(takt()[2], out)   # the same, but as an error
+        for word in ("-h", "help"):
+            self.assertEqual(takt(word), (0, out, ""))
 
     def test_doctor_finds_what_is_there(self):
         code, out, err = takt("doctor")
@@ -99,20 +109,49 @@ class Cli(unittest.TestCase):
                             'test -S "$TAKT_SOCKET" && test -S "$TAKT_REQUESTS" && test -f "${LD_LIBRARY_PATH%%:*}/libcuda.so.1" && echo "$TAKT_MEMORY_QUOTA"')
         self.assertEqual((code, out), (0, f"{1 << 30}\n"))
 
-    def test_objectives_without_share_are_refused(self):
-        code, _, err = takt("run", "--slo", "100ms", "--", "true")
-        self.assertEqual(code, 75)
-        self.assertIn("not admitted", err)
+    def test_contract_that_says_too_little_or_contradicts_itself_is_wrong_usage(self):
+        for words in ("--slo 100ms", "--share 40% --ttft 200ms", "--share 40% --itl 60ms", "--share 40% --class deadline",
+                      "--share 40% --slo 100ms --peak 30%", "--share 40% --slo 100ms --depth 10ms --burst 90ms",
+                      "--share 40% --slo 100ms --ttft 200ms --itl 60ms", "--share 40% --slo 100ms --itl 60ms"):
+            code, _, err = takt("run", *words.split(), "--", "true")
+            self.assertEqual((code, err), (2, "takt: the contract contradicts itself or says too little: ttft goes with itl, or slo alone; they need a share; peak is "
+                                           "at least the share, depth at least the burst; a step is 900ms at most (see takt run --help)\n"), words)
+
+    def test_share_of_another_class_is_wrong_usage(self):
+        for words in ("--share 40%", "--class fair --share 40% --peak 50%", "--class idle --depth 10ms", "--class fair --slo 200ms --burst 1ms", "--peak 5%"):
+            code, _, err = takt("run", *words.split(), "--", "true")
+            self.assertEqual((code, err.count("\n")), (2, 1), words)
+            self.assertIn("share, peak, burst and depth are of the deadline class only; for class ", err)
+            self.assertIn("see --weight", err)
 
     def test_no_gpu_is_said(self):
-        code, _, err = takt("run", "--", "true", LD_LIBRARY_PATH="")
-        self.assertEqual(code, 69)
-        self.assertIn("no GPU", err)
+        self.assertEqual(takt("run", "--", "true", LD_LIBRARY_PATH=""), (69, "", "takt: no GPU was found on this machine\n"))
+        self.assertEqual(takt("run", "--device", "3", "--", "true"), (69, "", "takt: there is no device 3\n"))
 
-    def test_no_daemon_is_said(self):
-        code, _, err = takt("status")
-        self.assertEqual(code, 69)
-        self.assertIn("no daemon answers", err)
+    def test_no_daemon_is_said_and_who_starts_one(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for command in ("status", "advise"):
+                self.assertEqual(takt(command, TAKT_DIR=folder), (69, "", f"takt: no daemon answers in {folder}: none is there; `takt run` starts one\n"))
+        self.assertEqual(takt("status", TAKT_DIR="/dev/null"), (69, "", "takt: no daemon answers in /dev/null: Not a directory\n"))
+
+    @unittest.skipIf(os.path.exists("/run/takt/control"), "a daemon of the system's runs")
+    def test_daemon_of_the_system_is_not_ours_to_start(self):
+        none = "none is there; it is the system's to start (taktd.service)"
+        for words in (("status",), ("run", "--", "true")):
+            self.assertEqual(takt(*words, TAKT_DIR="/run/takt"), (69, "", f"takt: no daemon answers in /run/takt: {none}\n"))
+        self.assertIn(none, takt("doctor", TAKT_DIR="/run/takt")[1])
+
+    def test_folder_that_none_can_be_is_wrong_usage(self):
+        for folder, said in (("takt", "takt does not begin with /"), ("./takt", "./takt does not begin with /"), (f"/{'x' * 79}", "is longer than 79 bytes")):
+            for words in (("run", "--", "true"), ("status",), ("top",), ("advise",), ("doctor",)):
+                code, out, err = takt(*words, TAKT_DIR=folder)
+                self.assertEqual((code, out, err.count("\n")), (2, "", 1), words)
+                self.assertIn(said, err)
+
+    def test_empty_folder_is_as_not_given(self):
+        with tempfile.TemporaryDirectory() as folder:
+            if not os.access("/run/takt/control", os.W_OK):
+                self.assertIn(f"no daemon answers in {folder}/takt", takt("status", TAKT_DIR="", XDG_RUNTIME_DIR=folder)[2])
 
     def test_nobody_answers_the_load(self):
         code, _, err = takt("load", "--url", "http://127.0.0.1:9", "--rate", "50", "--duration", "100ms")

@@ -126,8 +126,8 @@ class Run(Case):
         agent.communicate("\n", timeout=20)
         self.assertEqual(agent.returncode, 0)
 
-    def test_sigterm_reaches_the_command_and_its_code_comes_back(self):
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    def test_signal_reaches_the_command_and_its_code_comes_back(self):
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
             agent = self.start(f"trap 'exit 9' {number.name[3:]}; echo started; while :; do read line; done")
             agent.stdout.readline()
             agent.send_signal(number)
@@ -168,7 +168,8 @@ class Run(Case):
 
     def test_environment_of_the_command(self):
         names = ("TAKT_SOCKET", "TAKT_REQUESTS", "TAKT_ON_LOSS", "TAKT_MEMORY_QUOTA")
-        code, out, _ = self.run_takt("run", "--on-loss", "refuse", "--", "sh", "-c", "; ".join(f'echo "${{{n}-unset}}"' for n in names))
+        code, out, _ = self.run_takt("run", "--on-loss", "refuse", "--", "sh", "-c", "; ".join(f'echo "${{{n}-unset}}"' for n in names),
+                                     TAKT_MEMORY_QUOTA="5")   # that of who runs it
         self.assertEqual((code, out.split()), (0, [f"{self.dir}/t0/join", f"{self.dir}/t0/requests", "refuse", "unset"]))
 
     def test_what_is_registered_is_what_was_said(self):
@@ -225,7 +226,8 @@ class NoDaemon(Case):
         self.refused("/dev/null", TAKT_DIR="/dev/null")
 
     def test_folder_with_a_long_name(self):
-        self.refused("not a value", TAKT_DIR=f"{self.folder}/{'x' * 200}")
+        long = f"{self.folder}/{'x' * 200}"
+        self.assertEqual(self.run_takt("run", "--", "true", TAKT_DIR=long), (2, "", f"takt: TAKT_DIR: {long} is longer than 79 bytes\n"))
 
     def test_folder_that_others_can_write(self):
         os.mkdir(self.dir)
@@ -260,7 +262,7 @@ class NoDaemon(Case):
             peer, _ = s.accept()
             os._exit(len(peer.recv(100)))   # nothing is asked of it
         os.read(ready, 1)
-        self.refused("Operation not permitted")
+        self.refused("it is another user's; set TAKT_DIR")
         self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 0)
 
     def test_lock_that_somebody_else_holds(self):
@@ -274,7 +276,7 @@ class NoDaemon(Case):
         daemon.process.send_signal(signal.SIGSTOP)
         commands = [subprocess.Popen([TAKT, *args], env=self.env, stderr=subprocess.PIPE, text=True)
                     for args in (["run", "--", "true"], ["status"], ["top"], ["advise"])]
-        for run, said in zip(commands, ("does not answer", "no daemon answers", "no daemon answers", "no daemon answers")):
+        for run, said in zip(commands, ("does not answer", *[f"no daemon answers in {self.dir}: it does not answer; end it"] * 3)):
             err = run.communicate(timeout=30)[1]
             self.assertEqual((run.returncode, err.count("\n")), (69, 1))
             self.assertIn(said, err)
@@ -288,7 +290,7 @@ class NoDaemon(Case):
         self.assertIn(f"{self.folder}/taktd: No such file or directory", run.stderr)
 
     def test_no_gpu(self):
-        self.refused("no GPU: no GPU was found on this machine", LD_LIBRARY_PATH="")
+        self.refused("takt: no GPU was found on this machine", LD_LIBRARY_PATH="")
 
     @as_root
     def test_folder_of_the_system_is_left_to_its_daemon(self):
@@ -298,7 +300,7 @@ class NoDaemon(Case):
         if "unshare: " in run.stderr or "mount: " in run.stderr:
             self.skipTest("no mount namespaces here")
         self.assertEqual(run.stdout, "69\n")
-        self.assertIn("no daemon in /run/takt", run.stderr)
+        self.assertIn("no daemon answers in /run/takt: none is there; it is the system's to start", run.stderr)
 
 
 class Libraries(Case):

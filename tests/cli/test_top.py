@@ -139,7 +139,7 @@ class Top(unittest.TestCase):
         top = Terminal(self.env)
         top.picture()
         self.daemon.process.terminate()
-        self.assertIn(f"takt: no daemon answers in {self.daemon.dir}; `takt run` starts one", top.rest())
+        self.assertIn(f"takt: no daemon answers in {self.daemon.dir}: none is there; `takt run` starts one", top.rest())
         self.assertEqual(top.ends(), 69)
 
     def test_wrong_usage(self):

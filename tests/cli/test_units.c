@@ -12,11 +12,11 @@ static void durations(void **state)
         static const struct {
                 const char *text;
                 uint64_t ns;
-        } good[] = {{"0ms", 0},           {"1ns", 1},         {"2us", 2000},          {"200ms", 200000000},
-                    {"1.5s", 1500000000}, {".5s", 500000000}, {"60m", 3600000000000}, {"1e3ms", 1000000000}};
-        static const char *const bad[] = {"",     "5",     "ms",    "5 ms",  " 5ms", "-5ms",
-                                          "+5ms", "nanms", "infs",  "61m",   "5h",   "5msx",
-                                          "5MS",  "0x",    "1e99s", "1..5s", ".",    "5%"};
+        } good[] = {{"1ns", 1},         {"2us", 2000},          {"200ms", 200000000}, {"1.5s", 1500000000},
+                    {".5s", 500000000}, {"60m", 3600000000000}, {"1e3ms", 1000000000}};
+        static const char *const bad[] = {"0ms",  ".9ns", "",      "5",     "ms",  "5 ms", " 5ms",
+                                          "-5ms", "+5ms", "nanms", "infs",  "61m", "5h",   "5msx",
+                                          "5MS",  "0x",   "1e99s", "1..5s", ".",   "5%"};
         uint64_t ns;
 
         (void)state;
@@ -31,7 +31,8 @@ static void durations(void **state)
 
 static void sizes(void **state)
 {
-        static const char *const bad[] = {"8", "8gib", "-1GiB", "nanGiB", "9e14GiB", "1e19B", "GiB", "8GiBs"};
+        static const char *const bad[] = {"0B",     "0MiB",    "8",     "8gib", "-1GiB",
+                                          "nanGiB", "9e14GiB", "1e19B", "GiB",  "8GiBs"};
         uint64_t bytes;
 
         (void)state;
@@ -52,7 +53,7 @@ static void sizes(void **state)
 
 static void percentages(void **state)
 {
-        static const char *const bad[] = {"40", "101%", "-1%", "nan%", "%", "40 %", "40%%", "1e9%"};
+        static const char *const bad[] = {"0%", "40", "101%", "-1%", "nan%", "%", "40 %", "40%%", "1e9%"};
         uint32_t ppm;
 
         (void)state;

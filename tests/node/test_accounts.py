@@ -193,7 +193,7 @@ class Contracts(Case):
             self.assertTrue(self.daemon.tenant(name, **PROMISE).answer["ok"])
         refused = self.register(name="third", **PROMISE)
         self.assertRegex(refused["message"], r"^the promise of (first|second|this one) would break: within [\d.]+ ms, [\d.]+ ms .* \(\d+ % too much\)$")
-        self.assertEqual(self.register(share_ppm=400000, peak_ppm=300000, slo_ns=200e6)["error"], "admission")
+        self.assertEqual(self.register(share_ppm=400000, peak_ppm=300000, slo_ns=200e6)["error"], "contract")
 
     def test_refused_tenants_leave_no_seat_taken(self):
         self.daemon.tenant(**PROMISE)

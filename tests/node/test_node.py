@@ -95,7 +95,7 @@ class Node(unittest.TestCase):
         self.assertIn("41.0 GiB of memory would be promised on a device of 40.0 GiB", answer["message"])
 
     def test_contract_that_says_too_little_is_refused(self):
-        self.assertEqual(self.daemon.tenant(slo_ns=1e8).answer["error"], "admission")
+        self.assertEqual(self.daemon.tenant(slo_ns=1e8).answer["error"], "contract")
 
     def test_piece_that_nobody_could_wait_for_is_refused(self):
         self.assertEqual(self.daemon.tenant(**{"class": "idle"}, step_ns=901_000_000).answer["ok"], False)

@@ -28,9 +28,10 @@ class Options(unittest.TestCase):
         return daemon
 
     def test_wrong_usage_is_one_clear_line(self):
-        for args, said in ((["--fly"], "--fly: unknown option"), (["--dir"], "--dir: needs a value"), (["--dir", ""], ": not a value"),
-                           (["--dir", "/" + "x" * 80], "not a value"), (["extra"], "extra: unexpected"), (["--ready", "x"], "x: not a value"),
-                           (["--ready", "-1"], "-1: not a value"), (["--ready", "99"], "99: not a value"), (["--ready", "1x"], "1x: not a value")):
+        for args, said in ((["--fly"], "--fly: unknown option"), (["--dir"], "--dir: needs a value"), (["--dir", ""], "--dir:  is not a value"),
+                           (["--dir", "/" + "x" * 79], "x is longer than 79 bytes"), (["extra"], "extra: unexpected"), (["--ready", "x"], "--ready: x is not a value"),
+                           (["--ready", "-1"], "-1 is not a value"), (["--ready", "99"], "99 is not a value"), (["--ready", "1x"], "1x is not a value"),
+                           (["--user", "-ab"], "-ab: unknown option"), (["--user=3"], "--user: takes no value"), (["--ready=x"], "--ready: x is not a value")):
             code, out, err = taktd(*args)
             self.assertEqual((code, out, err.count("\n")), (2, "", 1), err)
             self.assertIn("taktd: ", err)
@@ -39,7 +40,7 @@ class Options(unittest.TestCase):
     def test_devices_that_are_none(self):
         for text in ("", "x", A, f"{A}:", f"{A}:x", f"{A}:0", f"{A}:-5", f"{A}:5x", f"{A[:-1]}:5", f"{A}0:5", f"{A[:-1]}g:5", f"{A} :5",
                      f"{A}:99999999999999999999", f"GPU-{A}-1:5", "GPU-:5"):
-            self.assertEqual(taktd("--device", text), (2, "", f"taktd: {text}: not a value for this option (see taktd --help)\n"), text)
+            self.assertEqual(taktd("--device", text), (2, "", f"taktd: --device: {text} is not a value for it (see taktd --help)\n"), text)
 
     def test_devices_are_those_given(self):
         daemon = self.daemon(devices=(f"{A}:{1 << 30}", f"{B}:{2 << 30}", f"{B.upper()}:3"))
@@ -54,7 +55,7 @@ class Options(unittest.TestCase):
         self.assertFalse(daemon.tenant("more", device=0, **promise).answer["ok"])   # its memory is promised
         session = takt.Session(two.answer["join"], uuid=bytes.fromhex(B[4:].replace("-", "")))
         self.assertEqual(list(session.frame[24:40]), [1] + [255] * 15)   # its lane is the device's number
-        self.assertFalse(daemon.tenant("three", device=2, **promise).answer["ok"])
+        self.assertEqual(daemon.tenant("three", device=2, **promise).answer, {"ok": False, "error": "device", "message": "there is no device 2"})
 
     def test_gpus_are_listed(self):
         env = {"LD_LIBRARY_PATH": f"{takt.BUILD}/src/simgpu", "SIMGPU_NAME": f"simgpu-options-{os.getpid()}"}

@@ -251,6 +251,8 @@ static void what_is_wrong_is_named_with_its_line(void **state)
                 {"{name: a/b, replicas: 3, takt: {speed: 9}}", "line 4: unknown key \"speed\" in takt"},
                 {"{name: a/b, replicas: 3, takt: {slo: 1s}}",
                  "line 4: share: is missing, and objectives need one"},
+                {"{name: a/b, replicas: 3, takt: {slo: 1s, itl: 1s, share: 30%}}",
+                 "line 4: slo: goes with neither ttft nor itl"},
                 {"{name: a/b, replicas: 3, takt: {ttft: 1s, share: 30%}}",
                  "line 4: itl: is missing (ttft and itl, or slo)"},
                 {"{name: a/b, replicas: 3, takt: {class: urgent}}",

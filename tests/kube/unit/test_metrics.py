@@ -79,9 +79,11 @@ class Metrics(Served):
         self.start()
         with socket.socket(socket.AF_UNIX) as s:
             s.connect(f"{self.dir}/run/control")
-            s.sendall(json.dumps({"op": "register", "name": 'a/"b"\\/c\n', "class": "fair"}).encode() + b"\n")
+            s.sendall(json.dumps({"op": "register", "name": 'a/"b"\\/c\n', "class": "fair", "share_ppm": 300000}).encode() + b"\n")
             self.assertTrue(json.loads(s.makefile().readline())["ok"])
-            [labels] = [dict(labels) for name, labels in self.scrape() if name == "takt_slices_total"]
+            said = self.scrape()
+            [labels] = [dict(labels) for name, labels in said if name == "takt_slices_total"]
+        self.assertEqual(said["takt_device_promised_ratio", frozenset({("gpu", f"GPU-{GPUS[0]}")})], 0)   # its share is none without objectives
         self.assertEqual(labels, {"namespace": "", "pod": "", "container": "", "tenant": 'a/\\"b\\"\\\\/c\\n', "seat": "0", "gpu": f"GPU-{GPUS[0]}"})
 
     def test_work_is_counted(self):
