@@ -11,7 +11,7 @@ enum core_class {
 #define CORE_PPM UINT32_C(1000000) // the whole device, in parts per million
 // The longest piece: more would be in the way of what is promised to the fair class within a second.
 #define CORE_STEP_MAX_NS (900 * TAKT_MS)
-#define CORE_WEIGHT_MAX 10000      // of a tenant
+#define CORE_WEIGHT_MAX 10000 // of a tenant
 
 struct core_contract {
         enum core_class class;
