@@ -70,18 +70,14 @@ static void advise(json_t *tenant)
 
 int cmd_advise(int argc, char **argv)
 {
-        int code = cli_no_options(argc, argv, NULL, "What each tenant really used, as the flags to declare."),
-            error;
+        int code = cli_no_options(argc, argv, NULL, "What each tenant really used, as the flags to declare.");
         json_t *answer, *tenant;
-        const char *dir;
         size_t i;
 
         if (code >= 0)
                 return code;
-        if (!(dir = cli_dir()))
-                return EXIT_USAGE;
-        if (!(answer = cli_status(dir, &error)))
-                return cli_fail_no_daemon(dir, error);
+        if (!(answer = cli_status_or_say(&code)))
+                return code;
         json_array_foreach(json_object_get(answer, "tenants"), i, tenant) advise(tenant);
         json_decref(answer);
         return 0;

@@ -222,3 +222,15 @@ int cli_fail_no_daemon(const char *dir, int error)
 {
         return cli_fail(EXIT_NOT_THERE, "no daemon answers in %s: %s", dir, cli_no_daemon(dir, error));
 }
+
+json_t *cli_status_or_say(int *ret_code)
+{
+        const char *dir = cli_dir();
+        json_t *answer = NULL;
+        int error;
+
+        *ret_code = EXIT_USAGE;
+        if (dir && !(answer = cli_status(dir, &error)))
+                *ret_code = cli_fail_no_daemon(dir, error);
+        return answer;
+}

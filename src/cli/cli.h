@@ -49,6 +49,8 @@ json_t *cli_ask(int fd, json_t *request);
 // What it says of itself and its tenants (a new reference); or NULL, and why: -ETIMEDOUT: it does not answer;
 // else as cli_connect.
 json_t *cli_status(const char *dir, int *ret_error);
+// The same of the daemon that cli_dir names; NULL: *ret_code, once it is said why there is none.
+json_t *cli_status_or_say(int *ret_code);
 // Why no daemon answers, and what to do; said by the second, which returns the exit code.
 const char *cli_no_daemon(const char *dir, int error);
 int cli_fail_no_daemon(const char *dir, int error);

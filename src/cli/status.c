@@ -12,18 +12,14 @@
 
 int cmd_status(int argc, char **argv)
 {
-        int code = cli_no_options(argc, argv, "--json", "What each tenant holds, waited for and used."),
-            error;
+        int code = cli_no_options(argc, argv, "--json", "What each tenant holds, waited for and used.");
         const struct view view = {.out = stdout, .line_end = "\n"};
-        const char *dir;
         json_t *answer;
 
         if (code >= 0)
                 return code;
-        if (!(dir = cli_dir()))
-                return EXIT_USAGE;
-        if (!(answer = cli_status(dir, &error)))
-                return cli_fail_no_daemon(dir, error);
+        if (!(answer = cli_status_or_say(&code)))
+                return code;
         if (argc > 1) {
                 json_dumpf(answer, stdout, JSON_COMPACT);
                 putchar('\n');

@@ -37,9 +37,8 @@ int core_contract_complete(struct core_contract *c)
         if (c->share_ppm > CORE_PPM || c->peak_ppm > CORE_PPM || c->weight > CORE_WEIGHT_MAX)
                 return -EINVAL;
         if (c->slo_ns > longest || c->ttft_ns > longest || c->itl_ns > longest || c->depth_ns > longest ||
-            c->burst_ns > longest || c->step_ns > longest || c->first_ns > longest || c->pace_ns > longest)
-                return -EINVAL;
-        if (c->step_ns > CORE_STEP_MAX_NS)
+            c->burst_ns > longest || c->step_ns > CORE_STEP_MAX_NS || c->first_ns > longest ||
+            c->pace_ns > longest)
                 return -EINVAL;
         if (!c->step_ns)
                 c->step_ns = 5 * TAKT_MS;

@@ -98,7 +98,7 @@ static struct core_contract contract_of(json_t *object)
         };
 }
 
-// Bytes of a text, at most n, that end between two characters.
+// Bytes of a text, at most n, that end between two characters: half of one is no text that JSON can carry.
 static size_t whole_characters(const char *text, size_t n)
 {
         n = strnlen(text, n);
@@ -136,14 +136,11 @@ void refusal_explain(const struct node *node, const struct core_refusal *r, char
         }
 }
 
-// Cuts a name to what a tenant keeps of it, between two characters: half of one is no text that JSON can
-// carry.
+// Cuts a name to what a tenant keeps of it.
 static void cut_name(char *to, size_t size, const char *name)
 {
-        size_t n = strnlen(name, size - 1);
+        size_t n = whole_characters(name, size - 1);
 
-        while (n > 0 && ((unsigned char)name[n] & 0xc0) == 0x80)
-                n--;
         memcpy(to, name, n);
         to[n] = 0;
 }
@@ -261,8 +258,6 @@ static void do_status(struct node *node, const struct stream *stream)
         json_t *devices = json_array(), *tenants = json_array();
 
         grant_look(node);
-        if (node->core)
-                core_look(node->core, takt_clock_now());
         for (uint32_t d = 0; d < node->n_devices; d++)
                 json_array_append_new(devices, device_status(node, d));
         for (uint32_t i = 0; i < NODE_TENANTS_MAX; i++)

@@ -246,6 +246,8 @@ void grant_look(struct node *node)
         for (uint32_t i = 0; i < NODE_TENANTS_MAX; i++)
                 if (node->tenant[i].seated)
                         tell_pages(node, i, 0);
+        if (node->core)
+                core_look(node->core, takt_clock_now());
 }
 
 void grant_timer(struct node *node, struct watch *watch, uint32_t events)

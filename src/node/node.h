@@ -119,7 +119,7 @@ void session_read(const struct node *node, struct session *session, uint64_t now
 // grant.c: tells the core, and does what it says.
 void grant_tell(struct node *node, struct core_event event, struct core_refusal *ret_refusal);
 void grant_read(struct node *node, uint32_t session);
-void grant_look(struct node *node); // at all pages: what nobody was told yet
+void grant_look(struct node *node); // at all pages, what nobody was told yet; the accounts are as of now then
 void grant_timer(struct node *node, struct watch *watch, uint32_t events);
 void grant_arm(struct node *node); // sets the timer to what the core wants: once a turn, after its gates
 void grant_show(struct node *node, uint32_t session);
@@ -128,7 +128,8 @@ void grant_show(struct node *node, uint32_t session);
 // anyway.
 int sample_start(struct node *node);
 void sample_wake(struct node *node);
-void sample_session(struct node *node, struct session *session);
+// Returns whether it is at work, or was a moment ago.
+int sample_session(struct node *node, struct session *session);
 
 // tenant.c
 struct tenant_order {

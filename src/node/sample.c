@@ -19,7 +19,7 @@ static void arm(struct node *node, int on)
         timerfd_settime(node->sample.fd, 0, &spec, NULL);
 }
 
-void sample_session(struct node *node, struct session *s)
+int sample_session(struct node *node, struct session *s)
 {
         struct tenant *t = &node->tenant[s->tenant];
         uint64_t now_ns = takt_clock_now();
@@ -29,27 +29,17 @@ void sample_session(struct node *node, struct session *s)
         usage_add(&t->usage, view.busy_ns - s->sampled_busy_ns, now_ns);
         s->sampled_busy_ns = view.busy_ns;
         t->usage.memory_max = takt_time_max(t->usage.memory_max, t->page->lane[t->device].memory_used);
-}
-
-static int is_quiet(const struct node *node, struct session *s, uint64_t now_ns)
-{
-        struct takt_lane_view view;
-
-        session_read(node, s, now_ns, &view);
-        return !view.busy && takt_time_since(now_ns, view.since_ns) > TAKT_PAUSE_NS;
+        return view.busy || takt_time_since(now_ns, view.since_ns) <= TAKT_PAUSE_NS;
 }
 
 static void sample_all(struct node *node)
 {
-        uint64_t now_ns = takt_clock_now();
         int any = 0;
 
         for (struct session *s = node->session; s < node->session + NODE_SESSIONS_MAX; s++)
-                if (s->used && s->client) {
-                        sample_session(node, s);
-                        any |= !is_quiet(node, s, now_ns);
-                }
-        node->sampled_ns = now_ns;
+                if (s->used && s->client)
+                        any |= sample_session(node, s);
+        node->sampled_ns = takt_clock_now();
         arm(node, any);
 }
 
