@@ -1,6 +1,7 @@
 // takt run: an agent under Takt. Finds or starts the daemon, registers the contract, and runs the program
 // with the shim.
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -197,15 +198,14 @@ static void prepend_path(const char *dir)
         free(path);
 }
 
-static int set_up(const struct wish *w, json_t *answer)
+static int set_up(const struct wish *w, json_t *answer, const char *lib)
 {
-        char dir[128], shims[4160], what[4300], bytes[32];
+        char shims[4160], what[4300], bytes[32];
 
-        snprintf(dir, sizeof dir, "%s/lib", json_string_value(json_object_get(answer, "dir")));
         cli_find(CLI_SHIMS, shims, sizeof shims);
-        if (shim_dir_make(dir, shims, what, sizeof what) < 0)
+        if (shim_dir_make(lib, shims, what, sizeof what) < 0)
                 return cli_fail(EXIT_NOT_THERE, "%s", what);
-        prepend_path(dir);
+        prepend_path(lib);
         setenv("TAKT_SOCKET", json_string_value(json_object_get(answer, "join")), 1);
         setenv("TAKT_REQUESTS", json_string_value(json_object_get(answer, "requests")), 1);
         setenv("TAKT_ON_LOSS", w->on_loss, 1);
@@ -321,10 +321,32 @@ static json_t *ask_for_seat(const struct wish *w, const char *dir, int *ret_fd, 
         return answer;
 }
 
+static int run_in_seat(const struct wish *w, const char *dir, int fd, json_t *answer, char **command)
+{
+        const char *seat = json_string_value(json_object_get(answer, "dir"));
+        char lib[PATH_MAX];
+        int code, child_fd;
+
+        if (shim_dir_choose(seat, lib, sizeof lib) < 0)
+                return cli_fail(EXIT_NOT_THERE,
+                                "%s is mounted noexec, and so is all else that is tried: an agent "
+                                "can load no library from there (set TMPDIR)",
+                                seat);
+        code = set_up(w, answer, lib);
+        if (!code) {
+                child_fd = start_child(command);
+                code = child < 0 ? cli_fail(EXIT_NOT_EXECUTABLE, "%s: %s", command[0], strerror(errno))
+                                 : keep(w, dir, fd,
+                                        (int)json_integer_value(json_object_get(answer, "tenant")), child_fd);
+        }
+        shim_dir_drop(seat, lib);
+        return code;
+}
+
 static int run(const struct wish *w, const char *dir, char **command)
 {
         char why[256];
-        int fd, code, child_fd;
+        int fd, code;
         json_t *answer = ask_for_seat(w, dir, &fd, why, sizeof why);
 
         if (fd == -EPERM || (fd < 0 && !strcmp(dir, CLI_SYSTEM_DIR)))
@@ -334,12 +356,8 @@ static int run(const struct wish *w, const char *dir, char **command)
                                 *why ? why : strerror(-fd));
         if (!json_is_true(json_object_get(answer, "ok")) || !json_is_string(json_object_get(answer, "dir")))
                 code = refused(answer, dir);
-        else if (!(code = set_up(w, answer))) {
-                child_fd = start_child(command);
-                code = child < 0 ? cli_fail(EXIT_NOT_EXECUTABLE, "%s: %s", command[0], strerror(errno))
-                                 : keep(w, dir, fd,
-                                        (int)json_integer_value(json_object_get(answer, "tenant")), child_fd);
-        }
+        else
+                code = run_in_seat(w, dir, fd, answer, command);
         json_decref(answer);
         return code;
 }

@@ -6,6 +6,12 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "base/put.h"
+
+#define CUDA "libcuda.so.1"
+#define CUDA_DRIVER "libcuda-driver.so.1"
+#define NVML "libnvidia-ml.so.1"
+#define NVML_DRIVER "libnvidia-ml-driver.so.1"
 
 int shim_dir_find(const char *name, char *path, size_t size)
 {
@@ -26,61 +32,53 @@ int shim_dir_find(const char *name, char *path, size_t size)
         return folder ? 0 : -ENOENT;
 }
 
-// What is at `path` becomes what is at `fresh`, in one go: a program that starts meanwhile finds the old one
-// or the new one, and one that runs keeps what it has mapped.
-static int put(const char *fresh, const char *path, int error)
+int shim_dir_choose(const char *seat, char *ret_dir, size_t size)
 {
-        if (!error && rename(fresh, path) < 0)
-                error = -errno;
-        if (error)
-                unlink(fresh);
-        return error;
+        const char *temporary = getenv("TMPDIR");
+        const char *const others[] = {getenv("XDG_RUNTIME_DIR"), temporary ? temporary : "/tmp"};
+
+        snprintf(ret_dir, size, "%s/lib", seat);
+        if (!takt_put_is_noexec(seat))
+                return 0;
+        for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+                if (!others[i] || takt_put_is_noexec(others[i]))
+                        continue;
+                snprintf(ret_dir, size, "%s/takt-lib-XXXXXX", others[i]);
+                if (mkdtemp(ret_dir))
+                        return 0;
+        }
+        return -EACCES;
 }
 
-static int link_at(const char *dir, const char *name, const char *to)
+void shim_dir_drop(const char *seat, const char *dir)
 {
-        char path[PATH_MAX], fresh[PATH_MAX + 8], whole[PATH_MAX];
+        static const char *const names[] = {CUDA, CUDA_DRIVER, NVML, NVML_DRIVER};
+        char path[PATH_MAX];
 
-        if (!realpath(to, whole))
-                return -errno;
-        snprintf(path, sizeof path, "%s/%s", dir, name);
-        snprintf(fresh, sizeof fresh, "%s.new", path);
-        unlink(fresh);
-        return put(fresh, path, symlink(whole, fresh) < 0 ? -errno : 0);
-}
-
-// A copy, not a link: the loader knows a library by its inode, and the shim finds its driver by the folder it
-// lies in.
-static int copy_to(const char *dir, const char *name, const char *from)
-{
-        char path[PATH_MAX], fresh[PATH_MAX + 8], bytes[65536];
-        FILE *in = fopen(from, "rb"), *out;
-        size_t n;
-        int ok = in != NULL;
-
-        snprintf(path, sizeof path, "%s/%s", dir, name);
-        snprintf(fresh, sizeof fresh, "%s.new", path);
-        unlink(fresh);
-        out = ok ? fopen(fresh, "wb") : NULL;
-        while (out && (n = fread(bytes, 1, sizeof bytes, in)) > 0)
-                ok &= fwrite(bytes, 1, n, out) == n;
-        ok &= out && fclose(out) == 0;
-        if (in)
-                fclose(in);
-        return put(fresh, path, ok ? 0 : -ENOENT);
+        if (!strncmp(dir, seat, strlen(seat)))
+                return;
+        for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+                snprintf(path, sizeof path, "%s/%s", dir, names[i]);
+                unlink(path);
+        }
+        rmdir(dir);
 }
 
 // One library of ours in the driver's place, and beside it a link to the driver's own.
 static int place(const char *dir, const char *shims, const char *name, const char *driver_name)
 {
-        char driver[PATH_MAX], shim[PATH_MAX];
+        char driver[PATH_MAX], whole[PATH_MAX], from[PATH_MAX], to[PATH_MAX];
 
-        if (shim_dir_find(name, driver, sizeof driver) < 0)
+        if (shim_dir_find(name, driver, sizeof driver) < 0 || !realpath(driver, whole))
                 return -ENODEV;
-        snprintf(shim, sizeof shim, "%s/%s", shims, name);
-        if (link_at(dir, driver_name, driver) < 0)
-                return -ENODEV;
-        return copy_to(dir, name, shim);
+        snprintf(to, sizeof to, "%s/%s", dir, driver_name);
+        if (takt_put_link(whole, to) < 0)
+                return -EIO;
+        snprintf(from, sizeof from, "%s/%s", shims, name);
+        snprintf(to, sizeof to, "%s/%s", dir, name);
+        // A copy, not a link: the loader knows a library by its inode, and the shim finds its driver by the
+        // folder it lies in.
+        return takt_put_copy(from, to);
 }
 
 // A folder that another user has a hand in is no place for a library.
@@ -101,13 +99,13 @@ int shim_dir_make(const char *dir, const char *shims, char *what, size_t what_si
                          errno == EEXIST ? "not this user's alone" : strerror(errno));
                 return -EACCES;
         }
-        error = place(dir, shims, "libcuda.so.1", "libcuda-driver.so.1");
+        error = place(dir, shims, CUDA, CUDA_DRIVER);
         if (error == -ENODEV)
                 snprintf(what, what_size, "cannot find libcuda.so.1 (the NVIDIA driver)");
         else
                 snprintf(what, what_size, "cannot put Takt's libraries of %s into %s", shims, dir);
         if (error)
                 return error;
-        error = place(dir, shims, "libnvidia-ml.so.1", "libnvidia-ml-driver.so.1");
+        error = place(dir, shims, NVML, NVML_DRIVER);
         return error == -ENODEV ? 0 : error; // a machine may have CUDA without NVML
 }

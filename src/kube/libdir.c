@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
+#include "base/put.h"
 
 // Where container runtimes put the driver's libraries: the folder that Debian's loader looks in.
 #ifdef __aarch64__
@@ -14,40 +14,14 @@
 #define IMAGE_DRIVER_DIR "/usr/lib/x86_64-linux-gnu"
 #endif
 
-// Written beside and moved into place: a container may be starting from the folder.
-static int copy(const char *from, const char *to)
+// What is there already stays: the disk may be full, and without its driver no program there begins.
+static int link_to(const char *driver, const char *to)
 {
-        char bytes[65536], new[PATH_MAX];
-        FILE *in = fopen(from, "re"), *out = NULL;
-        int ok = in && snprintf(new, sizeof new, "%s.new", to) < (int)sizeof new && (out = fopen(new, "we"));
-        size_t n;
-
-        while (ok && (n = fread(bytes, 1, sizeof bytes, in)) > 0)
-                ok = fwrite(bytes, 1, n, out) == n;
-        if (in)
-                fclose(in);
-        if (out)
-                ok &= fclose(out) == 0;
-        if (ok && chmod(new, 0755) == 0 && rename(new, to) == 0)
-                return 0;
-        if (out)
-                unlink(new);
-        return -EIO;
-}
-
-// Likewise: without its driver no program there begins.
-static int link_to(const char *real, const char *to)
-{
-        char new[PATH_MAX], now[PATH_MAX];
+        char now[PATH_MAX];
         ssize_t n = readlink(to, now, sizeof now - 1);
 
         now[n > 0 ? n : 0] = 0;
-        if (!strcmp(now, real))
-                return 0;
-        if (snprintf(new, sizeof new, "%s.new", to) >= (int)sizeof new)
-                return -ENAMETOOLONG;
-        unlink(new);
-        return symlink(real, new) < 0 || rename(new, to) < 0 ? -errno : 0;
+        return strcmp(now, driver) ? takt_put_link(driver, to) : 0;
 }
 
 static int place(const char *lib, const char *shims, const char *name, const char *driver_name,
@@ -57,7 +31,7 @@ static int place(const char *lib, const char *shims, const char *name, const cha
 
         snprintf(from, sizeof from, "%s/%s", shims, name);
         snprintf(to, sizeof to, "%s/%s", lib, name);
-        if (copy(from, to) < 0) {
+        if (takt_put_copy(from, to) < 0) {
                 if (access(from, R_OK) < 0 || access(to, R_OK) < 0)
                         return -ENOENT;
                 fprintf(stderr, "taktd: %s: no room for it: the one that is there stays\n", to);
@@ -85,14 +59,6 @@ static int find_shims(char *path, size_t size)
         return -ENOENT;
 }
 
-// Some runtimes keep that in the container, and there a program that loads the shims fails.
-static int is_noexec(const char *dir)
-{
-        struct statvfs about;
-
-        return statvfs(dir, &about) == 0 && about.f_flag & ST_NOEXEC;
-}
-
 static int make(const char *lib, const char *shims, const char *driver, char *why, size_t size)
 {
         char found[PATH_MAX] = "";
@@ -103,7 +69,7 @@ static int make(const char *lib, const char *shims, const char *driver, char *wh
                 find_shims(found, sizeof found);
         if (mkdir(lib, 0755) < 0 && errno != EEXIST)
                 return snprintf(why, size, "%s: %s", lib, strerror(errno)), -EIO;
-        if (is_noexec(lib))
+        if (takt_put_is_noexec(lib)) // some runtimes keep that in the container
                 return snprintf(why, size, "%s is mounted noexec (set takt.lib)", lib), -EACCES;
         if (place(lib, found, "libcuda.so.1", "libcuda-driver.so.1", driver) < 0 ||
             place(lib, found, "libnvidia-ml.so.1", "libnvidia-ml-driver.so.1", driver) < 0)

@@ -304,6 +304,35 @@ class NoDaemon(Case):
 
 
 class Libraries(Case):
+    LOADED = "import ctypes; ctypes.CDLL('libcuda.so.1'); print(*{l.split()[-1] for l in open('/proc/self/maps') if 'libcuda' in l})"
+
+    def within(self, noexec, **env):
+        """Loads the shim in a place where nothing can be run from those folders."""
+        script = "".join(f"mkdir -p {folder} && mount -t tmpfs -o noexec,mode=0700 none {folder} && " for folder in noexec)
+        run = subprocess.run(["unshare", "-m", "sh", "-c", f"{script} exec \"$@\"", "sh", TAKT, "run", "--", "python3", "-c", self.LOADED],
+                             env={**self.env, **env}, capture_output=True, text=True, timeout=60)
+        if "unshare: " in run.stderr or "mount: " in run.stderr:
+            self.skipTest("no mount namespaces here")
+        return run.returncode, run.stdout, run.stderr
+
+    @as_root
+    def test_folder_from_which_nothing_can_be_run(self):
+        """As Debian mounts /run: the libraries go elsewhere, for as long as the agent runs."""
+        other = f"{self.folder}/other"
+        os.mkdir(other)
+        code, out, err = self.within([self.dir], XDG_RUNTIME_DIR=other)
+        self.assertEqual((code, err), (0, ""))
+        for path in out.split():
+            self.assertEqual(os.path.dirname(os.path.dirname(path)), other if "/takt-lib-" in path else f"{takt.BUILD}/src")
+        self.assertIn("/takt-lib-", out)
+        self.assertEqual(os.listdir(other), [])
+
+    @as_root
+    def test_nothing_can_be_run_from_anywhere(self):
+        code, out, err = self.within([self.dir], XDG_RUNTIME_DIR=self.dir, TMPDIR=self.dir)
+        self.assertEqual((code, out, err.count("\n")), (69, "", 1))
+        self.assertIn("is mounted noexec, and so is all else that is tried", err)
+
     def test_missing_driver_is_named(self):
         daemon = takt.Daemon(self.dir)   # it was given its device
         self.addCleanup(daemon.stop)
