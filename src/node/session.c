@@ -1,5 +1,6 @@
 // A process joins: it gets its pages and descriptors, and is watched by its socket and its pidfd.
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -186,7 +187,8 @@ static int session_make(struct node *node, struct session *s, int fds[TAKT_N_FDS
 }
 
 // The kernel's own name of the peer holds in every pid namespace (one outside ours has no number here), and
-// for no later process that gets the same number.
+// for no later process that gets the same number. Returns a descriptor; -ESRCH: it has ended; or another
+// negative errno: the kernel cannot say.
 static int peer_process(int fd, pid_t pid)
 {
         int process;
@@ -194,14 +196,23 @@ static int peer_process(int fd, pid_t pid)
 
         if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &process, &size) == 0)
                 return process;
-        return (int)syscall(SYS_pidfd_open, pid, 0);
+        if (errno != ENOPROTOOPT)
+                return -errno;
+        process = (int)syscall(SYS_pidfd_open, pid, 0); // before Linux 6.5
+        return process < 0 ? -errno : process;
 }
 
-static int session_open(struct node *node, struct session *s, int fd, const struct takt_frame_join *join,
-                        pid_t pid)
+static int has_ended(int process)
+{
+        struct pollfd news = {.fd = process, .events = POLLIN};
+
+        return process == -ESRCH || (process >= 0 && poll(&news, 1, 0) > 0);
+}
+
+static int session_open(struct node *node, struct session *s, int fd, const struct takt_frame_join *join)
 {
         uint32_t index = (uint32_t)(s - node->session), tenant = s->tenant;
-        int fds[TAKT_N_FDS], error = session_make(node, s, fds), process;
+        int fds[TAKT_N_FDS], error = session_make(node, s, fds);
 
         if (error < 0)
                 return error;
@@ -213,9 +224,6 @@ static int session_open(struct node *node, struct session *s, int fd, const stru
         close(fds[TAKT_FD_CLIENT_PAGE]);
         close(fds[TAKT_FD_WAKE]);
         watch_add_news(node, &s->kick, fds[TAKT_FD_KICK], index, kicked);
-        process = peer_process(fd, pid);
-        if (process >= 0)
-                watch_add(node, &s->process, process, index, ended);
         return error;
 }
 
@@ -239,7 +247,7 @@ static void joined(struct node *node, struct watch *watch, uint32_t events)
         else if (!error && !knows_device(node, &frame.join, s->tenant))
                 send_refusal(watch->fd, TAKT_REFUSAL_DEVICE), error = -ENODEV;
         if (!error)
-                error = session_open(node, s, watch->fd, &frame.join, s->pid);
+                error = session_open(node, s, watch->fd, &frame.join);
         watch->ready = ended;
         if (error)
                 session_drop(node, watch->index);
@@ -252,19 +260,32 @@ static int may_join(const struct node *node, uint32_t tenant, uid_t uid, pid_t p
         return t->by_door ? node->door->may_join(tenant, pid) : uid == t->uid || uid == 0;
 }
 
+static void refuse(int fd)
+{
+        send_refusal(fd, TAKT_REFUSAL_FULL);
+        close(fd);
+}
+
+// What is asked about the peer's number is true of the peer only if it has not ended by then.
 void session_accept(struct node *node, struct watch *watch, uint32_t events)
 {
         struct session *s = session_free(node, watch->index);
-        int fd = accept_at(node, watch->fd);
+        int fd = accept_at(node, watch->fd), process;
         uid_t uid;
         pid_t pid;
 
         (void)events;
         if (fd < 0)
                 return;
-        if (!s || peer_of(fd, &uid, &pid) < 0 || !may_join(node, watch->index, uid, pid)) {
-                send_refusal(fd, TAKT_REFUSAL_FULL);
-                close(fd);
+        if (!s || peer_of(fd, &uid, &pid) < 0) {
+                refuse(fd);
+                return;
+        }
+        process = peer_process(fd, pid);
+        if (!may_join(node, watch->index, uid, pid) || has_ended(process)) {
+                if (process >= 0)
+                        close(process);
+                refuse(fd);
                 return;
         }
         memset(s, 0, sizeof *s);
@@ -273,6 +294,8 @@ void session_accept(struct node *node, struct watch *watch, uint32_t events)
         s->pid = pid;
         s->kick.fd = s->process.fd = s->wake = -1;
         watch_add(node, &s->socket, fd, (uint32_t)(s - node->session), joined);
+        if (process >= 0)
+                watch_add(node, &s->process, process, (uint32_t)(s - node->session), ended);
 }
 
 // A number that cannot be true would put its tenant's fair share, and the mean of all that it counts in, far

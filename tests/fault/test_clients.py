@@ -230,6 +230,20 @@ class Clients(unittest.TestCase):
         s.send(takt.join_frame(size=320) + bytes(40))
         self.assertEqual(struct.unpack_from("<H", s.recv(100), 4)[0], 2)
 
+    def test_connection_of_a_process_that_has_ended_is_nobodys(self):
+        """Its number may be another's by now: what would be asked of it would be that one's."""
+        s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        s.settimeout(10)
+        self.daemon.process.send_signal(signal.SIGSTOP)
+        child = os.fork()
+        if child == 0:
+            s.connect(self.bad.answer["join"])
+            os._exit(0)
+        os.waitpid(child, 0)
+        self.daemon.process.send_signal(signal.SIGCONT)
+        self.assertEqual(struct.unpack_from("<H", s.recv(100), 4)[0], 3)   # REFUSED, before it has asked
+        self.others_go_on()
+
     def test_descriptors_sent_along_are_not_kept(self):
         before = holdings(self.good)
         s = connected(self.bad.answer["join"])
