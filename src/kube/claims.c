@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "base/hash.h"
 #include "kube/cdi.h"
 #include "kube/file.h"
 
@@ -14,11 +15,9 @@
 // As slots' folders: short, since sockets lie in it, and the same for the same result of the same claim.
 static void folder_of(const struct claims *claims, const char *uid, uint32_t result, char *ret, size_t size)
 {
-        uint64_t hash = UINT64_C(0xcbf29ce484222325);
+        const uint8_t number = (uint8_t)result;
+        uint64_t hash = takt_hash(takt_hash(TAKT_HASH_START, uid, strlen(uid)), &number, 1);
 
-        for (const char *c = uid; *c; c++)
-                hash = (hash ^ (unsigned char)*c) * UINT64_C(0x100000001b3);
-        hash = (hash ^ result) * UINT64_C(0x100000001b3);
         snprintf(ret, size, "%s/claim/%012lx", claims->dir, hash >> 16);
 }
 

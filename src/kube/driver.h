@@ -4,16 +4,13 @@
 // can so be side by side; what one that was killed has left is removed.
 #pragma once
 #include "kube/dra.h"
-
-#define DRIVER_LINKS 4
+#include "kube/server.h"
 
 struct driver {
         struct dra dra;
-        const struct host *host;
+        struct server server;
         char folder[104];
-        char socket[64], path[108]; // our socket's name now, and where it is
-        struct watch listening, news;
-        struct link links[DRIVER_LINKS];
+        struct watch news;
         uint64_t due_ns, wait_ns; // when to listen (again); TAKT_NEVER: we do
         uint8_t unwell;           // that we do not was said already
 };

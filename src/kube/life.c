@@ -1,11 +1,8 @@
 #include "kube/life.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 #include "base/clock.h"
 
 static const uint8_t moves[4] = {
@@ -23,15 +20,6 @@ static void move(struct life *life, enum life_state state, uint64_t due_ns)
         life->due_ns = due_ns;
 }
 
-static int n_links(const struct life *life)
-{
-        int n = 0;
-
-        for (int i = 0; i < LIFE_LINKS; i++)
-                n += link_is_open(&life->links[i]);
-        return n;
-}
-
 static void fail(struct life *life, const char *what, const char *why)
 {
         uint64_t wait_ns = life->wait_ns;
@@ -45,23 +33,6 @@ static void fail(struct life *life, const char *what, const char *why)
 static void link_ended(struct link *link, void *context)
 {
         (void)link, (void)context; // life_tick sees it
-}
-
-static void accept_link(struct node *node, struct watch *watch, uint32_t events)
-{
-        struct life *life = (struct life *)(void *)((char *)watch - offsetof(struct life, listening));
-        int fd = life->host->services->accept(node, watch->fd);
-
-        (void)events;
-        if (fd < 0)
-                return;
-        for (int i = 0; i < LIFE_LINKS; i++)
-                if (!link_is_open(&life->links[i])) {
-                        link_open(&life->links[i], life->host, fd, rpc_server(&plugin_service, &life->plugin),
-                                  link_ended, life);
-                        return;
-                }
-        close(fd);
 }
 
 static void answered(void *context, const uint8_t *data, size_t size)
@@ -83,27 +54,13 @@ static void registered(void *context, int status, const char *text)
         move(life, LIFE_UP, takt_clock_now() + KUBE_RETRY_MAX_NS); // by when it has called back
 }
 
-static void stop_listening(struct life *life)
-{
-        if (life->listening.fd < 0)
-                return;
-        life->host->services->unwatch(life->host->node, &life->listening);
-        unlink(life->path);
-}
-
 static int listen_anew(struct life *life)
 {
         static uint32_t n;
-        int fd;
+        char name[48];
 
-        stop_listening(life);
-        snprintf(life->socket, sizeof life->socket, "takt-%lx-%u.sock", takt_clock_now(), n++);
-        if ((size_t)snprintf(life->path, sizeof life->path, "%s/%s", life->folder, life->socket) >=
-            sizeof life->path)
-                return -ENAMETOOLONG;
-        fd = life->host->services->listen(life->path, SOCK_STREAM, geteuid());
-        return fd < 0 ? fd
-                      : life->host->services->watch(life->host->node, &life->listening, fd, 0, accept_link);
+        snprintf(name, sizeof name, "takt-%lx-%u.sock", takt_clock_now(), n++);
+        return server_listen(&life->server, life->folder, name);
 }
 
 static int ask(struct life *life)
@@ -120,10 +77,10 @@ static int ask(struct life *life)
         fd = link_connect(path);
         if (fd < 0)
                 return fd;
-        error = link_open(&life->asking, life->host, fd, rpc_client(), link_ended, life);
+        error = link_open(&life->asking, life->server.host, fd, rpc_client(), link_ended, life);
         if (error)
                 return error;
-        bytes = plugin_registration(&life->plugin, life->socket, &size);
+        bytes = plugin_registration(&life->plugin, life->server.name, &size);
         error = rpc_ask(life->asking.rpc, "/v1beta1.Registration/Register", bytes, size, now_ns,
                         now_ns + KUBE_CALL_NS, &answer, life, NULL);
         free(bytes);
@@ -151,11 +108,10 @@ static void again(struct life *life, uint64_t now_ns)
 {
         if (life->state == LIFE_ENDING)
                 return;
-        if (life->state != LIFE_DOWN && n_links(life)) {
+        if (life->state != LIFE_DOWN && server_n_links(&life->server)) {
                 move(life, LIFE_ENDING, now_ns + KUBE_FAREWELL_NS);
                 plugin_farewell(&life->plugin);
-                for (int i = 0; i < LIFE_LINKS; i++)
-                        link_flush(&life->links[i]);
+                server_flush(&life->server);
                 return;
         }
         link_close(&life->asking);
@@ -173,60 +129,48 @@ static void notified(struct plugin *plugin, int is_registered, const char *error
 
 void life_open(struct life *life, const struct host *host, const char *folder, int is_watched)
 {
-        life->plugin.endpoint = life->path;
+        server_open(&life->server, host, &plugin_service, &life->plugin);
+        life->plugin.endpoint = life->server.path;
         life->plugin.notified = is_watched ? notified : NULL;
-        life->host = host;
         life->folder = folder;
         life->state = LIFE_DOWN;
         life->due_ns = 0;
         life->wait_ns = KUBE_RETRY_MIN_NS;
-        life->listening.fd = -1;
 }
 
 static void close_links(struct life *life)
 {
         link_close(&life->asking);
-        for (int i = 0; i < LIFE_LINKS; i++)
-                link_close(&life->links[i]);
+        server_hang_up(&life->server);
 }
 
 void life_close(struct life *life)
 {
         plugin_farewell(&life->plugin);
-        for (int i = 0; i < LIFE_LINKS; i++)
-                if (link_is_open(&life->links[i])) {
-                        rpc_shut(life->links[i].rpc);
-                        link_flush(&life->links[i]);
-                }
+        server_farewell(&life->server);
         life->state = LIFE_DOWN;
         close_links(life);
-        stop_listening(life);
+        server_stop(&life->server);
 }
 
 void life_news(struct life *life, const char *name, int is_there, uint64_t now_ns)
 {
-        if (!strcmp(name, "kubelet.sock") ? is_there : !is_there && !strcmp(name, life->socket)) {
+        if (!strcmp(name, "kubelet.sock") ? is_there : !is_there && !strcmp(name, life->server.name)) {
                 life->wait_ns = KUBE_RETRY_MIN_NS;
                 again(life, now_ns);
         }
 }
 
-static void flush(struct life *life)
-{
-        for (int i = 0; i < LIFE_LINKS; i++)
-                link_flush(&life->links[i]);
-}
-
 void life_looked(struct life *life)
 {
         plugin_looked(&life->plugin);
-        flush(life);
+        server_flush(&life->server);
 }
 
 void life_update(struct life *life)
 {
         plugin_update(&life->plugin);
-        flush(life);
+        server_flush(&life->server);
 }
 
 static int stream_lost(const struct life *life)
@@ -236,26 +180,22 @@ static int stream_lost(const struct life *life)
 
 uint64_t life_due(const struct life *life)
 {
-        uint64_t due_ns =
-                stream_lost(life) || (life->state == LIFE_ENDING && !n_links(life)) ? 0 : life->due_ns;
+        int is_over = life->state == LIFE_ENDING && !server_n_links(&life->server);
+        uint64_t due_ns = stream_lost(life) || is_over ? 0 : life->due_ns;
 
-        due_ns = takt_time_min(due_ns, plugin_due(&life->plugin));
+        due_ns = takt_time_min(due_ns, takt_time_min(plugin_due(&life->plugin), server_due(&life->server)));
         if (link_is_open(&life->asking))
                 due_ns = takt_time_min(due_ns, rpc_deadline(life->asking.rpc));
-        for (int i = 0; i < LIFE_LINKS; i++)
-                if (link_is_open(&life->links[i]))
-                        due_ns = takt_time_min(due_ns, rpc_deadline(life->links[i].rpc));
         return due_ns;
 }
 
 void life_tick(struct life *life, uint64_t now_ns)
 {
-        for (int i = 0; i < LIFE_LINKS; i++)
-                link_expire(&life->links[i], now_ns);
+        server_expire(&life->server, now_ns);
         link_expire(&life->asking, now_ns);
         if (plugin_due(&life->plugin) <= now_ns) {
                 plugin_tick(&life->plugin, now_ns);
-                flush(life);
+                server_flush(&life->server);
         }
         life->seen |= life->plugin.watching != NULL;
         if (life->state != LIFE_ASKING && link_is_open(&life->asking))
@@ -266,7 +206,7 @@ void life_tick(struct life *life, uint64_t now_ns)
                 life->due_ns = TAKT_NEVER;
                 if (!life->seen)
                         again(life, now_ns);
-        } else if (life->state == LIFE_ENDING && (!n_links(life) || life->due_ns <= now_ns)) {
+        } else if (life->state == LIFE_ENDING && (!server_n_links(&life->server) || life->due_ns <= now_ns)) {
                 close_links(life);
                 move(life, LIFE_DOWN, now_ns + KUBE_RETRY_MIN_NS);
         } else if (life->state == LIFE_DOWN && life->due_ns <= now_ns) {

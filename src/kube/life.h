@@ -6,8 +6,7 @@
 // listening, and only once the kubelet has closed what came of the one before.
 #pragma once
 #include "kube/plugin.h"
-
-#define LIFE_LINKS (KUBE_LINKS_MAX / KUBE_RESOURCES_MAX)
+#include "kube/server.h"
 
 enum life_state {
         LIFE_DOWN = 0, // until `due_ns`
@@ -19,11 +18,9 @@ enum life_state {
 struct life {
         enum life_state state;
         struct plugin plugin;
-        const struct host *host;
-        const char *folder;         // of the kubelet's socket and ours
-        char socket[48], path[108]; // our socket's name now, and where it is
-        struct watch listening;
-        struct link links[LIFE_LINKS], asking;
+        const char *folder; // of the kubelet's socket and ours
+        struct server server;
+        struct link asking;
         uint8_t seen; // a kubelet has watched since the registration
         uint64_t due_ns, wait_ns;
 };

@@ -6,7 +6,7 @@
 #define KUBE_ANSWER_MAX (UINT32_C(16) << 20) // and from a server that we ask (the kubelet's own limit)
 #define KUBE_UNSENT_MAX (UINT32_C(4) << 20)  // bytes of a call that its peer has not taken
 #define KUBE_CALLS_MAX 64                    // at once on one connection
-#define KUBE_LINKS_MAX 32                    // connections
+#define KUBE_LINKS_MAX 4                     // connections at one socket of ours
 #define KUBE_PATH_MAX 128                    // of a method's name
 #define KUBE_TEXT_MAX 512                    // of a status' message
 #define KUBE_DEVICES_MAX 16                  // as the core has
