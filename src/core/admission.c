@@ -102,27 +102,27 @@ uint64_t core_admission_fullest(const struct core_contract *contracts, uint32_t 
         return fullest;
 }
 
-int admission_check(const struct core *core, uint32_t d, const struct core_event *event,
+int admission_check(const struct core *core, uint32_t d, uint32_t seat, const struct core_contract *contract,
                     struct core_refusal *ret_refusal)
 {
         const struct device *device = &core->device[d];
-        struct core_contract contracts[CORE_SEATS_MAX], newcomer = *event->contract;
+        struct core_contract contracts[CORE_SEATS_MAX], newcomer = *contract;
         uint32_t seat_of[CORE_SEATS_MAX], n = 0;
         uint64_t memory = newcomer.memory_bytes;
 
-        *ret_refusal = (struct core_refusal){.seat = event->seat};
+        *ret_refusal = (struct core_refusal){.seat = seat};
         if (core_contract_complete(&newcomer) < 0) {
                 ret_refusal->reason = CORE_REFUSAL_INVALID;
                 return -EINVAL;
         }
-        FOR_EACH_SEAT(i, device->seats & ~(UINT64_C(1) << event->seat))
+        FOR_EACH_SEAT(i, device->seats & ~(UINT64_C(1) << seat))
         {
                 contracts[n] = core->seat[i].contract;
                 memory += contracts[n].memory_bytes;
                 seat_of[n++] = (uint32_t)i;
         }
         contracts[n] = newcomer;
-        seat_of[n++] = event->seat;
+        seat_of[n++] = seat;
         if (device->config.memory_bytes && memory > device->config.memory_bytes) {
                 ret_refusal->reason = CORE_REFUSAL_MEMORY;
                 ret_refusal->demand_bytes = memory;
@@ -134,4 +134,14 @@ int admission_check(const struct core *core, uint32_t d, const struct core_event
                 return -EDQUOT;
         }
         return 0;
+}
+
+int core_would_admit(const struct core *core, uint32_t device, const struct core_contract *contract)
+{
+        struct core_refusal refusal;
+        uint32_t seat = 0;
+
+        while (seat < CORE_SEATS_MAX && core->seat[seat].used)
+                seat++;
+        return seat < CORE_SEATS_MAX && admission_check(core, device, seat, contract, &refusal) == 0;
 }

@@ -45,7 +45,7 @@ static void join(struct core *core, const struct core_event *event, struct core_
         struct device *device = &core->device[event->device];
         struct core_refusal refusal = {.reason = CORE_REFUSAL_FULL, .seat = event->seat};
 
-        if (seat->used || admission_check(core, event->device, event, &refusal) < 0) {
+        if (seat->used || admission_check(core, event->device, event->seat, event->contract, &refusal) < 0) {
                 effect_add(effects, CORE_EFFECT_REFUSE, event->seat, event->device)->refusal = refusal;
                 return;
         }
@@ -83,7 +83,7 @@ static void amend(struct core *core, const struct core_event *event, struct core
         int active = seat->wants || seat->busy || device->holder == (int32_t)event->seat;
         struct core_refusal refusal;
 
-        if (admission_check(core, seat->device, event, &refusal) < 0) {
+        if (admission_check(core, seat->device, event->seat, event->contract, &refusal) < 0) {
                 effect_add(effects, CORE_EFFECT_REFUSE, event->seat, seat->device)->refusal = refusal;
                 return;
         }

@@ -147,6 +147,9 @@ void core_look(struct core *core, uint64_t now_ns);
 int core_account(const struct core *core, uint32_t seat, struct core_account *ret_account);
 int core_device_account(const struct core *core, uint32_t device, struct core_device_account *ret_account);
 
+// Whether a JOIN of the contract on the device would be granted now. It changes nothing.
+int core_would_admit(const struct core *core, uint32_t device, const struct core_contract *contract);
+
 // The fullest span: the largest ratio, in ppm, of what the contracts may ask for within a span to the span
 // itself, blocking included (Liebeherr, Wrege, Ferrari 1996). At most CORE_PPM means that every promise
 // holds. ret_refusal (may be NULL) gets the span and the demand there.

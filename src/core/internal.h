@@ -120,9 +120,9 @@ static inline struct core_effect *effect_add(struct core_effects *effects, enum 
 }
 
 // admission.c
-// The event's contract on `device`, in the place of what its seat may have there.
-int admission_check(const struct core *core, uint32_t device, const struct core_event *event,
-                    struct core_refusal *ret_refusal);
+// The contract on `device`, in the place of what the seat may have there.
+int admission_check(const struct core *core, uint32_t device, uint32_t seat,
+                    const struct core_contract *contract, struct core_refusal *ret_refusal);
 
 // requests.c
 void request_arrived(struct seat *seat, uint64_t id, uint64_t deadline_ns, uint64_t now_ns);

@@ -343,19 +343,24 @@ static int takt_key(struct reader *r, void *to, const char *key, const yaml_node
         return -ENOENT;
 }
 
-// NVIDIA's plugin's own flags; of one we do what it says.
+// NVIDIA's plugin's own flags; of one we do what it says, and know a word more.
 static int plugin_flag(struct reader *r, void *to, const char *key, const yaml_node_t *at,
                        const yaml_node_t *value)
 {
+        static const char *const policies[] = {
+                [SLOTS_DISTRIBUTED] = "distributed",
+                [SLOTS_PACKED] = "packed",
+                [SLOTS_LEAST_DEGRADED] = "least-degraded",
+        };
         const char *text = text_of(value);
 
         (void)at, (void)to;
         if (strcmp(key, "sharedDevicesAllocationPolicy"))
                 return 0;
-        if (!text || (strcmp(text, "packed") && strcmp(text, "distributed")))
-                return wrong(r, value, "%s: is neither distributed nor packed", key);
-        r->config->packed = !strcmp(text, "packed");
-        return 0;
+        for (int policy = SLOTS_DISTRIBUTED; text && policy <= SLOTS_LEAST_DEGRADED; policy++)
+                if (!strcmp(text, policies[policy]))
+                        return r->config->policy = (enum slots_policy)policy, 0;
+        return wrong(r, value, "%s: is neither distributed nor packed nor least-degraded", key);
 }
 
 static int flag(struct reader *r, void *to, const char *key, const yaml_node_t *at, const yaml_node_t *value)
@@ -471,7 +476,7 @@ static int apply_one(const struct config_resource *from, struct slots *slots, st
 int config_apply(const struct config *config, struct slots *slots, char *why, size_t size)
 {
         slots->n_resources = 0;
-        slots->packed = config->packed;
+        slots->policy = config->policy;
         if (find_devices(&config->claimed, slots, "takt.door", &slots->claimed, why, size) < 0)
                 return -EINVAL;
         for (uint32_t i = 0; i < config->n_resources; i++)

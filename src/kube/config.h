@@ -12,12 +12,13 @@ struct config_devices {
 struct config {
         char kubelet[80]; // folder of the kubelet's own
         struct injection injection;
-        char metrics[108];       // where they are served; "": nowhere
-        uint8_t packed, watched; // watched: the kubelet's plugin watcher finds us
-        char shims[96];          // where Takt's libraries are
-        char node[64];           // this node's name; "": NODE_NAME's value
-        uint8_t no_api;          // nothing is asked of the API server
-        uint8_t no_annotations;  // pods have no promises of their own
+        char metrics[108]; // where they are served; "": nowhere
+        enum slots_policy policy;
+        uint8_t watched;        // the kubelet's plugin watcher finds us
+        char shims[96];         // where Takt's libraries are
+        char node[64];          // this node's name; "": NODE_NAME's value
+        uint8_t no_api;         // nothing is asked of the API server
+        uint8_t no_annotations; // pods have no promises of their own
         struct api_where api;
         struct config_devices claimed; // which GPUs go by claims (DRA)
         uint32_t n_resources;

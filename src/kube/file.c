@@ -60,6 +60,19 @@ int file_read_whole(const char *path, char *ret_text, size_t size)
         return (int)n;
 }
 
+uint32_t file_count(const char *dir)
+{
+        DIR *folder = opendir(dir);
+        const struct dirent *entry;
+        uint32_t n = 0;
+
+        while (folder && (entry = readdir(folder)))
+                n += entry->d_name[0] != '.';
+        if (folder)
+                closedir(folder);
+        return n;
+}
+
 void file_remove_folder(const char *dir)
 {
         DIR *folder = opendir(dir);

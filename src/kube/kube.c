@@ -211,12 +211,26 @@ static void open_api(void)
                         "taktd: no API server: %s; pods' annotations are not read, no events written\n", why);
 }
 
+static void say_of_claims(void)
+{
+        char path[sizeof kube.dir + 8];
+        uint32_t n;
+
+        snprintf(path, sizeof path, "%s/claims", kube.dir);
+        n = file_count(path);
+        if (n)
+                fprintf(stderr,
+                        "taktd: %s: %u claims are prepared, but no GPU goes by claims any more: what runs on "
+                        "them is of no claim\n",
+                        path, n);
+}
+
 static int open_claiming(char *why, size_t size)
 {
         int error;
 
         if (!kube.slots.claimed)
-                return 0;
+                return say_of_claims(), 0;
         error = claiming_open(&kube.claiming, &kube.host, &kube.slots, &kube.config.injection, &kube.api,
                               node_name(), kube.config.kubelet, kube.dir, why, size);
         if (!error)

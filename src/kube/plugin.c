@@ -85,6 +85,7 @@ static int prefer_one(const struct plugin *plugin, const V1beta1__ContainerPrefe
                       char **ret_ids, uint32_t *ret_n, char *why, size_t size)
 {
         uint32_t available[ASK_MAX], must[ASK_MAX], chosen[ASK_MAX];
+        struct wish wish = {0};
         int n = slots_of(plugin, r->available_deviceids, r->n_available_deviceids, available, why, size);
         int n_must = n < 0 ? n
                            : slots_of(plugin, r->must_include_deviceids, r->n_must_include_deviceids, must,
@@ -94,8 +95,10 @@ static int prefer_one(const struct plugin *plugin, const V1beta1__ContainerPrefe
                 return n_must;
         if (r->allocation_size < 0 || r->allocation_size > ASK_MAX)
                 return snprintf(why, size, "allocation_size is %d", r->allocation_size), -EINVAL;
+        if (n && plugin->wishes && wishes_at_allocate(plugin->wishes, available[0], &wish))
+                wish.pod = NULL; // whose it will be is not known
         *ret_n = slots_prefer(plugin->slots, available, (uint32_t)n, must, (uint32_t)n_must,
-                              (uint32_t)r->allocation_size, chosen);
+                              wish.pod ? &wish.contract : NULL, (uint32_t)r->allocation_size, chosen);
         for (uint32_t i = 0; i < *ret_n; i++)
                 ret_ids[i] = plugin->slots->slot[chosen[i]].id;
         return 0;

@@ -1,4 +1,5 @@
 #include "kube/slots.h"
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -156,6 +157,21 @@ int slots_find(const struct slots *slots, uint32_t resource, const char *id)
         return -ENOENT;
 }
 
+// The kubelet has forgotten who has it, as when its checkpoint is lost.
+static void say_if_used(const struct slots *slots, const struct slot *slot)
+{
+        const struct host *host = slots->host;
+        uint32_t n = slot->tenant < 0 ? 0 : host->services->n_processes(host->node, (uint32_t)slot->tenant);
+
+        if (n)
+                fprintf(stderr,
+                        "taktd: slot %s of %s is given away while %u processes of pod %s%s%s use it: they "
+                        "are "
+                        "of no slot any more\n",
+                        slot->id, slots->resource[slot->resource].name, n,
+                        slot->name[0] ? slot->namespace : slot->pod, slot->name[0] ? "/" : "", slot->name);
+}
+
 int slots_take(struct slots *slots, const uint32_t *which, uint32_t n, const struct core_contract *contract,
                uint32_t *ret, char *why, size_t size)
 {
@@ -174,8 +190,10 @@ int slots_take(struct slots *slots, const uint32_t *which, uint32_t n, const str
                                         "the %u slots lie on different GPUs: a container has slots of one",
                                         n),
                                -EINVAL;
-        for (uint32_t i = 0; i < n; i++)
+        for (uint32_t i = 0; i < n; i++) {
+                say_if_used(slots, &slots->slot[which[i]]);
                 slots_free(slots, which[i]);
+        }
         error = admit(slots, which[0], n, contract, why, size);
         if (error)
                 return error;
@@ -200,17 +218,54 @@ static uint32_t n_taken_on(const struct slots *slots, uint32_t device)
         return n;
 }
 
-// How good a GPU is for n slots: one with enough of them first, then the one with the fewest taken.
-static int better(const struct slots *slots, const uint32_t n_on[], uint32_t n, uint32_t a, uint32_t b)
+// What is asked of each GPU: slots that are free, and what speaks for it and against it.
+struct offer {
+        uint32_t n_free[KUBE_DEVICES_MAX];
+        uint8_t fits[KUBE_DEVICES_MAX];
+        double price[KUBE_DEVICES_MAX]; // the least is the best
+};
+
+// How much longer than alone the device's tenants take: waiting counted in, against their use of it. 1: there
+// are none.
+static double degradation(const struct door_snapshot *now, uint32_t device)
 {
-        int enough_a = n_on[a] >= n, enough_b = n_on[b] >= n;
+        uint64_t busy = 0, wait = 0;
+
+        for (const struct door_tenant_account *t = now->tenant; t < now->tenant + now->n_tenants; t++)
+                if (t->device == device) {
+                        busy += t->busy_ns;
+                        wait += t->wait_ns;
+                }
+        return busy ? (double)(busy + wait) / (double)busy : 1;
+}
+
+static void look_at_devices(const struct slots *slots, const struct core_contract *together,
+                            struct offer *offer)
+{
+        const struct door_services *services = slots->host->services;
+        struct door_snapshot now = {0};
+
+        if (slots->policy == SLOTS_LEAST_DEGRADED)
+                services->look(slots->host->node, &now);
+        for (uint32_t d = 0; d < slots->n_devices; d++) {
+                offer->fits[d] = services->would_admit(slots->host->node, d, together) != 0;
+                offer->price[d] = slots->policy == SLOTS_LEAST_DEGRADED ? degradation(&now, d)
+                                  : slots->policy == SLOTS_PACKED       ? -(double)n_taken_on(slots, d)
+                                                                        : n_taken_on(slots, d);
+        }
+}
+
+static int better(const struct offer *offer, uint32_t n, uint32_t a, uint32_t b)
+{
+        int enough_a = offer->n_free[a] >= n, enough_b = offer->n_free[b] >= n;
 
         if (enough_a != enough_b)
                 return enough_a;
-        if (!enough_a && n_on[a] != n_on[b])
-                return n_on[a] > n_on[b];
-        return slots->packed ? n_taken_on(slots, a) > n_taken_on(slots, b)
-                             : n_taken_on(slots, a) < n_taken_on(slots, b);
+        if (!enough_a && offer->n_free[a] != offer->n_free[b])
+                return offer->n_free[a] > offer->n_free[b];
+        if (offer->fits[a] != offer->fits[b])
+                return offer->fits[a];
+        return offer->price[a] < offer->price[b];
 }
 
 static int has(const uint32_t *list, uint32_t n, uint32_t value)
@@ -222,12 +277,20 @@ static int has(const uint32_t *list, uint32_t n, uint32_t value)
 }
 
 uint32_t slots_prefer(const struct slots *slots, const uint32_t *available, uint32_t n_available,
-                      const uint32_t *must, uint32_t n_must, uint32_t n, uint32_t *ret)
+                      const uint32_t *must, uint32_t n_must, const struct core_contract *contract, uint32_t n,
+                      uint32_t *ret)
 {
-        uint32_t n_on[KUBE_DEVICES_MAX] = {0}, chosen = 0, best, used = 0;
+        uint32_t chosen = 0, best, used = 0;
+        struct offer offer = {0};
+        struct core_contract together;
 
+        if (!n_available)
+                return 0;
+        together =
+                times(contract ? contract : &slots->resource[slots->slot[available[0]].resource].contract, n);
+        look_at_devices(slots, &together, &offer);
         for (uint32_t i = 0; i < n_available; i++)
-                n_on[slots->slot[available[i]].device]++;
+                offer.n_free[slots->slot[available[i]].device]++;
         for (uint32_t i = 0; i < n_must && chosen < n; i++)
                 ret[chosen++] = must[i];
         while (chosen < n) {
@@ -235,11 +298,11 @@ uint32_t slots_prefer(const struct slots *slots, const uint32_t *available, uint
                 if (n_must && !used) // what it has decides where the rest lies
                         best = slots->slot[must[0]].device;
                 for (uint32_t d = 0; best == KUBE_DEVICES_MAX && d < slots->n_devices; d++) {
-                        int is_best = n_on[d] && !(used >> d & 1);
+                        int is_best = offer.n_free[d] && !(used >> d & 1);
 
                         for (uint32_t e = 0; is_best && e < slots->n_devices; e++)
-                                is_best =
-                                        !n_on[e] || used >> e & 1 || e == d || !better(slots, n_on, n, e, d);
+                                is_best = !offer.n_free[e] || used >> e & 1 || e == d ||
+                                          !better(&offer, n, e, d);
                         best = is_best ? d : best;
                 }
                 if (best == KUBE_DEVICES_MAX)
@@ -285,6 +348,28 @@ static void read_links(struct slots *slots)
         }
 }
 
+// A folder of a slot that the configuration does not offer any more: whose it is cannot be told from it.
+static void say_of_unknown(const struct slots *slots, const char *path)
+{
+        DIR *folder = opendir(path);
+        const struct dirent *entry;
+
+        while (folder && (entry = readdir(folder))) {
+                uint32_t i = 0;
+
+                while (i < slots->n_slots && strcmp(slots_folder(&slots->slot[i]), entry->d_name))
+                        i++;
+                if (i == slots->n_slots && entry->d_name[0] != '.')
+                        fprintf(stderr,
+                                "taktd: %s/%s: a container has this slot, which is not offered any more: "
+                                "what "
+                                "runs in it is of no slot\n",
+                                path, entry->d_name);
+        }
+        if (folder)
+                closedir(folder);
+}
+
 int slots_open(struct slots *slots, const struct host *host, const char *dir)
 {
         char path[96], why[256];
@@ -302,6 +387,7 @@ int slots_open(struct slots *slots, const struct host *host, const char *dir)
         snprintf(path, sizeof path, "%s/slots", dir);
         if (mkdir(path, 0700) < 0 && errno != EEXIST)
                 return -errno;
+        say_of_unknown(slots, path);
         read_links(slots);
         for (uint32_t i = 0; i < slots->n_slots; i++)
                 if (access(slots->slot[i].dir, F_OK) == 0 && slots_hold(slots, i, why, sizeof why) < 0)

@@ -37,7 +37,7 @@ struct slots {
         char dir[80];
         uint32_t n_devices, n_resources, n_slots;
         uint32_t claimed; // bits of GPUs that go by claims, and have no slots
-        uint8_t packed;   // prefer the fullest GPU, not the emptiest
+        enum slots_policy { SLOTS_DISTRIBUTED, SLOTS_PACKED, SLOTS_LEAST_DEGRADED } policy;
         struct door_device device[KUBE_DEVICES_MAX];
         struct resource resource[KUBE_RESOURCES_MAX];
         struct slot slot[KUBE_SLOTS_MAX];
@@ -63,11 +63,13 @@ int slots_amend(struct slots *slots, uint32_t slot, const struct core_contract *
 // Makes sure that the slot is held, as after a restart without its record.
 int slots_hold(struct slots *slots, uint32_t slot, char *why, size_t size);
 void slots_free(struct slots *slots, uint32_t slot);
-// Chooses n of the available slots, must[] among them: on the GPU with the fewest slots taken (or the most,
-// where they are packed), and all on one GPU if there is one with so many. ret has room for n. Returns how
-// many were chosen.
+// Chooses n of the available slots, must[] among them: all on one GPU if there is one with so many, on one
+// where what is promised to them together would be admitted if there is one, and of those by the policy: with
+// the fewest slots taken, the most, or the least degradation of who is there. contract: what is promised to
+// each; NULL: what their resource promises. ret has room for n. Returns how many were chosen.
 uint32_t slots_prefer(const struct slots *slots, const uint32_t *available, uint32_t n_available,
-                      const uint32_t *must, uint32_t n_must, uint32_t n, uint32_t *ret);
+                      const uint32_t *must, uint32_t n_must, const struct core_contract *contract, uint32_t n,
+                      uint32_t *ret);
 // A process of this pod comes to the slot: it is the pod's from the first one on. Returns 1: the first; 0; or
 // -EPERM: it is another pod's.
 int slots_claim(struct slots *slots, uint32_t slot, const char *pod);

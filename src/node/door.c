@@ -48,6 +48,13 @@ static int admit(struct node *node, const struct door_tenant *wish, char *why, s
         return index;
 }
 
+static int would_admit(const struct node *node, uint32_t device, const struct core_contract *wish)
+{
+        struct core_contract contract = *wish;
+
+        return core_contract_complete(&contract) == 0 && core_would_admit(node->core, device, &contract);
+}
+
 static int amend(struct node *node, uint32_t tenant, const struct core_contract *wish, char *why, size_t size)
 {
         struct core_contract contract = *wish;
@@ -151,7 +158,7 @@ _Static_assert(DOOR_DEVICES_MAX >= CORE_DEVICES_MAX && DOOR_TENANTS_MAX >= NODE_
                "a door sees all there are");
 
 static const struct door_services services = {
-        watch_add, watch_change, watch_remove, listen_at,   accept_at, devices,       admit,
+        watch_add, watch_change, watch_remove, listen_at,   accept_at, devices,       admit, would_admit,
         amend,     account,      tenant_drop,  n_processes, knows,     rename_tenant, look};
 
 // Beside this program as it was built, or as it was installed.

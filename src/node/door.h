@@ -79,6 +79,8 @@ struct door_services {
         // another's would break, and `why` says which; -EDOM: its contract contradicts itself; or another
         // negative errno.
         int (*admit)(struct node *node, const struct door_tenant *tenant, char *why, size_t size);
+        // Whether such a tenant would be admitted now.
+        int (*would_admit)(const struct node *node, uint32_t device, const struct core_contract *contract);
         // Another contract in the place of the tenant's, which lives on with what it had if it is refused.
         // Returns 0; or -EDQUOT or -EDOM with the reason, as for admit.
         int (*amend)(struct node *node, uint32_t tenant, const struct core_contract *contract, char *why,

@@ -44,7 +44,7 @@ static void nvidias_file_is_taken_as_it_is(void **state)
         assert_int_equal(config.resource[0].replicas, 10);
         assert_int_equal(config.resource[0].devices.n_first, UINT32_MAX);
         assert_true(config.resource[0].single);
-        assert_false(config.packed);
+        assert_int_equal(config.policy, SLOTS_DISTRIBUTED);
         assert_int_equal(config.resource[0].contract.class, CORE_CLASS_FAIR);
         assert_string_equal(config.kubelet, "/var/lib/kubelet");
 }
@@ -170,9 +170,10 @@ static void one_of_nvidias_flags_is_used(void **state)
         assert_int_equal(parse("flags: {plugin: {sharedDevicesAllocationPolicy: packed, x: [1]}}\n"
                                "sharing: {timeSlicing: {resources: [{name: a/b, replicas: 2}]}}\n"),
                          0);
-        assert_true(config.packed);
+        assert_int_equal(config.policy, SLOTS_PACKED);
         assert_int_equal(parse("flags: {plugin: {sharedDevicesAllocationPolicy: tight}}\n"), -EINVAL);
-        assert_string_equal(why, "line 1: sharedDevicesAllocationPolicy: is neither distributed nor packed");
+        assert_string_equal(why, "line 1: sharedDevicesAllocationPolicy: is neither distributed nor packed "
+                                 "nor least-degraded");
 }
 
 // A GPU is given away by one door only.

@@ -215,10 +215,11 @@ class Interop(unittest.TestCase):
     def start(self, config=CONFIG, more=""):
         with open(f"{self.dir}/config.yaml", "w") as out:
             out.write(config + f"takt: {{kubelet: {self.dir}/kubelet, {more}}}\n")
+        self.said = self.enterContext(open(f"{self.dir}/log", "a+"))
         ready, write = os.pipe()
         self.daemon = subprocess.Popen(
             [f"{BUILD}/src/node/taktd", "--dir", f"{self.dir}/run", "--kube", f"{self.dir}/config.yaml", "--ready", str(write),
-             *(a for uuid in GPUS for a in ("--device", f"{uuid}:{40 << 30}"))], pass_fds=[write])
+             *(a for uuid in GPUS for a in ("--device", f"{uuid}:{40 << 30}"))], pass_fds=[write], stderr=self.said)
         os.close(write)
         self.assertEqual(os.read(ready, 1), b"1")
         os.close(ready)
@@ -291,6 +292,14 @@ class Interop(unittest.TestCase):
             self.assertEqual(wrong.exception.code(), code, (method, request[:40]))
         self.assertEqual(self.status()["tenants"], [])
 
+    def test_prefers_the_gpu_that_has_room(self):
+        with socket.socket(socket.AF_UNIX) as s:   # fewer slots are taken there, and more is promised
+            s.connect(f"{self.dir}/run/control")
+            s.sendall(json.dumps({"op": "register", "name": "a", "class": "deadline", "slo_ns": 10**9, "share_ppm": 800000, "reclaim": -1}).encode() + b"\n")
+            self.assertTrue(json.loads(s.makefile().readline())["ok"])
+            self.plugin.allocate(self.slot(1, 0))
+            self.assertEqual(self.plugin.prefer([self.slot(g, n) for g in range(2) for n in (1, 2)], 1), [self.slot(1, 1)])
+
     def test_prefers_the_emptier_gpu_and_one_gpu_for_all(self):
         everything = [self.slot(g, n) for g in range(2) for n in range(3)]
         self.plugin.allocate(self.slot(0, 0))
@@ -334,6 +343,36 @@ class Interop(unittest.TestCase):
         first, self.plugin = self.kubelet.plugin(), self.kubelet.plugin()
         self.assertNotEqual(first.path, self.plugin.path)
         self.assertEqual(len(self.plugin.watch()), 6)
+
+    def lines(self, words):
+        """Of the daemons' logs, those with the words."""
+        self.said.seek(0)
+        return [line.rstrip() for line in self.said if words in line]
+
+    def test_who_uses_a_slot_that_is_given_away_is_named(self):
+        _, mounts = self.plugin.allocate(self.slot(0, 0))
+        self.plugin.allocate(self.slot(0, 0))
+        self.assertEqual(self.lines("is given away"), [])
+        _, mounts = self.plugin.allocate(self.slot(0, 0))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+            s.connect(f"{mounts['/run/takt']}/join")
+            s.send(struct.pack("<IHHHHI", 0x544B4154, 1, 280, 1, 0, 0) + struct.pack("<II", 1, 0) + bytes.fromhex(GPUS[0].replace("-", "")) + bytes(240))
+            self.assertEqual(s.recv(4096)[4], 2)
+            self.plugin.allocate(self.slot(0, 0))
+        [line] = self.lines("is given away")
+        self.assertTrue(line.startswith(f"taktd: slot {self.slot(0, 0)} of takt.dev/chat is given away while 1 processes of pod "), line)
+
+    def test_slots_that_are_offered_no_more_are_named(self):
+        _, mounts = self.plugin.allocate(self.slot(0, 2))
+        self.daemon.terminate()
+        self.daemon.wait(10)
+        os.makedirs(f"{self.dir}/run/claims/one")
+        self.start(CONFIG.replace("replicas: 3", "replicas: 2"))   # the third of each GPU has gone
+        self.plugin = self.kubelet.plugin()
+        for words in (f"{mounts['/run/takt']}: a container has this slot, which is not offered any more",
+                      f"{self.dir}/run/claims: 1 claims are prepared, but no GPU goes by claims any more"):
+            self.assertEqual(len(self.lines(words)), 1, words)
+        self.assertEqual(self.status()["tenants"], [])
 
     def test_killed_daemon_leaves_slots_held(self):
         self.plugin.allocate(self.slot(0, 0))

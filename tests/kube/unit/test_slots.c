@@ -26,6 +26,8 @@ static struct fake {
                 char name[64], dir[112];
                 uint32_t n_processes;
         } tenant[N_TENANTS];
+        uint32_t room_ppm[2];
+        uint64_t busy_ns[2], wait_ns[2];
 } fake;
 
 static int admit(struct node *node, const struct door_tenant *wish, char *why, size_t size)
@@ -70,8 +72,26 @@ static void rename_tenant(struct node *node, uint32_t tenant, const char *name)
         snprintf(fake.tenant[tenant].name, 64, "%s", name);
 }
 
-static const struct door_services services = {
-        .admit = admit, .drop = drop, .n_processes = n_processes, .rename = rename_tenant};
+static int would_admit(const struct node *node, uint32_t device, const struct core_contract *contract)
+{
+        (void)node;
+        return contract->share_ppm <= fake.room_ppm[device];
+}
+
+static void look(struct node *node, struct door_snapshot *ret)
+{
+        (void)node;
+        for (uint32_t d = 0; d < 2; d++)
+                ret->tenant[ret->n_tenants++] = (struct door_tenant_account){
+                        .device = d, .busy_ns = fake.busy_ns[d], .wait_ns = fake.wait_ns[d]};
+}
+
+static const struct door_services services = {.admit = admit,
+                                              .would_admit = would_admit,
+                                              .drop = drop,
+                                              .n_processes = n_processes,
+                                              .rename = rename_tenant,
+                                              .look = look};
 static const struct host host = {NULL, &services};
 static struct slots slots;
 static char dir[64], why[256];
@@ -260,22 +280,60 @@ static void the_emptier_gpu_is_preferred_and_one_for_all(void **state)
 
         (void)state;
         take(0);
-        assert_int_equal(slots_prefer(&slots, all + 1, 7, NULL, 0, 1, chosen), 1);
+        assert_int_equal(slots_prefer(&slots, all + 1, 7, NULL, 0, NULL, 1, chosen), 1);
         assert_int_equal(chosen[0], 4);
-        assert_int_equal(slots_prefer(&slots, all + 1, 7, must, 1, 2, chosen), 2);
+        assert_int_equal(slots_prefer(&slots, all + 1, 7, must, 1, NULL, 2, chosen), 2);
         assert_int_equal(chosen[0], 3);
         assert_int_equal(slots.slot[chosen[1]].device, 0);
         take(4), take(5);
-        assert_int_equal(slots_prefer(&slots, few, 6, NULL, 0, 3, chosen),
+        assert_int_equal(slots_prefer(&slots, few, 6, NULL, 0, NULL, 3, chosen),
                          3); // only the fuller one has three
         for (int i = 0; i < 3; i++)
                 assert_int_equal(slots.slot[chosen[i]].device, 1);
-        assert_int_equal(slots_prefer(&slots, few, 6, NULL, 0, 6, chosen), 6);
-        assert_int_equal(slots_prefer(&slots, few, 6, NULL, 0, 8, chosen), 6);
-        assert_int_equal(slots_prefer(&slots, NULL, 0, NULL, 0, 1, chosen), 0);
-        slots.packed = 1;
-        assert_int_equal(slots_prefer(&slots, all + 1, 7, NULL, 0, 1, chosen), 1);
+        assert_int_equal(slots_prefer(&slots, few, 6, NULL, 0, NULL, 6, chosen), 6);
+        assert_int_equal(slots_prefer(&slots, few, 6, NULL, 0, NULL, 8, chosen), 6);
+        assert_int_equal(slots_prefer(&slots, NULL, 0, NULL, 0, NULL, 1, chosen), 0);
+        slots.policy = SLOTS_PACKED;
+        assert_int_equal(slots_prefer(&slots, all + 1, 7, NULL, 0, NULL, 1, chosen), 1);
         assert_int_equal(slots.slot[chosen[0]].device, 1);
+}
+
+// The emptier GPU is the fuller one by promise: who fits only on the other is sent there.
+static void a_gpu_that_has_room_for_the_promise_is_preferred(void **state)
+{
+        const uint32_t all[] = {0, 1, 2, 3, 4, 5, 6, 7};
+        const struct core_contract most = {.share_ppm = 600000};
+        uint32_t chosen[2];
+
+        (void)state;
+        take(0), take(4), take(5);
+        fake.room_ppm[0] = 100000;
+        fake.room_ppm[1] = 800000;
+        assert_int_equal(slots_prefer(&slots, all, 8, NULL, 0, &most, 1, chosen), 1);
+        assert_int_equal(slots.slot[chosen[0]].device, 1);
+        fake.room_ppm[0] = 350000; // enough for one of the resource's 30 %, not for two
+        assert_int_equal(slots_prefer(&slots, all, 8, NULL, 0, NULL, 1, chosen), 1);
+        assert_int_equal(slots.slot[chosen[0]].device, 0);
+        assert_int_equal(slots_prefer(&slots, all, 8, NULL, 0, NULL, 2, chosen), 2);
+        assert_int_equal(slots.slot[chosen[0]].device, 1);
+        assert_int_equal(slots.slot[chosen[1]].device, 1);
+}
+
+static void the_gpu_whose_tenants_wait_least_is_preferred(void **state)
+{
+        const uint32_t all[] = {0, 1, 2, 3, 4, 5, 6, 7};
+        uint32_t chosen[1];
+
+        (void)state;
+        slots.policy = SLOTS_LEAST_DEGRADED;
+        take(0), take(4), take(5); // two on the other
+        fake.busy_ns[0] = 100, fake.wait_ns[0] = 30;
+        fake.busy_ns[1] = 200, fake.wait_ns[1] = 40;
+        assert_int_equal(slots_prefer(&slots, all, 8, NULL, 0, NULL, 1, chosen), 1);
+        assert_int_equal(slots.slot[chosen[0]].device, 1);
+        fake.wait_ns[1] = 80;
+        assert_int_equal(slots_prefer(&slots, all, 8, NULL, 0, NULL, 1, chosen), 1);
+        assert_int_equal(slots.slot[chosen[0]].device, 0);
 }
 
 // What the kubelet lists: one pod with these ids.
@@ -350,6 +408,8 @@ int main(void)
                 TEST(slots_of_one_container_are_one_tenant),
                 TEST(slots_of_one_container_stay_one_tenant),
                 TEST(the_emptier_gpu_is_preferred_and_one_for_all),
+                TEST(a_gpu_that_has_room_for_the_promise_is_preferred),
+                TEST(the_gpu_whose_tenants_wait_least_is_preferred),
                 TEST(who_was_listed_and_is_no_more_has_ended),
                 TEST(who_is_wanted_urgently_need_be_missed_once),
         };
