@@ -95,6 +95,39 @@ static int n_held(void)
         return n;
 }
 
+static int begins(const json_t *text, const char *start)
+{
+        return json_is_string(text) && !strncmp(json_string_value(text), start, strlen(start));
+}
+
+// What a container runtime reads: one device a result, with nothing in it but what we give.
+static void check_cdi(const struct held *held)
+{
+        char path[128], name[64];
+        json_t *file, *devices, *device, *one;
+        size_t i, k;
+
+        snprintf(path, sizeof path, DIR "/cdi/" CLAIM_DRIVER "-%s.json", held->claim.of.uid);
+        file = json_load_file(path, JSON_REJECT_DUPLICATES, NULL);
+        MUST(file && !strcmp(json_string_value(json_object_get(file, "kind")), CLAIMS_CDI_KIND));
+        devices = json_object_get(file, "devices");
+        MUST(json_array_size(devices) == held->claim.n_results);
+        json_array_foreach(devices, i, device)
+        {
+                json_t *edits = json_object_get(device, "containerEdits");
+
+                snprintf(name, sizeof name, "%s-%zu", held->claim.of.uid, i);
+                MUST(begins(json_object_get(device, "name"), name) && json_object_size(edits) == 2);
+                json_array_foreach(json_object_get(edits, "env"), k, one)
+                        MUST(begins(one, "TAKT_") || begins(one, "LD_LIBRARY_PATH=") ||
+                             begins(one, "NVIDIA_VISIBLE_DEVICES=GPU-"));
+                json_array_foreach(json_object_get(edits, "mounts"), k, one)
+                        MUST(begins(json_object_get(one, "hostPath"), "/lib") ||
+                             begins(json_object_get(one, "hostPath"), DIR "/claim/"));
+        }
+        json_decref(file);
+}
+
 static void begin(void)
 {
         memset(&dra, 0, sizeof dra);
@@ -158,6 +191,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                         carry(client, server), carry(server, client);
                 data += part, size -= part;
                 MUST(n_held() == n_tenants);
+                for (int i = 0; i < KUBE_CLAIMS_MAX; i++)
+                        if (dra.claims.held[i].used && !dra.claims.held[i].stale)
+                                check_cdi(&dra.claims.held[i]);
         }
         answer_all("", 0);
         for (int i = 0; i < 4; i++)

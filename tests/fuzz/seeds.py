@@ -25,6 +25,11 @@ def call(stream, method, data, **more):
     return http2(1, 4, stream, b"".join(header(*pair) for pair in headers.items())) + http2(0, 1, stream, grpc(data))
 
 
+def answered(stream, data, status="0"):
+    return (http2(1, 4, stream, header(":status", "200") + header("content-type", "application/grpc")) + http2(0, 0, stream, grpc(data))
+            + http2(1, 5, stream, header("grpc-status", status) + header("grpc-message", "f%C3%BCr")))
+
+
 HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + http2(4, 0, 0, b"")
 
 
@@ -71,6 +76,9 @@ SEEDS = {
     "rpc": [b"\xff" + HELLO + call(1, "/e", b"hello") + http2(6, 0, 0, b"12345678") + call(3, "/f", b"") + http2(7, 0, 0, bytes(8)),
             b"\x03" + HELLO + call(1, "/w", b"x", **{"grpc-timeout": "5m"}) + http2(8, 0, 1, b"\0\1\0\0") + http2(3, 0, 1, bytes(4)),
             b"\x10" + HELLO + http2(4, 0, 0, b"\0\4\0\0\0\0") + call(1, "/w", b"x") + call(3, "/e", b"y")],
+    "answer": [b"\xff\xff" + http2(4, 0, 0, b"") + http2(4, 1, 0, b"") + answered(1, b"hello") + answered(3, b"", "5") + http2(7, 0, 0, bytes(8)),
+               b"\x07\x02" + http2(4, 0, 0, b"\0\4\0\0\0\0") + http2(1, 5, 1, header(":status", "200") + header("grpc-status", "16")) + http2(3, 0, 5, bytes(4)),
+               b"\x20\xff" + http2(4, 0, 0, b"") + http2(1, 4, 5, header(":status", "503")) + http2(0, 0, 5, b"\0\xff\xff\xff\xff") + http2(1, 4, 3, b"\x82\x88\x61\xff")],
     "config": [CONFIG, b"sharing: {timeSlicing: {resources: [{name: a/b, replicas: 2, devices: 1}]}}", b"share=300%", b"memory=12Gi",
                b"0::/kubepods.slice/kubepods-burstable-podfc4b7b33_2b0c_42d5_9244_93a11eca7e0c.slice/x.scope\n"],
     "plugin": [asked(0, message(1, ids(1, b"G0-0"))) + asked(1, ids(1, b"G0-0", b"G0-1")) + asked(0, message(1, ids(1, b"G0-0", b"G0-1"))),
