@@ -2,7 +2,7 @@
 import html
 import json
 
-from . import contention
+from . import bounds, contention
 
 COLOURS = {"router": "#d1495b", "chat": "#2e86ab", "summariser": "#7a9e48", "chat-2": "#8d6a9f"}
 RUNS = {"alone": "#999", "stock": "#d1495b", "takt": "#2e86ab"}
@@ -134,13 +134,13 @@ def html_table(columns, items):
     return f"<table><tr>{head}</tr>{rows}</table>"
 
 
-def judged(agent):
+def measure_of(agent):
     return "end to end" if agent.judged == "e2e" else "first token"
 
 
 def notes(agents, rows):
     """What a reader must know to read the table right."""
-    by = {kind: ", ".join(a.name for a in agents if judged(a) == kind) for kind in ("end to end", "first token")}
+    by = {kind: ", ".join(a.name for a in agents if measure_of(a) == kind) for kind in ("end to end", "first token")}
     lines = ["Latency in ms from the scheduled time (" + "; ".join(f"{names}: {kind}" for kind, names in by.items() if names) + ")."]
     if any(r["n"] < 100 for r in rows):
         lines.append("Of fewer than 100 requests the 99th percentile is the largest.")
@@ -168,7 +168,7 @@ def curve(agent, runs):
         lines.append(f'<polyline points="{points}" fill="none" stroke="{colour_of(r["name"], runs)}" stroke-width="2">'
                      f"<title>{html.escape(r['name'])}</title></polyline>")
     name = html.escape(agent.name)
-    return (f'<figure><figcaption>{name}: {judged(agent)}, ms; objective {agent.objective_ms} ms</figcaption>'
+    return (f'<figure><figcaption>{name}: {measure_of(agent)}, ms; objective {agent.objective_ms} ms</figcaption>'
             f'<svg viewBox="0 0 420 222" role="img" aria-label="latency of {name}">{"".join(lines)}</svg></figure>')
 
 
@@ -191,7 +191,7 @@ def timeline(agents, run, seconds=3):
     return f'<svg viewBox="0 0 1010 {height + 28}">{"".join(bars)}{labels}</svg>'
 
 
-def page(agents, runs, rows, devices, refusals, simulated, contended=()):
+def page(agents, runs, rows, devices, refusals, simulated, contended=(), judged=()):
     shared = [r for r in runs if r["name"] != "alone"]
     legend = " ".join(f'<b style="color:{colour_of(r["name"], runs)}">{html.escape(r["name"])}</b>' for r in runs)
     if simulated:
@@ -210,25 +210,29 @@ def page(agents, runs, rows, devices, refusals, simulated, contended=()):
         *[f"<p><b>{html.escape(run)}: {html.escape(name)} was not started.</b> {html.escape(reason)}</p>" for run, name, reason in refusals],
         f"<h2>Latency</h2><p>{legend}; from the fastest request to the slowest</p><div class=row>", *[curve(a, runs) for a in agents], "</div>",
         *held, "<h2>Figures</h2>", *[f"<p>{html.escape(line)}</p>" for line in notes(agents, rows)], html_table(AGENT_COLUMNS, rows),
-        html_table(DEVICE_COLUMNS, devices)])
+        html_table(DEVICE_COLUMNS, devices), *[f"<p>{html.escape(bounds.line(one))}</p>" for one in judged]])
 
 
-def show(agents, runs, simulated, path, as_json, contended=()):
-    """contended: what contention.run measured, each time. Returns the exit status."""
-    status = int(any(one["broken"] for one in contended))
+def show(agents, runs, simulated, path, as_json, contended=(), bounded=False, check=False):
+    """contended: what contention.run measured, each time. bounded: the load is one that bounds are known for. Returns the exit status: 1
+    if the device was not shared as claimed, or with `check` if another bound is broken."""
     refusals = [(r["name"], *refusal) for r in runs for refusal in r.get("refusals", [])]
     measured = [r for r in runs if "refusals" not in r]
     alone = measured[0]
     rows = [row(a, r, alone) for a in agents for r in measured]
     devices = [device(r, len(agents) if r["name"] == "alone" else 1) for r in measured]
+    judged = bounds.judge(rows, devices) if bounded and not refusals else []
+    status = int(any(one["broken"] for one in [*contended, *(judged if check else [])]))
     with open(path, "w") as file:
-        file.write(page(agents, measured, rows, devices, refusals, simulated, contended))
+        file.write(page(agents, measured, rows, devices, refusals, simulated, contended, judged))
     if as_json:
-        result = {"simulated": simulated, "rows": rows, "devices": devices, "refusals": [list(r[1:]) for r in refusals]}
+        result = {"simulated": simulated, "rows": rows, "devices": devices, "refusals": [list(r[1:]) for r in refusals], "bounds": judged}
         print(json.dumps({**result, **({"contention": list(contended)} if contended else {})}))
         return status
     print(f"\n{'SIMULATED GPU: device times are a model, all else is real. ' if simulated else ''}{' '.join(notes(agents, rows))}\n")
     print(text_table(AGENT_COLUMNS, rows), text_table(DEVICE_COLUMNS, devices), sep="\n\n")
+    if judged:
+        print("", *[bounds.line(one) for one in judged], sep="\n")
     for run, name, reason in refusals:
         print(f"\n{run}: {name} was not started. {reason}")
     for one in contended:

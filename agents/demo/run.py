@@ -138,7 +138,8 @@ class Demo:
             self.place.stop()
             self.reset()
             shutil.rmtree(self.work, ignore_errors=True)
-        return report.show(self.agents, runs, self.simulated, self.o.report, self.o.json, contended)
+        return report.show(self.agents, runs, self.simulated, self.o.report, self.o.json, contended,
+                           bounded=self.o.load == "demo", check=self.o.check)
 
 
 def also(text):
@@ -174,6 +175,7 @@ def arguments(words=None, gpu_of=Device):
                         help="with --kubernetes: by claims, not by a resource; and whether each gets the share it claimed when all want more")
     parser.add_argument("--contention", type=minutes, default=1, metavar="MINUTES", help="how long all want more, without objectives and with (default: 1)")
     parser.add_argument("--report", default="report.html", metavar="FILE", help="the picture (default: report.html)")
+    parser.add_argument("--check", action="store_true", help="exit 1 where a bound of the demo's load is broken")
     parser.add_argument("--json", action="store_true", help="the table as JSON")
     parser.add_argument("--build", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--cache", required=True, help=argparse.SUPPRESS)

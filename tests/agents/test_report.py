@@ -7,7 +7,7 @@ import tempfile
 import types
 import unittest
 
-from demo import claims, contention, loads, place, pods, processes, report
+from demo import bounds, claims, contention, loads, place, pods, processes, report
 from demo import run as runner
 
 MS = 1_000_000
@@ -209,6 +209,49 @@ class Page(unittest.TestCase):
             if not as_json:
                 self.assertIn("SIMULATED GPU", out.getvalue())
                 self.assertIn("more: chat was not started. because", out.getvalue())
+
+
+class Bounds(unittest.TestCase):
+    """The router's p99 is 20 ms alone and 23 under Takt; 3.0 s of CPU for stock's 2.0."""
+    ROWS = [{"agent": agent, "run": run, "against_alone": x, "breaks": n} for agent, run, x, n in (
+        ("router", "alone", 1, 0), ("router", "stock", 4, 9), ("router", "takt", 1.15, 0), ("chat", "stock", 3, 3), ("chat", "takt", 1.5, 0))]
+    DEVICES = [{"run": run, "agents_cpu_s": cpu, "takt_cpu_s": takt, "busy_while_one_waits": busy}
+               for run, cpu, takt, busy in (("alone", 2, 0, None), ("stock", 2, 0, None), ("takt", 2, 1, .981))]
+
+    def judge(self, rows=(), **takt):
+        changed = [{**r, **dict(rows).get((r["agent"], r["run"]), {})} for r in self.ROWS]
+        return bounds.judge(changed, [{**d, **(takt if d["run"] == "takt" else {})} for d in self.DEVICES])
+
+    def broken(self, *args, **takt):
+        return [one["figure"].split()[0] for one in self.judge(*args, **takt) if one["broken"]]
+
+    def test_each_can_break(self):
+        self.assertEqual(self.broken(), ["CPU"])
+        self.assertEqual(self.broken(takt_cpu_s=.04), [])
+        self.assertEqual(self.broken(takt_cpu_s=.04, busy_while_one_waits=.979), ["device"])
+        self.assertEqual(self.broken({("router", "takt"): {"against_alone": 1.21}}.items(), takt_cpu_s=0), ["router's"])
+        self.assertEqual(self.broken({("chat", "takt"): {"breaks": 1}}.items(), takt_cpu_s=0), ["router"])
+
+    def test_what_nobody_knows_is_left_out(self):
+        self.assertEqual([one["figure"].split()[0] for one in self.judge(busy_while_one_waits=None)], ["router's", "router", "CPU"])
+
+    def test_lines(self):
+        self.assertEqual([" ".join(bounds.line(one).split()) for one in self.judge()],
+                         ["router's p99, Takt to alone 1.15 x <= 1.20 x", "router and chat past their objectives 0 <= 0",
+                          "CPU seconds of everything, Takt to stock 1.50 x <= 1.02 x BROKEN", "device busy while an agent waits 98.1% >= 98.0%"])
+
+    def test_they_are_shown_and_fail_who_asks_for_it(self):
+        runs = [measured(name, [answer(0, 1, 2)], [answer(0, 1, 2)]) for name in ("alone", "stock", "takt")]
+        runs[2]["agents"]["router"]["cpu"] = 9
+        for check in (False, True):
+            with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as out:
+                self.assertEqual(report.show((A, B), runs, True, f"{folder}/page", False, bounded=True, check=check), int(check))
+                with open(f"{folder}/page") as page:
+                    self.assertIn("BROKEN", page.read())
+            self.assertEqual(out.getvalue().count("BROKEN"), 1)
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as out:
+            self.assertEqual(report.show((A, B), runs, True, f"{folder}/page", False, check=True), 0)   # another load
+        self.assertNotIn("BROKEN", out.getvalue())
 
 
 class Flags(unittest.TestCase):
