@@ -8,6 +8,8 @@
 #include "base/hash.h"
 #include "kube/file.h"
 
+#define POD_FILE "pod" // in a slot's folder: whose it is
+
 // A folder's name must be short (a socket's path has 108 bytes, of which DIR may take 79), and the same for
 // the same slot of the same resource. Each name ends with a byte 0.
 static uint64_t hash_of(const char *resource, const char *id)
@@ -322,7 +324,17 @@ int slots_claim(struct slots *slots, uint32_t index, const char *pod)
         if (slot->pod[0])
                 return strcmp(slot->pod, pod) ? -EPERM : 0;
         snprintf(slot->pod, sizeof slot->pod, "%s", pod);
+        file_write_whole(slot->dir, POD_FILE, pod); // without it the next daemon asks as we did
         return 1;
+}
+
+static void read_pod(struct slot *slot)
+{
+        char path[sizeof slot->dir + sizeof POD_FILE + 1], pod[sizeof slot->pod];
+
+        snprintf(path, sizeof path, "%s/" POD_FILE, slot->dir);
+        if (file_read_whole(path, pod, sizeof pod) > 0)
+                snprintf(slot->pod, sizeof slot->pod, "%s", pod);
 }
 
 int slots_of_tenant(const struct slots *slots, uint32_t tenant)
@@ -389,10 +401,14 @@ int slots_open(struct slots *slots, const struct host *host, const char *dir)
                 return -errno;
         say_of_unknown(slots, path);
         read_links(slots);
-        for (uint32_t i = 0; i < slots->n_slots; i++)
-                if (access(slots->slot[i].dir, F_OK) == 0 && slots_hold(slots, i, why, sizeof why) < 0)
+        for (uint32_t i = 0; i < slots->n_slots; i++) {
+                if (access(slots->slot[i].dir, F_OK) < 0)
+                        continue;
+                read_pod(&slots->slot[i]);
+                if (slots_hold(slots, i, why, sizeof why) < 0)
                         fprintf(stderr, "taktd: slot %s is held, but cannot be taken up again: %s\n",
                                 slots->slot[i].id, why);
+        }
         for (struct slot *s = slots->slot; s < slots->slot + slots->n_slots; s++)
                 if (s->with >= 0 && slots->slot[s->with].tenant < 0)
                         part(s);

@@ -490,6 +490,13 @@ class Interop(unittest.TestCase):
         said = [subprocess.run([sys.executable, "-c", JOINER, pod, mounts["/run/takt"] + "/join", frame.hex()], capture_output=True,
                                text=True, check=True, timeout=10).stdout.strip() for pod in (pods[0], pods[1], pods[0])]
         self.assertEqual(said, [WELCOME, REFUSED, WELCOME])
+        self.daemon.kill()
+        self.daemon.wait()
+        self.start()   # whose it is outlives the daemon
+        self.plugin = self.kubelet.plugin()
+        said = [subprocess.run([sys.executable, "-c", JOINER, pod, mounts["/run/takt"] + "/join", frame.hex()], capture_output=True,
+                               text=True, check=True, timeout=10).stdout.strip() for pod in (pods[1], pods[0])]
+        self.assertEqual(said, [REFUSED, WELCOME])
         orphans = subprocess.run([sys.executable, "-c", ORPHANS, pods[1], mounts["/run/takt"] + "/join", frame.hex()], capture_output=True,
                                  text=True, check=True, timeout=30).stdout.strip()
         self.assertEqual(orphans, "0")   # an ended process is in no pod, and is not taken for one of this machine's root

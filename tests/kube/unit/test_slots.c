@@ -212,8 +212,13 @@ static void a_slot_is_its_first_pods(void **state)
         assert_int_equal(slots_claim(&slots, 0, "fc4b7b33-2b0c-42d5-9244-93a11eca7e0c"), 1);
         assert_int_equal(slots_claim(&slots, 0, "fc4b7b33-2b0c-42d5-9244-93a11eca7e0c"), 0);
         assert_int_equal(slots_claim(&slots, 0, "fc4b7b33-2b0c-42d5-9244-93a11eca7e0d"), -EPERM);
+        begin(); // the next daemon knows
+        assert_int_equal(slots_claim(&slots, 0, "fc4b7b33-2b0c-42d5-9244-93a11eca7e0d"), -EPERM);
+        assert_int_equal(slots_claim(&slots, 0, "fc4b7b33-2b0c-42d5-9244-93a11eca7e0c"), 0);
         take(0); // given to another
+        begin();
         assert_int_equal(slots_claim(&slots, 0, "fc4b7b33-2b0c-42d5-9244-93a11eca7e0d"), 1);
+        slots_free(&slots, 0);
 }
 
 static void slots_of_one_container_are_one_tenant(void **state)
