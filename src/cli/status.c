@@ -60,8 +60,11 @@ static int live(const char *dir)
                 now = cli_status(dir, &error);
                 if (!now)
                         break;
-                if (ioctl(1, TIOCGWINSZ, &size) == 0)
+                if (ioctl(1, TIOCGWINSZ, &size) == 0) {
                         view.width = size.ws_col;
+                        // Below the heading, and above the line where the cursor waits.
+                        view.height = size.ws_row > 5 ? size.ws_row - 2 : size.ws_row ? 3 : 0;
+                }
                 printf("\033[H%s; q ends\033[K\n", before ? "The last second" : "Since the daemon started");
                 view_print(&view, now, before);
                 fputs("\033[J", stdout);
@@ -75,9 +78,10 @@ static int live(const char *dir)
 
 int cmd_top(int argc, char **argv)
 {
-        int code = cli_no_options(
-                argc, argv, NULL,
-                "What `takt status` tells, of the last second, every second; q or Ctrl-C ends it.");
+        int code = cli_no_options(argc, argv, NULL,
+                                  "What `takt status` tells, every second, of the last second; state, memory "
+                                  "and class as of now.\n"
+                                  "q or Ctrl-C ends it.");
         struct sigaction act = {.sa_handler = stop};
         struct termios old, keys;
         int has_keys = tcgetattr(0, &old) == 0;

@@ -103,42 +103,85 @@ static void print_device(const struct view *view, json_t *d, json_t *before)
              json_is_true(json_object_get(d, "bypass")) ? "; BYPASS: first come, first served" : "");
 }
 
-static void print_tenant(const struct view *view, json_t *t, json_t *before, double elapsed)
+static long long at(json_t *array, size_t i)
 {
-        char name[80], memory[48], quota[24] = "-";
+        return json_integer_value(json_array_get(array, i));
+}
+
+// Of the waits that ended since `before`: the bound that at least permille/1000 of them did not exceed, in
+// ns; 0: none ended. A tenant has a count for each bound, and one for what was longer.
+static long long waited(json_t *now, json_t *before, json_t *bounds, int permille)
+{
+        json_t *counts = json_object_get(now, "waits"), *old = json_object_get(before, "waits");
+        size_t n = json_array_size(counts), i;
+        long long all = 0, seen = 0;
+
+        for (i = 0; i < n; i++)
+                all += at(counts, i) - at(old, i);
+        if (all <= 0)
+                return 0;
+        for (i = 0; i < n; i++) {
+                seen += at(counts, i) - at(old, i);
+                if (seen * 1000 >= all * permille)
+                        break;
+        }
+        return i < json_array_size(bounds) ? at(bounds, i) : number(now, "wait_max_ns");
+}
+
+static void wait_text(long long ns, char text[24])
+{
+        if (ns)
+                snprintf(text, 24, "%.2fms", (double)ns / 1e6);
+        else
+                strcpy(text, "-");
+}
+
+static void print_tenant(const struct view *view, json_t *t, json_t *before, json_t *bounds, double elapsed)
+{
+        char name[80], memory[48], quota[24] = "-", p50[24], p99[24];
 
         view_name(string(t, "name"), 16, name, sizeof name);
         if (number(t, "memory_quota"))
                 snprintf(quota, sizeof quota, "%lld", number(t, "memory_quota") >> 20);
         snprintf(memory, sizeof memory, "%lld/%s", number(t, "memory_used") >> 20, quota);
-        line(view, "%s %-5s %5.1f%% %5.1f%% %7.2fms %7.2fms %8lld %13s %-8s %8lld %8lld", name,
+        wait_text(before ? waited(t, before, bounds, 500) : number(t, "wait_p50_ns"), p50);
+        wait_text(before ? waited(t, before, bounds, 990) : number(t, "wait_p99_ns"), p99);
+        line(view, "%s %-5s %5.1f%% %5.1f%% %9s %9s %8.0f %13s %-8s %8.0f %8.0f", name,
              json_is_true(json_object_get(t, "holds"))   ? "holds"
              : json_is_true(json_object_get(t, "wants")) ? "waits"
                                                          : "idle",
-             percent(t, before, "granted_ns", elapsed), percent(t, before, "busy_ns", elapsed),
-             (double)number(t, "wait_p50_ns") / 1e6, (double)number(t, "wait_p99_ns") / 1e6,
-             number(t, "requests"), memory, string(t, "class"), number(t, "steps"), number(t, "overruns"));
+             percent(t, before, "granted_ns", elapsed), percent(t, before, "busy_ns", elapsed), p50, p99,
+             since(t, before, "requests"), memory, string(t, "class"), since(t, before, "steps"),
+             since(t, before, "overruns"));
 }
 
 void view_print(const struct view *view, json_t *now, json_t *before)
 {
-        json_t *devices = json_object_get(now, "devices"), *old = json_object_get(before, "devices"), *d, *t;
-        size_t i;
+        json_t *devices = json_object_get(now, "devices"), *old = json_object_get(before, "devices");
+        json_t *tenants = json_object_get(now, "tenants"), *bounds = json_object_get(now, "wait_bounds_ns");
+        size_t n_devices = json_array_size(devices), n_tenants = json_array_size(tenants);
+        size_t n_first = n_devices ? n_devices : 1, n_lines = n_first + 1 + n_tenants, n_seen, n_shown;
 
+        if (view->height && n_lines > view->height)
+                n_lines = view->height - 1; // and one that says how many do not fit
+        n_seen = n_first < n_lines - 1 ? n_first : n_lines - 1;
+        n_shown = n_lines - 1 - n_seen;
         if (number(now, "pid") != number(before, "pid"))
                 before = old = NULL; // another daemon counts from nothing
-        if (!json_array_size(devices))
+        if (!n_devices)
                 line(view, "no GPU was found on this machine");
-        json_array_foreach(devices, i, d) print_device(view, d, json_array_get(old, i));
+        for (size_t i = 0; i < n_seen && n_devices; i++)
+                print_device(view, json_array_get(devices, i), json_array_get(old, i));
         line(view, "%-16s %-5s %6s %6s %9s %9s %8s %13s %-8s %8s %8s", "TENANT", "STATE", "HELD", "BUSY",
              "WAIT p50", "WAIT p99", "REQUESTS", "MEMORY MiB", "CLASS", "STEPS", "OVERRUNS");
-        json_array_foreach(json_object_get(now, "tenants"), i, t)
-        {
+        for (size_t i = 0; i < n_shown; i++) {
+                json_t *t = json_array_get(tenants, i);
                 size_t on = (size_t)number(t, "device");
-                json_t *then = earlier(before, t);
 
                 // A tenant that has just come is measured against the same time as the others.
-                print_tenant(view, t, then,
+                print_tenant(view, t, earlier(before, t), bounds,
                              since(json_array_get(devices, on), json_array_get(old, on), "elapsed_ns"));
         }
+        if (n_seen + n_shown < n_first + n_tenants)
+                line(view, "%zu more do not fit", n_first + n_tenants - n_seen - n_shown);
 }

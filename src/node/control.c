@@ -216,6 +216,35 @@ static json_t *used(const struct usage *usage)
                          curve_of(usage));
 }
 
+// Bounds for counts of waits, four an octave from 20 us to 275 s: each is the end of one of the histogram's
+// buckets, so that the counts are exact.
+#define WAIT_BOUNDS 96
+#define WAIT_BOUND_NS(k) (((UINT64_C(5) + (k) % 4) << (12 + (k) / 4)) - 1)
+
+static json_t *wait_bounds(void)
+{
+        json_t *bounds = json_array();
+
+        for (unsigned k = 0; k < WAIT_BOUNDS; k++)
+                json_array_append_new(bounds, json_integer((json_int_t)WAIT_BOUND_NS(k)));
+        return bounds;
+}
+
+// How many waits were up to each bound and beyond the one before it; and last, how many were beyond all.
+static json_t *counts_of(const struct takt_histogram *waits)
+{
+        uint64_t bound[WAIT_BOUNDS], n[WAIT_BOUNDS + 1];
+        json_t *counts = json_array();
+
+        for (unsigned k = 0; k < WAIT_BOUNDS; k++)
+                bound[k] = WAIT_BOUND_NS(k);
+        takt_histogram_up_to(waits, bound, WAIT_BOUNDS, n);
+        n[WAIT_BOUNDS] = waits->count;
+        for (unsigned k = 0; k <= WAIT_BOUNDS; k++)
+                json_array_append_new(counts, json_integer((json_int_t)(n[k] - (k ? n[k - 1] : 0))));
+        return counts;
+}
+
 static json_t *tenant_status(const struct node *node, uint32_t i)
 {
         static const char *const classes[] = {"deadline", "fair", "idle"};
@@ -223,19 +252,19 @@ static json_t *tenant_status(const struct node *node, uint32_t i)
         struct core_account a = {0};
 
         core_account(node->core, i, &a);
-        return json_pack("{s:i,s:s,s:i,s:s,s:i,s:i,s:b,s:b,s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:"
-                         "I,s:I,s:o}",
-                         "tenant", (int)i, "name", t->name, "device", (int)t->device, "class",
-                         classes[a.class], "processes", (int)t->n_sessions, "uid", (int)t->uid, "holds",
-                         a.holds, "wants", a.wants, "busy", a.busy, "granted_ns", (json_int_t)a.granted_ns,
-                         "busy_ns", (json_int_t)a.busy_ns, "grants", (json_int_t)a.grants, "steps",
-                         (json_int_t)a.steps, "requests", (json_int_t)a.requests, "overruns",
-                         (json_int_t)a.overruns, "gap_ns", (json_int_t)a.gap_ns, "step_ns",
-                         (json_int_t)a.step_ns, "wait_p50_ns", (json_int_t)takt_histogram_at(&t->waits, 500),
-                         "wait_p99_ns", (json_int_t)takt_histogram_at(&t->waits, 990), "wait_max_ns",
-                         (json_int_t)a.wait_max_ns, "memory_used",
-                         (json_int_t)t->page->lane[t->device].memory_used, "memory_quota",
-                         (json_int_t)t->contract.memory_bytes, "used", used(&t->usage));
+        return json_pack(
+                "{s:i,s:s,s:i,s:s,s:s,s:i,s:i,s:b,s:b,s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:"
+                "I,s:I,s:o,s:o}",
+                "tenant", (int)i, "name", t->name, "device", (int)t->device, "class", classes[a.class],
+                "promised", classes[t->contract.class], "processes", (int)t->n_sessions, "uid", (int)t->uid,
+                "holds", a.holds, "wants", a.wants, "busy", a.busy, "granted_ns", (json_int_t)a.granted_ns,
+                "busy_ns", (json_int_t)a.busy_ns, "grants", (json_int_t)a.grants, "steps",
+                (json_int_t)a.steps, "requests", (json_int_t)a.requests, "overruns", (json_int_t)a.overruns,
+                "gap_ns", (json_int_t)a.gap_ns, "step_ns", (json_int_t)a.step_ns, "wait_p50_ns",
+                (json_int_t)takt_histogram_at(&t->waits, 500), "wait_p99_ns",
+                (json_int_t)takt_histogram_at(&t->waits, 990), "wait_max_ns", (json_int_t)a.wait_max_ns,
+                "memory_used", (json_int_t)t->page->lane[t->device].memory_used, "memory_quota",
+                (json_int_t)t->contract.memory_bytes, "used", used(&t->usage), "waits", counts_of(&t->waits));
 }
 
 static json_t *device_status(const struct node *node, uint32_t d)
@@ -263,9 +292,9 @@ static void do_status(struct node *node, const struct stream *stream)
         for (uint32_t i = 0; i < NODE_TENANTS_MAX; i++)
                 if (node->tenant[i].used && (stream->uid == 0 || stream->uid == node->tenant[i].uid))
                         json_array_append_new(tenants, tenant_status(node, i));
-        answer(stream,
-               json_pack("{s:b,s:s,s:i,s:I,s:o,s:o}", "ok", 1, "version", TAKT_VERSION, "pid", (int)getpid(),
-                         "events", (json_int_t)node->n_events, "devices", devices, "tenants", tenants));
+        answer(stream, json_pack("{s:b,s:s,s:i,s:I,s:o,s:o,s:o}", "ok", 1, "version", TAKT_VERSION, "pid",
+                                 (int)getpid(), "events", (json_int_t)node->n_events, "wait_bounds_ns",
+                                 wait_bounds(), "devices", devices, "tenants", tenants));
 }
 
 static void control_line(struct node *node, struct stream *stream, const char *line, size_t size)
@@ -395,6 +424,9 @@ void stream_accept(struct node *node, struct watch *watch, uint32_t events)
                 close(fd);
                 return;
         }
+        // A status is sent whole or not at all, and of 64 tenants with names of control characters is 240 KB.
+        if (is_control)
+                setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &(int){1 << 19}, sizeof(int));
         stream->used = 1;
         stream->kind = is_control ? STREAM_CONTROL : STREAM_REQUESTS;
         stream->tenant = watch->index;

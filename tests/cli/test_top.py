@@ -19,10 +19,10 @@ PROMISE = {"slo_ns": 200e6, "share_ppm": 200000}
 class Terminal:
     """takt top on a terminal of the test's own."""
 
-    def __init__(self, env, columns=80):
+    def __init__(self, env, columns=80, rows=24):
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
-            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
             os.execve(TAKT, [TAKT, "top"], env)
         self.text = b""
 
@@ -112,6 +112,67 @@ class Top(unittest.TestCase):
             self.assertTrue(picture[3].startswith("chat "))
         os.write(top.fd, b"q")
         self.assertEqual(top.ends(), 0)
+
+    def test_counts_and_waits_are_of_the_last_second_too(self):
+        tenants = [self.daemon.tenant(name, **PROMISE) for name in "ab"]
+        a, b = (tenant.join() for tenant in tenants)
+
+        def b_waits():
+            a.take()
+            a.busy()
+            b.want()
+            takt.until(self, lambda: self.daemon.status()["tenants"][1]["wants"], True)
+            a.idle(busy_ns=3_000_000)
+            b.await_gate("open")
+            b.want(False)
+            b.busy()
+            b.idle()
+
+        def b_asks(n):
+            told = self.daemon.status()["tenants"][1]["requests"]
+            with tenants[1].requests() as s:
+                for i in range(n):
+                    s.sendall(f'{{"event":"arrived","id":"{told + i}"}}\n{{"event":"finished","id":"{told + i}"}}\n'.encode())
+                takt.until(self, lambda: self.daemon.status()["tenants"][1]["requests"], told + n)
+
+        def seen(picture):
+            _, _, _, _, p50, p99, requests, _, _, steps, overruns = picture[4].split()
+            return p50, p99, requests, steps, overruns
+
+        b_waits()
+        b_asks(5)
+        steps = self.daemon.status()["tenants"][1]["steps"]
+        self.assertGreater(steps, 0)
+        top = Terminal(self.env, 120)
+        p50, p99, *counts = seen(top.picture())
+        self.assertNotIn("-", (p50, p99))
+        self.assertEqual(counts, ["5", str(steps), "0"])   # since it came
+        self.assertEqual(seen(top.picture()), ("-", "-", "0", "0", "0"))
+        b_asks(2)
+        b_waits()
+        waits, requests, steps = [], 0, 0
+        while (requests, steps) != (2, 1):   # in one picture, or on both sides of one
+            p50, _, *counts = seen(top.picture())
+            waits.append(p50)
+            requests, steps = requests + int(counts[0]), steps + int(counts[1])
+            self.assertLess(len(waits), 10)
+        self.assertEqual(len([p50 for p50 in waits if p50 != "-"]), 1, waits)
+        self.assertEqual(seen(top.picture()), ("-", "-", "0", "0", "0"))
+        os.write(top.fd, b"q")
+        self.assertEqual(top.ends(), 0)
+
+    def test_small_terminal_keeps_the_heading_and_says_how_many_do_not_fit(self):
+        for name in "abcdefgh":
+            self.daemon.tenant(name, **{"class": "fair"})
+        for rows, shown, more in ((12, 8, None), (11, 6, "2 more do not fit"), (7, 2, "6 more do not fit"), (3, 0, "8 more do not fit")):
+            top = Terminal(self.env, rows=rows)
+            picture = top.picture()
+            self.assertEqual(picture[0], "Since the daemon started; q ends")
+            self.assertLess(len(picture), max(rows, 5), picture)   # the cursor is on the line below
+            self.assertEqual(sum(line[:1] in "abcdefgh" for line in picture[1:]), shown, picture)
+            self.assertEqual(picture[-1] if more else None, more)
+            os.write(top.fd, b"q")
+            self.assertEqual(top.ends(), 0)
 
     def test_wide_terminal_has_all_columns(self):
         top = Terminal(self.env, 120)

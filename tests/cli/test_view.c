@@ -13,12 +13,17 @@
 #define TENANT(number, name, device, more)                                                                   \
         "{\"tenant\":" #number ",\"name\":\"" name "\",\"device\":" #device ",\"class\":\"fair\"," more "}"
 
+static size_t height_of_view; // 0: as many lines as there are
+
 static char *picture(const char *now, const char *before, int width)
 {
         json_t *a = json_loads(now, 0, NULL), *b = before ? json_loads(before, 0, NULL) : NULL;
         char *text = NULL;
         size_t size;
-        struct view view = {open_memstream(&text, &size), width, "\n"};
+        struct view view = {.out = open_memstream(&text, &size),
+                            .width = width,
+                            .height = height_of_view,
+                            .line_end = "\n"};
 
         assert_non_null(a);
         view_print(&view, a, b);
@@ -36,20 +41,25 @@ static const char first[] =
         "\"idle_ns\":1000,\"switch_ns\":0,\"switches\":0,\"bypass\":true}],\"tenants\":[" TENANT(
                 0, "chat", 0,
                 "\"holds\":true,\"wants\":false,\"granted_ns\":1000,\"busy_ns\":500,\"wait_p50_ns\":1234567,"
-                "\"wait_p99_ns\":9876543,"
+                "\"wait_p99_ns\":9876543,\"waits\":[900,70,20,10],"
                 "\"requests\":12,\"steps\":34,\"overruns\":5,\"memory_used\":3145728,\"memory_quota\":"
                 "8388608") "," TENANT(5, "r", 1,
                                       "\"holds\":false,\"wants\":true,\"granted_ns\":250,\"busy_ns\":10") "]"
                                                                                                           "}";
 static const char later[] =
-        "{\"pid\":7,\"devices\":[{\"device\":0,\"name\":\"A\",\"elapsed_ns\":3000,\"granted_ns\":1600,\"idle_"
+        "{\"pid\":7,\"wait_bounds_ns\":[1000000,2000000,4000000],"
+        "\"devices\":[{\"device\":0,\"name\":\"A\",\"elapsed_ns\":3000,\"granted_ns\":1600,\"idle_"
         "ns\":1380,"
         "\"switch_ns\":20,\"switches\":5,\"bypass\":false},{\"device\":1,\"name\":\"B\",\"elapsed_ns\":2000,"
         "\"granted_ns\":500,"
         "\"idle_ns\":1500,\"switch_ns\":0,\"switches\":1,\"bypass\":false}],\"tenants\":[" TENANT(
                 0, "chat", 0,
-                "\"granted_ns\":1100,\"busy_ns\":510") "," TENANT(5, "new", 1,
-                                                                  "\"granted_ns\":500,\"busy_ns\":400") "]}";
+                "\"granted_ns\":1100,\"busy_ns\":510,\"requests\":15,\"steps\":134,\"overruns\":6,"
+                "\"wait_p50_ns\":1234567,\"wait_p99_ns\":9876543,\"wait_max_ns\":55000000,"
+                "\"waits\":[900,80,109,10]") "," TENANT(5, "new", 1,
+                                                        "\"granted_ns\":500,\"busy_ns\":400,\"requests\":2,"
+                                                        "\"wait_p50_ns\":5000000,\"wait_p99_ns\":6000000,"
+                                                        "\"waits\":[0,0,0,2]") "]}";
 
 static void assert_lines(char *text, const char *const *lines)
 {
@@ -73,7 +83,7 @@ static void parts_are_of_all_time(void **state)
                 head,
                 "chat             holds  50.0%  25.0%    1.23ms    9.88ms       12           3/8 fair        "
                 "   34        5",
-                "r                waits  25.0%   1.0%    0.00ms    0.00ms        0           0/- fair        "
+                "r                waits  25.0%   1.0%         -         -        0           0/- fair        "
                 "    0        0",
                 NULL};
 
@@ -87,14 +97,80 @@ static void parts_are_of_the_time_between(void **state)
                 "GPU 0 A: granted 10.0 %, idle 90.0 %, switching 0.00 %, 2 switches",
                 "GPU 1 B: granted 50.0 %, idle 50.0 %, switching 0.00 %, 1 switches",
                 head,
-                "chat             idle   10.0%   1.0%    0.00ms    0.00ms        0           0/- fair        "
-                "    0        0",
-                "new              idle   50.0%  40.0%    0.00ms    0.00ms        0           0/- fair        "
+                "chat             idle   10.0%   1.0%    4.00ms    4.00ms        3           0/- fair        "
+                "  100        1",
+                "new              idle   50.0%  40.0%    5.00ms    6.00ms        2           0/- fair        "
                 "    0        0",
                 NULL};
 
         (void)state;
         assert_lines(picture(later, first, 0), lines); // "new" sits where "r" sat: it is another
+}
+
+static void assert_waits(const char *now, const char *before, const char *p50_p99)
+{
+        static const char status[] = "{\"pid\":1,\"wait_bounds_ns\":[1000000,2000000],\"tenants\":[" TENANT(
+                0, "t", 0,
+                "\"wait_p50_ns\":7,\"wait_p99_ns\":7,\"wait_max_ns\":55000000,\"waits\":[%s]") "]}";
+        char a[512], b[512], *text;
+
+        snprintf(a, sizeof a, status, now);
+        snprintf(b, sizeof b, status, before);
+        text = picture(a, b, 0);
+        if (!strstr(text, p50_p99))
+                fail_msg("%s after %s: %s", now, before, text);
+        free(text);
+}
+
+// Of the time between, whatever was before it; each is the bound that it did not exceed.
+static void waits_are_of_the_time_between(void **state)
+{
+        (void)state;
+        assert_waits("1000,0,0", "1000,0,0", "        -         -");
+        assert_waits("1000,0,0", "999,0,0", "   1.00ms    1.00ms");
+        assert_waits("1000,1,0", "1000,0,0", "   2.00ms    2.00ms");
+        assert_waits("1000,0,9", "1000,0,8", "  55.00ms   55.00ms"); // beyond all bounds: the longest ever
+        assert_waits("50,50,0", "0,0,0", "   1.00ms    2.00ms");
+        assert_waits("149,51,0", "100,0,0", "   2.00ms    2.00ms");
+        assert_waits("99,1,7", "0,0,7", "   1.00ms    1.00ms");
+        assert_waits("98,2,7", "0,0,7", "   1.00ms    2.00ms");
+        assert_waits("", "", "        -         -");
+        assert_waits("5,5,5", "", "   2.00ms   55.00ms"); // a daemon that did not count them then
+}
+
+static void what_does_not_fit_is_counted(void **state)
+{
+        static const struct {
+                size_t height;
+                const char *last;
+                size_t n_lines;
+        } cases[] = {{0, "r  ", 5},
+                     {6, "r  ", 5},
+                     {5, "r  ", 5},
+                     {4, "2 more do not fit", 4},
+                     {3, "3 more do not fit", 3}};
+        static const char *const none[] = {"no GPU was found on this machine", head, "2 more do not fit",
+                                           NULL};
+
+        (void)state;
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+                size_t n = 0;
+                char *text, *last = NULL;
+
+                height_of_view = cases[i].height;
+                text = picture(first, NULL, 0);
+                for (char *save, *line = strtok_r(text, "\n", &save); line;
+                     line = strtok_r(NULL, "\n", &save)) {
+                        n++;
+                        last = line;
+                }
+                assert_int_equal(n, cases[i].n_lines);
+                assert_memory_equal(last, cases[i].last, strlen(cases[i].last));
+                free(text);
+        }
+        height_of_view = 3;
+        assert_lines(picture("{\"tenants\":[{},{}]}", NULL, 0), none);
+        height_of_view = 0;
 }
 
 static void another_daemon_counts_from_nothing(void **state)
@@ -189,6 +265,8 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(parts_are_of_all_time),
                 cmocka_unit_test(parts_are_of_the_time_between),
+                cmocka_unit_test(waits_are_of_the_time_between),
+                cmocka_unit_test(what_does_not_fit_is_counted),
                 cmocka_unit_test(another_daemon_counts_from_nothing),
                 cmocka_unit_test(no_time_and_no_gpu),
                 cmocka_unit_test(lines_are_cut_between_characters),

@@ -13,13 +13,13 @@ PROMISE = {"slo_ns": 200e6, "share_ppm": 200000}
 OTHER_UID = 65534
 as_root = unittest.skipUnless(os.geteuid() == 0, "only root serves several users")
 whole, yes_or_no, text, many = int, bool, str, list
-TENANT = {"tenant": whole, "name": text, "device": whole, "class": text, "processes": whole, "uid": whole, "holds": yes_or_no,
+TENANT = {"tenant": whole, "name": text, "device": whole, "class": text, "promised": text, "processes": whole, "uid": whole, "holds": yes_or_no,
           "wants": yes_or_no, "busy": yes_or_no, "granted_ns": whole, "busy_ns": whole, "grants": whole, "steps": whole, "requests": whole,
           "overruns": whole, "gap_ns": whole, "step_ns": whole, "wait_p50_ns": whole, "wait_p99_ns": whole, "wait_max_ns": whole,
-          "memory_used": whole, "memory_quota": whole, "used": dict}
+          "memory_used": whole, "memory_quota": whole, "used": dict, "waits": many}
 DEVICE = {"device": whole, "name": text, "uuid": text, "memory": whole, "holder": whole, "elapsed_ns": whole, "granted_ns": whole,
           "idle_ns": whole, "switch_ns": whole, "switches": whole, "bypass": yes_or_no}
-STATUS = {"ok": yes_or_no, "version": text, "pid": whole, "events": whole, "devices": many, "tenants": many}
+STATUS = {"ok": yes_or_no, "version": text, "pid": whole, "events": whole, "wait_bounds_ns": many, "devices": many, "tenants": many}
 USED = {"seen_ns": whole, "total_ns": whole, "memory_max": whole, "curve": many}
 
 
@@ -95,6 +95,44 @@ class Accounts(Case):
         self.assertLess(asked - begin, waited["wait_p99_ns"] * 2)
         self.assertLessEqual(waited["wait_p50_ns"], waited["wait_p99_ns"])
         self.assertLess(waited["wait_p99_ns"], (time.monotonic_ns() - begin) * 1.04)   # of the histogram's bucket
+
+    def test_waits_are_counted_between_bounds(self):
+        a, b = (self.daemon.tenant(name, **PROMISE).join() for name in "ab")
+        before, bounds = self.tenant_status("b")["waits"], self.daemon.status()["wait_bounds_ns"]
+        self.assertEqual((len(before), sum(before)), (len(bounds) + 1, 0))
+        self.assertEqual(bounds, sorted(bounds))
+        self.assertLess(bounds[0], 25_000)
+        self.assertGreater(bounds[-1], 200e9)
+        self.assertTrue(all(y <= x * 1.26 for x, y in zip(bounds, bounds[1:])), bounds)
+        for n in (1, 2, 3):
+            a.take()
+            a.busy()
+            b.want()
+            until(self, lambda: self.tenant_status("b")["wants"], True)
+            a.idle(busy_ns=3_000_000 * n)
+            b.await_gate("open")
+            b.want(False)
+            status = self.tenant_status("b")
+            self.assertEqual(sum(status["waits"]), n)
+            # The longest lies in the last bucket that counts any.
+            last = max(i for i, count in enumerate(status["waits"]) if count)
+            self.assertLessEqual(status["wait_p99_ns"], bounds[last])
+            self.assertGreater(status["wait_p99_ns"], bounds[last - 1])
+
+    def test_class_is_that_in_which_it_is_served_and_the_promised_one_stays(self):
+        a, b = (self.daemon.tenant(name, **PROMISE).join() for name in "ab")
+        while (status := self.tenant_status("a"))["class"] == "deadline":
+            self.assertLess(status["overruns"], 20)
+            a.take()
+            a.busy()
+            b.want()
+            until(self, lambda: self.tenant_status("a")["overruns"], status["overruns"] + 1)   # its gate is closed, it works on
+            a.idle()
+            b.await_gate("open")
+            b.want(False)
+            b.busy()
+            b.idle()
+        self.assertEqual((status["class"], status["promised"]), ("fair", "deadline"))
 
     def test_tenant_is_busy_while_any_of_its_processes_is(self):
         tenant = self.daemon.tenant(**PROMISE)
