@@ -1,6 +1,7 @@
 // takt advise: what each tenant really used, as the flags to declare.
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 #include "cli/advise_fit.h"
 #include "cli/cli.h"
 #include "cli/view.h"
@@ -39,33 +40,48 @@ static double ms(double ns)
         return fmax(1, ceil(WITH_MARGIN(ns) / 1e6));
 }
 
+// What `takt run` takes of such a class; a longer step than 900 ms it takes of nobody.
+static void print_flags(json_t *tenant, const char *class, const struct advise_buckets *b)
+{
+        double memory = number(json_object_get(tenant, "used"), "memory_max");
+
+        if (!strcmp(class, "idle"))
+                printf(" --class idle"); // fair is the default
+        if (b && !strcmp(class, "deadline"))
+                printf(" --share %.0f%% --peak %.0f%% --burst %.0fms --depth %.0fms", percent(b->share),
+                       percent(b->peak), ms(b->burst_ns), ms(b->depth_ns));
+        if (b && number(tenant, "steps") > 0)
+                printf(" --step %.0fms", fmin(900, ms(number(tenant, "step_ns"))));
+        if (memory > 0)
+                printf(" --memory %.0fMiB", ceil(WITH_MARGIN(memory) / (1 << 20)));
+}
+
 static void advise(json_t *tenant)
 {
         json_t *used = json_object_get(tenant, "used");
         const char *name = json_string_value(json_object_get(tenant, "name"));
-        double seen_ns = number(used, "seen_ns"), memory = number(used, "memory_max");
+        const char *promised = json_string_value(json_object_get(tenant, "promised"));
+        const char *class = promised ? promised : "deadline";
+        double seen_ns = number(used, "seen_ns");
         struct advise_point points[POINTS_MAX];
         char shown[128];
-        int n = points_of(json_object_get(used, "curve"), points);
-        struct advise_buckets b;
+        int n = points_of(json_object_get(used, "curve"), points), has_used = seen_ns > 0 && n;
+        struct advise_buckets b = has_used ? advise_fit(points, n, seen_ns) : (struct advise_buckets){0};
 
         view_name(name ? name : "?", 0, shown, sizeof shown);
         printf("%s:", shown);
-        if (seen_ns > 0 && n) {
-                b = advise_fit(points, n, seen_ns);
-                printf(" --share %.0f%% --peak %.0f%% --burst %.0fms --depth %.0fms", percent(b.share),
-                       percent(b.peak), ms(b.burst_ns), ms(b.depth_ns));
-                if (number(tenant, "steps") > 0)
-                        printf(" --step %.0fms", ms(number(tenant, "step_ns")));
-        }
-        if (memory > 0)
-                printf(" --memory %.0fMiB", ceil(WITH_MARGIN(memory) / (1 << 20)));
-        if (seen_ns > 0)
-                printf("   # used %.1f %% of %.0f s%s; gap %.2f ms\n",
-                       100 * number(used, "total_ns") / seen_ns, seen_ns / 1e9,
-                       seen_ns < LITTLE_NS ? " (watch it longer)" : "", number(tenant, "gap_ns") / 1e6);
-        else
+        print_flags(tenant, class, has_used ? &b : NULL);
+        if (!has_used) {
                 puts("   # has used no device time yet");
+                return;
+        }
+        printf("   # used %.1f %% of %.0f s%s; gap %.2f ms", 100 * number(used, "total_ns") / seen_ns,
+               seen_ns / 1e9, seen_ns < LITTLE_NS ? " (watch it longer)" : "",
+               number(tenant, "gap_ns") / 1e6);
+        if (strcmp(class, "deadline")) // which may not declare them, but may become one that does
+                printf("; share %.0f%%, peak %.0f%%, burst %.0fms, depth %.0fms", percent(b.share),
+                       percent(b.peak), ms(b.burst_ns), ms(b.depth_ns));
+        putchar('\n');
 }
 
 int cmd_advise(int argc, char **argv)
