@@ -25,8 +25,12 @@ SUMMARISER = Agent("summariser", .35, "1280:2560", "60:120", "a100-llama3-8b-q4"
 
 LOADS = {
     "demo": (ROUTER, CHAT, SUMMARISER),
-    # Half of it: stock sharing holds too.
     "light": tuple(replace(a, rate=a.rate / 2) for a in (ROUTER, CHAT, SUMMARISER)),
-    # A second chat with the same promise: more than the device can keep, and Takt says so.
     "too-much": (ROUTER, CHAT, SUMMARISER, replace(CHAT, name="chat-2")),
+}
+
+ABOUT = {
+    "demo": "what the README measures",
+    "light": "half of it, which stock sharing holds too",
+    "too-much": "and a second chat with the same promise: more than the device can keep, and Takt refuses it with the reason",
 }

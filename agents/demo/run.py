@@ -163,7 +163,7 @@ def minutes(text):
 def arguments(words=None, gpu_of=Device):
     parser = argparse.ArgumentParser(prog="script/demo", description=__doc__)
     parser.add_argument("--minutes", type=minutes, default=.6, help="length of each run (default: 0.6)")
-    parser.add_argument("--load", choices=loads.LOADS, default="demo", help="what is asked of the agents (default: demo)")
+    parser.add_argument("--load", choices=loads.LOADS, default="demo", help=f"what is asked of the agents: {'; '.join(f'{name}, {what}' for name, what in loads.ABOUT.items())} (default: demo)")
     parser.add_argument("--seed", type=int, default=1, help="the same seed, the same arrivals (default: 1)")
     parser.add_argument("--also", type=also, action="append", default=[], metavar="NAME='PREFIX'", help="run once more under another sharing")
     parser.add_argument("--model", metavar="FILE", help="a GGUF file; with one, the demo runs on this machine's NVIDIA GPU if it has one")

@@ -120,6 +120,26 @@ static void debtors_come_behind_the_fair_class(void **state)
         the_fair_have_what_is_left(engine);
 }
 
+// Half of it is the demo's load "light": by the README's measure, 99.8 % of each agent's requests in time,
+// stock slicing holds that too.
+static void light_load_is_held_by_stock_slicing_too(void **state)
+{
+        struct scenario light = demo;
+        uint32_t n[3] = {0}, late[3] = {0};
+
+        (void)state;
+        light.load = .5;
+        for (uint64_t seed = 1; seed <= 3; seed++) {
+                scenario_run(&light, SCENARIO_STOCK, seed, &stock);
+                for (uint32_t i = 0; i < light.n_agents; i++) {
+                        n[i] += scenario_judged(&light, &stock, i)->n;
+                        late[i] += scenario_judged(&light, &stock, i)->late;
+                }
+        }
+        for (uint32_t i = 0; i < light.n_agents; i++)
+                assert_true(n[i] > 0 && late[i] * 500 <= n[i]);
+}
+
 // A long step is a prefill, seen or not: it does not stand in the way of the others.
 static void requests_unseen_are_served_well_still(void **state)
 {
@@ -158,6 +178,7 @@ int main(void)
                 cmocka_unit_test(an_overloaded_device_is_shared_as_promised),
                 cmocka_unit_test(debtors_come_behind_the_fair_class),
                 cmocka_unit_test(requests_unseen_are_served_well_still),
+                cmocka_unit_test(light_load_is_held_by_stock_slicing_too),
                 cmocka_unit_test(one_tenant_too_many_is_refused),
                 cmocka_unit_test(the_same_seed_is_the_same_run),
         };

@@ -82,6 +82,15 @@ class Words(unittest.TestCase):
             run = subprocess.run([f"{ROOT}/script/demo", "--help"], capture_output=True, text=True, env={**os.environ, "TAKT_CACHE": cache, "PIP_NO_INDEX": "1"})
             self.assertEqual((run.returncode, run.stdout[:18], run.stderr, os.listdir(cache)), (0, "usage: script/demo", "", []))
 
+    def test_every_load_of_the_demo_is_named_and_said_what_it_is(self):
+        out = subprocess.run([f"{ROOT}/script/demo", "--help"], capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "1000"}).stdout
+        for name, what in re.findall(r'(?m)^    "([\w-]+)": "(.*)",$', open(f"{ROOT}/agents/demo/loads.py").read()):
+            self.assertIn(f"{name}, {what}", out)
+        loads = re.search(r"--load \{([\w,-]+)\}", out)[1].split(",")
+        self.assertLessEqual({"demo", "light", "too-much"}, set(loads))
+        with open(f"{ROOT}/README.md") as readme:
+            self.assertEqual(set(re.findall(r"--load ([\w-]+)", readme.read())), set(loads) - {"demo"})
+
     @unittest.skipUnless(shutil.which("groff"), "no groff")
     def test_man_pages_are_clean(self):
         for path in glob.glob(f"{ROOT}/docs/man/*.[1-8]"):
