@@ -1,6 +1,7 @@
 // What every bench shares: a table for people or JSON for machines, and bounds that fail the run.
 #pragma once
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct bench {
@@ -8,14 +9,19 @@ struct bench {
         int json, n_rows, broken;
 };
 
-// Reads --json and --help; anything else is for the bench. Returns 0, or 1 when help was printed.
+// Reads --json and --help; anything else is wrong usage and ends the program. Returns 0, or 1 when help was
+// printed.
 static inline int bench_init(struct bench *bench, const char *name, const char *about, int argc, char **argv)
 {
         *bench = (struct bench){.name = name};
         for (int i = 1; i < argc; i++) {
-                bench->json |= !strcmp(argv[i], "--json");
                 if (!strcmp(argv[i], "--help"))
                         return printf("bench %s [--json]: %s\n", name, about), 1;
+                if (strcmp(argv[i], "--json")) {
+                        fprintf(stderr, "bench %s: unknown option: %s (there is --json)\n", name, argv[i]);
+                        exit(2);
+                }
+                bench->json = 1;
         }
         if (bench->json)
                 printf("{\"bench\":\"%s\",\"rows\":[", name);

@@ -104,6 +104,17 @@ static void agent(int me)
         exit(0);
 }
 
+// Whoever of us ends before that did not do its part: its turn would be waited for without end.
+static int wait_for_the_last(void)
+{
+        while (!shared->bare[2 * ROUNDS - 1]) {
+                if (waitpid(-1, NULL, WNOHANG) > 0)
+                        return -1;
+                usleep(100000);
+        }
+        return 0;
+}
+
 static int by_value(const void *a, const void *b)
 {
         uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
@@ -121,6 +132,7 @@ int main(int argc, char **argv)
         struct bench bench;
         pid_t daemon, server, agents[2];
         char byte = 0;
+        int broken;
 
         if (bench_init(&bench, "handover", "from wanting an idle device to having it, two processes in turns",
                        argc, argv))
@@ -141,12 +153,13 @@ int main(int argc, char **argv)
                 }
         if (write(turn[0][1], &byte, 1) != 1)
                 return 1;
-        while (!shared->bare[2 * ROUNDS - 1])
-                usleep(100000);
+        broken = wait_for_the_last();
         for (int i = 0; i < 2; i++)
                 kill(agents[i], SIGKILL);
         kill(server, SIGKILL);
         agent_end(daemon);
+        if (broken)
+                return fprintf(stderr, "bench handover: an agent, or who answers it, has ended\n"), 69;
         qsort(shared->through, 2 * ROUNDS, sizeof(uint64_t), by_value);
         qsort(shared->bare, 2 * ROUNDS, sizeof(uint64_t), by_value);
         bench_row(&bench, "two bare wake-ups, p50", at(shared->bare, 500) / 1e3, -1, "us");

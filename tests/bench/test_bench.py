@@ -1,0 +1,69 @@
+"""The benches themselves: what they are not asked for they refuse, and none waits for who has gone. Their figures are for `script/bench`."""
+import json
+import os
+import signal
+import subprocess
+import time
+import unittest
+
+BUILD = os.environ["TAKT_BUILD"]
+NAMES = ("core", "handover", "idle", "kube", "launch", "memory", "policy")
+ENV = {**os.environ, "TAKT_TAKTD": f"{BUILD}/src/node/taktd"}
+
+
+def bench(name, *args):
+    run = subprocess.run([f"{BUILD}/bench/bench-{name}", *args], capture_output=True, text=True, timeout=60, env=ENV)
+    return run.returncode, run.stdout, run.stderr
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(child) for child in file.read().split()]
+
+
+def command(pid):
+    """Empty: it has ended."""
+    try:
+        with open(f"/proc/{pid}/cmdline") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+class Bench(unittest.TestCase):
+    def test_unknown_option_is_wrong_usage(self):
+        for name in NAMES:
+            for args, word in ((["--jsno"], "--jsno"), (["--json", "x"], "x")):
+                self.assertEqual(bench(name, *args), (2, "", f"bench {name}: unknown option: {word} (there is --json)\n"))
+            code, out, err = bench(name, "--help")
+            self.assertEqual((code, err), (0, ""))
+            self.assertIn(f"bench {name} [--json]: ", out)
+
+    def test_core_step_allocates_nothing(self):
+        code, out, err = bench("core", "--json")
+        rows = {row["what"]: row for row in json.loads(out)["rows"]}
+        row = rows["allocations in a million of them"]
+        self.assertEqual((row["value"], row["bound"], row["broken"]), (0, 0, False))   # its time is not this test's
+        self.assertEqual(err, "")
+
+    def test_handover_ends_when_one_of_its_processes_does(self):
+        for whose in ("agent", "daemon"):
+            run = subprocess.Popen([f"{BUILD}/bench/bench-handover"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV)
+            end = time.monotonic() + 20
+            while len(found := children(run.pid)) < 4:   # the daemon, who answers without one, and two agents
+                self.assertLess(time.monotonic(), end)
+                self.assertIsNone(run.poll())
+            of = {"daemon": [pid for pid in found if "taktd" in command(pid)], "agent": found[-1:]}
+            os.kill(of[whose][0], signal.SIGKILL)
+            try:
+                _, err = run.communicate(timeout=20)
+            finally:
+                left = [pid for pid in found if BUILD in command(pid)]
+                for pid in (run.pid, *left) if run.returncode is None else left:
+                    os.kill(pid, signal.SIGKILL)
+            self.assertEqual((run.returncode, err), (69, "bench handover: an agent, or who answers it, has ended\n"), whose)
+            self.assertEqual(left, [])
+
+
+if __name__ == "__main__":
+    unittest.main(warnings="ignore")
