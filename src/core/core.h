@@ -13,7 +13,7 @@
 
 #define CORE_SEATS_MAX 64
 #define CORE_DEVICES_MAX 16
-#define CORE_REQUESTS_MAX 64 // known requests per seat; more are counted, and share the last one's deadline
+#define CORE_REQUESTS_MAX 64 // known requests per seat; more are counted, without a deadline
 #define CORE_EFFECTS_MAX (CORE_SEATS_MAX * 2 + 8)
 
 enum core_event_kind {

@@ -1,5 +1,6 @@
 """What people read is true: every flag that --help prints is in the man page and completed, and man pages are clean."""
 import glob
+import json
 import os
 import re
 import shutil
@@ -81,6 +82,20 @@ class Words(unittest.TestCase):
         with tempfile.TemporaryDirectory() as cache:
             run = subprocess.run([f"{ROOT}/script/demo", "--help"], capture_output=True, text=True, env={**os.environ, "TAKT_CACHE": cache, "PIP_NO_INDEX": "1"})
             self.assertEqual((run.returncode, run.stdout[:18], run.stderr, os.listdir(cache)), (0, "usage: script/demo", "", []))
+
+    def test_protocol_names_all_that_the_daemon_knows(self):
+        """Members of a contract and of its answer, and kinds of errors."""
+        page = open(f"{ROOT}/docs/PROTOCOL.md").read()
+        code = open(f"{ROOT}/src/node/control.c").read()
+        table = re.findall(r"(?m)^\| (`.*?) \|", page)
+        known = re.search(r"numbers\[\] = \{(.*?)NULL", code, re.S)[1] + '"class" "reclaim" "name"'
+        self.assertEqual(set(re.findall(r"`(\w+)`", " ".join(table))), set(re.findall(r'"(\w+)"', known)))
+        kinds = set(re.findall(r'answer_error\(stream, "(\w+)"', code)) | {"contract", "admission"}
+        self.assertIn('? "contract" : "admission"', code)
+        errors = page.partition('"error":KIND')[2].partition("`{")[0]
+        self.assertEqual(set(re.findall(r"`(\w+)` \(", errors)), kinds)
+        answer = re.search(r'Answer: `(\{.*?\})`', page)[1]
+        self.assertEqual(list(json.loads(answer)), re.findall(r'"(\w+)"', re.search(r'"ok", 1, "tenant".*?;', code, re.S)[0]))
 
     def test_every_load_of_the_demo_is_named_and_said_what_it_is(self):
         out = subprocess.run([f"{ROOT}/script/demo", "--help"], capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "1000"}).stdout
