@@ -34,6 +34,16 @@ class Install(unittest.TestCase):
         self.assertEqual(program, "/usr/local/bin/taktd")
         self.assertTrue(os.access(self.folder + program, os.X_OK))
 
+    def test_unit_names_pages_that_are_installed_and_starts_after_the_driver(self):
+        with open(f"{self.root}/lib/systemd/system/taktd.service") as file:
+            unit = file.read()
+        pages = re.findall(r"man:(\w+)\((\d)\)", re.search(r"(?m)^Documentation=(.*)", unit)[1])
+        self.assertIn(("taktd", "8"), pages)
+        for page, section in pages:
+            self.assertTrue(os.path.exists(f"{self.root}/share/man/man{section}/{page}.{section}"), page)
+        self.assertRegex(unit, r"(?m)^After=.*\bnvidia-persistenced\.service\b")
+        self.assertNotRegex(unit, r"(?m)^(Wants|Requires|BindsTo)=")   # it may not be there
+
     def test_takt_runs_from_there(self):
         env = {**os.environ, "TAKT_DIR": f"{self.folder}/takt", "SIMGPU_NAME": f"simgpu-install-{os.getpid()}",
                "LD_LIBRARY_PATH": f"{BUILD}/src/simgpu"}
