@@ -65,6 +65,12 @@ static void pages_have_no_other_fields(void **state)
         assert_int_equal(offsetof(struct takt_page_client, pid), 4);
         assert_int_equal(offsetof(struct takt_page_client, reserved), 8);
         assert_int_equal(offsetof(struct takt_page_tenant, magic), 0);
+        assert_int_equal(offsetof(struct takt_page_tenant, reserved0), 4);
+        assert_int_equal(offsetof(struct takt_page_tenant, reserved), 8);
+        assert_int_equal(offsetof(struct takt_page_tenant, lane[0].memory_used), 256);
+        assert_int_equal(offsetof(struct takt_page_tenant, lane[0].reserved), 256 + 8);
+        assert_int_equal(offsetof(struct takt_page_tenant, lane[1].memory_used), 256 + 64);
+        assert_int_equal(sizeof(((struct takt_page_tenant *)0)->lane[0].memory_used), 8);
         assert_int_equal(offsetof(struct takt_lane_daemon, reserved), 24);
         assert_int_equal(offsetof(struct takt_lane_client, reserved), 56);
         assert_int_equal(sizeof(struct takt_page_daemon), 256 + 16 * 128);
