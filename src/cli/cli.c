@@ -195,12 +195,21 @@ json_t *cli_ask(int fd, json_t *request)
         return answer;
 }
 
+int cli_has_socket(const char *dir)
+{
+        char path[128];
+
+        snprintf(path, sizeof path, "%s/control", dir);
+        return access(path, F_OK) == 0;
+}
+
 json_t *cli_status(const char *dir, int *ret_error)
 {
         int fd = cli_connect(dir);
         json_t *answer = fd < 0 ? NULL : cli_ask(fd, json_pack("{s:s}", "op", "status"));
 
-        *ret_error = fd < 0 ? fd : answer ? 0 : -ETIMEDOUT;
+        // A user's daemon ends with its last tenant, perhaps just now: then there is none.
+        *ret_error = fd < 0 ? fd : answer ? 0 : cli_has_socket(dir) ? -ETIMEDOUT : -ENOENT;
         if (fd >= 0)
                 close(fd);
         return answer;

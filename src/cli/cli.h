@@ -46,6 +46,8 @@ int cli_connect(const char *dir);
 // Sends a request and reads the answer (a new reference; NULL when the daemon has gone). Takes over
 // `request`.
 json_t *cli_ask(int fd, json_t *request);
+// A daemon that ends in order takes its control socket along.
+int cli_has_socket(const char *dir);
 // What it says of itself and its tenants (a new reference); or NULL, and why: -ETIMEDOUT: it does not answer;
 // else as cli_connect.
 json_t *cli_status(const char *dir, int *ret_error);

@@ -297,14 +297,6 @@ static int refused(json_t *answer, const char *dir)
         return cli_fail(EXIT_NOT_THERE, "the daemon refuses: %s", message);
 }
 
-static int has_socket(const char *dir)
-{
-        char path[128];
-
-        snprintf(path, sizeof path, "%s/control", dir);
-        return access(path, F_OK) == 0;
-}
-
 // Asks to be admitted. A user's daemon ends with its last tenant, perhaps just now, and takes its socket
 // along: then there is another.
 static json_t *ask_for_seat(const struct wish *w, const char *dir, int *ret_fd, char *why, size_t size)
@@ -314,7 +306,7 @@ static json_t *ask_for_seat(const struct wish *w, const char *dir, int *ret_fd, 
         for (int i = 0; i < 3; i++) {
                 *ret_fd = find_daemon(dir, why, size);
                 answer = *ret_fd < 0 ? NULL : cli_ask(*ret_fd, registration(w, -1));
-                if (*ret_fd < 0 || answer || has_socket(dir))
+                if (*ret_fd < 0 || answer || cli_has_socket(dir))
                         break;
                 close(*ret_fd);
         }

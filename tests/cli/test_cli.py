@@ -97,6 +97,11 @@ class Cli(unittest.TestCase):
                                        env={**os.environ, "TAKT_DIR": f"{folder}/busy"})
                 busy.accept()[0].close()
                 self.assertRegex(run.communicate(timeout=30)[0], r"(?m)^MISSING +daemon +it does not answer")
+                run = subprocess.Popen([f"{BUILD}/src/cli/takt", "doctor"], stdout=subprocess.PIPE, text=True,
+                                       env={**os.environ, "TAKT_DIR": f"{folder}/busy"})
+                with busy.accept()[0]:   # one that just ends takes its socket along
+                    os.unlink(f"{folder}/busy/control")
+                self.assertRegex(run.communicate(timeout=30)[0], r"(?m)^none +daemon +none is there")
 
     def test_exit_code_is_the_commands_own(self):
         self.assertEqual(takt("run", "--", "sh", "-c", "exit 7")[0], 7)
