@@ -1,4 +1,5 @@
 #include "agent.h"
+#include <ftw.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,15 +35,19 @@ pid_t agent_daemon(void)
         return pid;
 }
 
+static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *where)
+{
+        (void)info;
+        (void)kind;
+        (void)where;
+        return remove(path);
+}
+
 void agent_end(pid_t daemon)
 {
-        char path[64];
-
         kill(daemon, SIGTERM);
         waitpid(daemon, NULL, 0);
-        snprintf(path, sizeof path, "%s/lock", dir);
-        unlink(path);
-        rmdir(dir);
+        nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS); // tenants' folders outlive it
 }
 
 int agent_join(const char *name)

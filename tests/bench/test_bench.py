@@ -53,6 +53,7 @@ class Bench(unittest.TestCase):
             while len(found := children(run.pid)) < 4:   # the daemon, who answers without one, and two agents
                 self.assertLess(time.monotonic(), end)
                 self.assertIsNone(run.poll())
+            [folder] = [words[2] for words in (command(pid).split("\0") for pid in found) if words[0] == "taktd"]
             of = {"daemon": [pid for pid in found if "taktd" in command(pid)], "agent": found[-1:]}
             os.kill(of[whose][0], signal.SIGKILL)
             try:
@@ -63,6 +64,7 @@ class Bench(unittest.TestCase):
                     os.kill(pid, signal.SIGKILL)
             self.assertEqual((run.returncode, err), (69, "bench handover: an agent, or who answers it, has ended\n"), whose)
             self.assertEqual(left, [])
+            self.assertFalse(os.path.exists(folder))
 
 
 if __name__ == "__main__":
