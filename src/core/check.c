@@ -32,6 +32,7 @@ static void check_device(const struct core *core, uint32_t d)
         assert((device->phase == PHASE_FREE) == (device->holder == NO_SEAT));
         assert(device->holder == NO_SEAT || core->seat[device->holder].used); // no grant to the unknown
         assert(device->holder == NO_SEAT || core->seat[device->holder].device == d);
+        assert(device->overlap == NO_SEAT || core->seat[device->overlap].used); // nor beside the holder
         assert((device->phase == PHASE_HELD) ==
                (device->holder != NO_SEAT && core->seat[device->holder].open));
         assert(device->phase != PHASE_FREE || !device->wanting);    // work conserving
