@@ -457,21 +457,29 @@ static int device_of(const struct slots *slots, const char *name)
         return *name && !*end && index < slots->n_devices ? (int)index : -ENODEV;
 }
 
-// The bits of the GPUs that are meant.
-static int find_devices(const struct config_devices *from, const struct slots *slots, const char *whose,
-                        uint32_t *ret, char *why, size_t size)
+// The bits of the GPUs that are meant. One file is for all nodes of a cluster: what is listed and not on this
+// one is left out.
+static uint32_t find_devices(const struct config_devices *from, const struct slots *slots, const char *whose)
 {
-        *ret = 0;
+        char missing[KUBE_DEVICES_MAX * (sizeof from->listed[0] + 2)] = "";
+        uint32_t found = 0;
+        size_t n = 0;
+
         for (uint32_t d = 0; d < slots->n_devices && d < from->n_first; d++)
-                *ret |= UINT32_C(1) << d;
+                found |= UINT32_C(1) << d;
         for (uint32_t i = 0; i < from->n_listed; i++) {
                 int d = device_of(slots, from->listed[i]);
 
-                if (d < 0)
-                        return snprintf(why, size, "%s: there is no GPU %s", whose, from->listed[i]), -EINVAL;
-                *ret |= UINT32_C(1) << d;
+                if (d >= 0)
+                        found |= UINT32_C(1) << d;
+                else
+                        n += (size_t)snprintf(missing + n, sizeof missing - n, "%s%s", n ? ", " : "",
+                                              from->listed[i]);
         }
-        return 0;
+        if (n)
+                fprintf(stderr, "taktd: %s: not on this node: %s%s\n", whose, missing,
+                        found ? "" : "; it offers nothing here");
+        return found;
 }
 
 static int apply_one(const struct config_resource *from, struct slots *slots, struct resource *to, char *why,
@@ -482,8 +490,7 @@ static int apply_one(const struct config_resource *from, struct slots *slots, st
                                 .single = from->single,
                                 .own = from->own};
         memcpy(to->name, from->name, sizeof to->name);
-        if (find_devices(&from->devices, slots, from->name, &to->devices, why, size) < 0)
-                return -EINVAL;
+        to->devices = find_devices(&from->devices, slots, from->name);
         for (uint32_t d = 0; d < slots->n_devices; d++) {
                 int n;
 
@@ -507,8 +514,7 @@ int config_apply(const struct config *config, struct slots *slots, char *why, si
 {
         slots->n_resources = 0;
         slots->packed = config->packed;
-        if (find_devices(&config->claimed, slots, "takt.door", &slots->claimed, why, size) < 0)
-                return -EINVAL;
+        slots->claimed = find_devices(&config->claimed, slots, "takt.door");
         for (uint32_t i = 0; i < config->n_resources; i++)
                 if (apply_one(&config->resource[i], slots, &slots->resource[slots->n_resources++], why,
                               size) < 0)

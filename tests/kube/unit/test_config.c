@@ -45,6 +45,16 @@ static void log_end(void)
         fclose(log_file);
 }
 
+static int apply(void)
+{
+        int error;
+
+        log_begin();
+        error = config_apply(&config, &slots, why, sizeof why);
+        log_end();
+        return error;
+}
+
 static const char nvidias[] = "version: v1\n"
                               "flags:\n"
                               "  migStrategy: \"none\"\n"
@@ -223,16 +233,51 @@ static void promises_and_devices_are_the_resources_own(void **state)
         strcpy(slots.device[1].uuid, "GPU-b");
         for (int d = 0; d < 3; d++)
                 slots.device[d].memory_bytes = UINT64_C(40) << 30;
-        assert_int_equal(config_apply(&config, &slots, why, sizeof why), 0);
+        assert_int_equal(apply(), 0);
+        assert_string_equal(log_text, "");
         assert_int_equal(slots.resource[0].devices, 3);
         assert_int_equal(slots.resource[1].devices, 1);
-        slots.n_devices = 1;
-        assert_int_equal(config_apply(&config, &slots, why, sizeof why), -EINVAL);
-        assert_string_equal(why, "takt.dev/chat: there is no GPU GPU-b");
-        slots.n_devices = 3;
         slots.device[1].memory_bytes = UINT64_C(8) << 30;
         assert_int_equal(config_apply(&config, &slots, why, sizeof why), -EINVAL);
         assert_string_equal(why, "takt.dev/chat: memory: 12.0 GiB is more than the device's 8.0 GiB");
+}
+
+// One file is for all nodes of a cluster.
+static void gpus_of_other_nodes_are_left_out(void **state)
+{
+        char text[1024] = "sharing: {timeSlicing: {resources: [{name: a/b, replicas: 2, devices: [";
+
+        (void)state;
+        memset(&slots, 0, sizeof slots);
+        slots.n_devices = 2;
+        strcpy(slots.device[0].uuid, "GPU-a");
+        strcpy(slots.device[1].uuid, "GPU-b");
+        assert_int_equal(parse("sharing: {timeSlicing: {resources: [\n"
+                               "  {name: a/here, replicas: 2, devices: [GPU-b, 0]},\n"
+                               "  {name: a/some, replicas: 2, devices: [GPU-x, GPU-b, 2]},\n"
+                               "  {name: a/none, replicas: 2, devices: [GPU-y]}]}}\n"),
+                         0);
+        assert_int_equal(apply(), 0);
+        assert_string_equal(log_text, "taktd: a/some: not on this node: GPU-x, 2\n"
+                                      "taktd: a/none: not on this node: GPU-y; it offers nothing here\n");
+        assert_int_equal(slots.n_resources, 3);
+        assert_int_equal(slots.resource[0].devices, 3);
+        assert_int_equal(slots.resource[1].devices, 2);
+        assert_int_equal(slots.resource[2].devices, 0);
+        assert_int_equal(parse("takt: {door: {dra: [GPU-x, GPU-a]}}\n"), 0);
+        assert_int_equal(apply(), 0);
+        assert_string_equal(log_text, "taktd: takt.door: not on this node: GPU-x\n");
+        assert_int_equal(slots.claimed, 1);
+        assert_int_equal(parse("takt: {door: {dra: [GPU-x]}}\n"), 0);
+        assert_int_equal(apply(), 0);
+        assert_string_equal(log_text, "taktd: takt.door: not on this node: GPU-x; it offers nothing here\n");
+        assert_int_equal(slots.claimed, 0);
+        for (int d = 0; d < KUBE_DEVICES_MAX; d++) // as many and as long as they may be
+                snprintf(text + strlen(text), sizeof text - strlen(text), "%s%.*d", d ? ", " : "", 43, 7 + d);
+        strcat(text, "]}]}}\n");
+        assert_int_equal(parse(text), 0);
+        assert_int_equal(apply(), 0);
+        assert_non_null(strstr(log_text, "0022; it offers nothing here\n"));
 }
 
 static void part_of_a_gpu_is_refused(void **state)
@@ -302,9 +347,6 @@ static void a_gpu_goes_by_claims_or_by_resources(void **state)
                          0);
         assert_int_equal(config_apply(&config, &slots, why, sizeof why), -EINVAL);
         assert_string_equal(why, "a/b: devices: GPU-b goes by claims already (takt.door): name only others");
-        assert_int_equal(parse("takt: {door: {dra: [GPU-x]}}\n"), 0);
-        assert_int_equal(config_apply(&config, &slots, why, sizeof why), -EINVAL);
-        assert_string_equal(why, "takt.door: there is no GPU GPU-x");
         assert_int_equal(parse("sharing: {timeSlicing: {resources: [{name: a/b, replicas: 2}]}}\n"
                                "takt: {door: plugin}\n"),
                          0);
@@ -406,6 +448,7 @@ int main(void)
                 cmocka_unit_test(the_api_server_and_the_node),
                 cmocka_unit_test(words_are_laid_over_a_promise),
                 cmocka_unit_test(promises_and_devices_are_the_resources_own),
+                cmocka_unit_test(gpus_of_other_nodes_are_left_out),
                 cmocka_unit_test(part_of_a_gpu_is_refused),
                 cmocka_unit_test(one_of_nvidias_flags_is_used),
                 cmocka_unit_test(a_gpu_goes_by_claims_or_by_resources),
