@@ -119,6 +119,9 @@ class Chart(unittest.TestCase):
         self.assertNotEqual(one, two)
 
     def test_what_is_wrong_is_refused(self):
+    def test_rights_are_those_that_are_used(self):
+        self.assertIn("resources: [pods], verbs: [list, watch]}", self.made())   # no single pod is asked for
+
         self.refused("'/config'", "--set", "config.tkt.cdi=/x")
         self.refused("'/image/pullPolicy'", "--set", "image.pullPolicy=Sometimes")
         self.refused("'/devices/0'", "--set", "devices[0]=GPU-1")
