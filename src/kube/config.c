@@ -107,6 +107,24 @@ static int take_count(struct reader *r, const char *key, const yaml_node_t *valu
         return 0;
 }
 
+// As NVIDIA writes a part of a GPU: by its UUID, or as GPU:PART.
+static int is_mig(const char *device)
+{
+        return !strncmp(device, "MIG-", 4) ||
+               (strchr(device, ':') && strspn(device, "0123456789:") == strlen(device));
+}
+
+static int take_device(struct reader *r, const char *key, const yaml_node_t *value,
+                       struct config_devices *devices)
+{
+        if (devices->n_listed == KUBE_DEVICES_MAX)
+                return wrong(r, value, "%s: at most %d", key, KUBE_DEVICES_MAX);
+        if (text_of(value) && is_mig(text_of(value)))
+                return wrong(r, value, "%s: %.60s: MIG is not supported; Takt shares whole GPUs", key,
+                             text_of(value));
+        return take_text(r, key, value, devices->listed[devices->n_listed++], sizeof devices->listed[0]);
+}
+
 // "all", a number of GPUs, or a list of indexes and UUIDs.
 static int take_devices(struct reader *r, const char *key, const yaml_node_t *value,
                         struct config_devices *devices)
@@ -121,13 +139,9 @@ static int take_devices(struct reader *r, const char *key, const yaml_node_t *va
         if (value->type != YAML_SEQUENCE_NODE)
                 return wrong(r, value, "%s: is neither all, a number nor a list", key);
         for (const yaml_node_item_t *i = value->data.sequence.items.start; i < value->data.sequence.items.top;
-             i++) {
-                if (devices->n_listed == KUBE_DEVICES_MAX)
-                        return wrong(r, value, "%s: at most %d", key, KUBE_DEVICES_MAX);
-                if (take_text(r, key, yaml_document_get_node(&r->document, *i),
-                              devices->listed[devices->n_listed++], sizeof devices->listed[0]) < 0)
+             i++)
+                if (take_device(r, key, yaml_document_get_node(&r->document, *i), devices) < 0)
                         return -EINVAL;
-        }
         return 0;
 }
 
@@ -145,6 +159,22 @@ static int promise_key(struct reader *r, void *to, const char *key, const yaml_n
         return error;
 }
 
+// A resource's name. One without a domain is of NVIDIA's, as its plugin has it.
+static int take_name(struct reader *r, const char *key, const yaml_node_t *value, char *to, size_t size)
+{
+        static const char domain[] = "nvidia.com/";
+        const char *text = text_of(value);
+        size_t n = text && *text && !strchr(text, '/') ? strlen(domain) : 0;
+        int error = take_text(r, key, value, to + n, size - n);
+
+        if (error)
+                return error;
+        memcpy(to, domain, n);
+        if (!strncmp(to, "nvidia.com/mig-", 15))
+                return wrong(r, value, "%s: %s: MIG is not supported; Takt shares whole GPUs", key, to);
+        return 0;
+}
+
 static int resource_key(struct reader *r, void *to, const char *key, const yaml_node_t *at,
                         const yaml_node_t *value)
 {
@@ -154,10 +184,10 @@ static int resource_key(struct reader *r, void *to, const char *key, const yaml_
         (void)at;
         if (!strcmp(key, "name")) // unless it is named anew
                 return resource->name[0]
-                               ? take_text(r, key, value, name, sizeof name)
-                               : take_text(r, key, value, resource->name, sizeof resource->name - 7);
+                               ? take_name(r, key, value, name, sizeof name)
+                               : take_name(r, key, value, resource->name, sizeof resource->name - 7);
         if (!strcmp(key, "rename"))
-                return take_text(r, key, value, resource->name, sizeof resource->name);
+                return take_name(r, key, value, resource->name, sizeof resource->name);
         if (!strcmp(key, "replicas"))
                 return take_count(r, key, value, 1, KUBE_REPLICAS_MAX, &resource->replicas);
         if (!strcmp(key, "devices"))
@@ -372,13 +402,18 @@ static int flag(struct reader *r, void *to, const char *key, const yaml_node_t *
 static int top_key(struct reader *r, void *to, const char *key, const yaml_node_t *at,
                    const yaml_node_t *value)
 {
-        (void)at;
         if (!strcmp(key, "version"))
                 return text_of(value) && !strcmp(text_of(value), "v1")
                                ? 0
                                : wrong(r, value, "version: is not v1");
         if (!strcmp(key, "imex")) // NVIDIA's plugin's own
                 return 0;
+        if (!strcmp(key, "resources")) // that plugin reads it, warns and leaves it alone
+                return fprintf(stderr,
+                               "taktd: --kube: line %zu: resources: nothing of it is used; "
+                               "sharing.timeSlicing.resources is\n",
+                               at->start_mark.line + 1),
+                       0;
         if (!strcmp(key, "flags"))
                 return value->type == YAML_SCALAR_NODE ? 0 : each(r, value, key, flag, NULL);
         if (!strcmp(key, "sharing"))
@@ -427,21 +462,29 @@ static int device_of(const struct slots *slots, const char *name)
         return *name && !*end && index < slots->n_devices ? (int)index : -ENODEV;
 }
 
-// The bits of the GPUs that are meant.
-static int find_devices(const struct config_devices *from, const struct slots *slots, const char *whose,
-                        uint32_t *ret, char *why, size_t size)
+// The bits of the GPUs that are meant. One file is for all nodes of a cluster: what is listed and not on this
+// one is left out.
+static uint32_t find_devices(const struct config_devices *from, const struct slots *slots, const char *whose)
 {
-        *ret = 0;
+        char missing[KUBE_DEVICES_MAX * (sizeof from->listed[0] + 2)] = "";
+        uint32_t found = 0;
+        size_t n = 0;
+
         for (uint32_t d = 0; d < slots->n_devices && d < from->n_first; d++)
-                *ret |= UINT32_C(1) << d;
+                found |= UINT32_C(1) << d;
         for (uint32_t i = 0; i < from->n_listed; i++) {
                 int d = device_of(slots, from->listed[i]);
 
-                if (d < 0)
-                        return snprintf(why, size, "%s: there is no GPU %s", whose, from->listed[i]), -EINVAL;
-                *ret |= UINT32_C(1) << d;
+                if (d >= 0)
+                        found |= UINT32_C(1) << d;
+                else
+                        n += (size_t)snprintf(missing + n, sizeof missing - n, "%s%s", n ? ", " : "",
+                                              from->listed[i]);
         }
-        return 0;
+        if (n)
+                fprintf(stderr, "taktd: %s: not on this node: %s%s\n", whose, missing,
+                        found ? "" : "; it offers nothing here");
+        return found;
 }
 
 static int apply_one(const struct config_resource *from, struct slots *slots, struct resource *to, char *why,
@@ -452,8 +495,7 @@ static int apply_one(const struct config_resource *from, struct slots *slots, st
                                 .single = from->single,
                                 .own = from->own};
         memcpy(to->name, from->name, sizeof to->name);
-        if (find_devices(&from->devices, slots, from->name, &to->devices, why, size) < 0)
-                return -EINVAL;
+        to->devices = find_devices(&from->devices, slots, from->name);
         for (uint32_t d = 0; d < slots->n_devices; d++) {
                 int n;
 
@@ -477,8 +519,7 @@ int config_apply(const struct config *config, struct slots *slots, char *why, si
 {
         slots->n_resources = 0;
         slots->policy = config->policy;
-        if (find_devices(&config->claimed, slots, "takt.door", &slots->claimed, why, size) < 0)
-                return -EINVAL;
+        slots->claimed = find_devices(&config->claimed, slots, "takt.door");
         for (uint32_t i = 0; i < config->n_resources; i++)
                 if (apply_one(&config->resource[i], slots, &slots->resource[slots->n_resources++], why,
                               size) < 0)

@@ -33,6 +33,7 @@ struct config {
 
 // Returns 0, or -EINVAL with the line and the key in `why`.
 int config_parse(const char *text, size_t size, struct config *ret, char *why, size_t why_size);
-// Which GPUs each resource is on, and which go by claims. Returns 0, or -EINVAL for one that is not there,
-// for one that would go both ways, or for a promise that none can keep.
+// Which GPUs each resource is on, and which go by claims; a line of the log names those that are listed and
+// not on this node. Returns 0, or -EINVAL for one that would go both ways, or for a promise that none can
+// keep.
 int config_apply(const struct config *config, struct slots *slots, char *why, size_t why_size);

@@ -10,6 +10,8 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/time.h>
 #include <sys/timerfd.h>
 #include <sys/socket.h>
 #include <fcntl.h>
@@ -33,6 +35,58 @@ static void stop(struct node *n, struct watch *watch, uint32_t events)
 {
         (void)watch, (void)events;
         n->quit = 1;
+}
+
+// Who has the lock, as the kernel lists it; 0: nobody whom this pid namespace has a number for.
+static int holder_of(int fd)
+{
+        FILE *locks = fopen("/proc/locks", "re");
+        struct stat info = {0};
+        char line[256];
+        int holder = 0;
+
+        fstat(fd, &info);
+        while (locks && !holder && fgets(line, sizeof line, locks)) {
+                unsigned int major, minor;
+                unsigned long inode;
+                int pid;
+
+                // Who waits for a lock is listed as well, behind an arrow.
+                if (sscanf(line, "%*d: FLOCK %*s %*s %d %x:%x:%lu", &pid, &major, &minor, &inode) == 4 &&
+                    makedev(major, minor) == info.st_dev && inode == info.st_ino)
+                        holder = pid;
+        }
+        if (locks)
+                fclose(locks);
+        return holder;
+}
+
+static void rang(int number)
+{
+        (void)number;
+}
+
+// Says for whom it waits, and again each minute: of two DaemonSets on one node one waits for ever.
+static int lock_wait(int fd, const char *dir)
+{
+        const struct sigaction wake = {.sa_handler = rang}; // without SA_RESTART: flock returns
+        const struct itimerval minute = {{60, 0}, {60, 0}}, never = {{0}, {0}};
+        int error = -EINTR;
+
+        sigaction(SIGALRM, &wake, NULL);
+        setitimer(ITIMER_REAL, &minute, NULL);
+        while (error == -EINTR) {
+                int holder = holder_of(fd);
+                char who[32] = "";
+
+                if (holder)
+                        snprintf(who, sizeof who, " (process %d)", holder);
+                fprintf(stderr, "taktd: waits for the end of the daemon in %s%s\n", dir, who);
+                error = flock(fd, LOCK_EX) < 0 ? -errno : 0;
+        }
+        setitimer(ITIMER_REAL, &never, NULL);
+        signal(SIGALRM, SIG_DFL);
+        return error;
 }
 
 // One daemon a folder: the lock goes with the process, however it ends. On a cluster's node the next one is
@@ -59,8 +113,7 @@ static int lock_dir(const char *dir, int wait)
                 return 0;
         if (errno != EWOULDBLOCK || !wait)
                 return -errno;
-        fprintf(stderr, "taktd: waits for the end of the daemon in %s\n", dir);
-        return flock(fd, LOCK_EX) < 0 ? -errno : 0;
+        return lock_wait(fd, dir);
 }
 
 // The tables need more than the 1024 that a process may have by default.

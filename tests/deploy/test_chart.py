@@ -73,15 +73,30 @@ class Chart(unittest.TestCase):
             with open(f"{ROOT}/deploy/manifests/{name}") as ours, open(f"{self.folder}/{name}") as made:
                 self.assertEqual(ours.read(), made.read(), f"{name}: run script/manifests")
 
-    def test_nvidias_file_is_taken_as_it_is(self):
-        text = self.config(*self.given(NVIDIAS))
+    def read(self, *words):
+        """What the daemon says of the configuration that is made. The last thing that it checks is its folder: then the file was right."""
         path = f"{self.folder}/taken.yaml"
         with open(path, "w") as file:
-            file.write(text)
-        # Of what the daemon reads, the last thing that it checks is its folder: the file was right.
-        run = subprocess.run([f"{BUILD}/src/node/taktd", "--dir", os.path.relpath(f"{self.folder}/run"), "--device", "0" * 32 + ":1000000000", "--kube", path],
-                             capture_output=True, text=True)
-        self.assertIn("--dir must be absolute", run.stderr)
+            file.write(self.config(*words))
+        return subprocess.run([f"{BUILD}/src/node/taktd", "--dir", os.path.relpath(f"{self.folder}/run"), "--device", "0" * 32 + ":1000000000", "--kube", path],
+                              capture_output=True, text=True).stderr
+
+    def test_nvidias_file_is_taken_as_it_is(self):
+        self.assertIn("--dir must be absolute", self.read(*self.given(NVIDIAS)))
+
+    def test_what_nvidias_plugin_leaves_alone_is_taken_and_said(self):
+        for words in (self.given(NVIDIAS + "resources: {gpus: [{pattern: A100, name: a100}]}\n"),
+                      ("--set", "config.resources.gpus[0].pattern=A100", "--set", "config.resources.gpus[0].name=a100")):
+            said = self.read(*words)
+            self.assertIn("resources: nothing of it is used", said)
+            self.assertIn("--dir must be absolute", said)
+
+    def test_what_goes_by_claims_is_no_resource_unless_it_is_named(self):
+        self.assertIn("name: nvidia.com/gpu", self.config())
+        for door in ("config.takt.door=dra", "config.takt.door.dra=1"):
+            self.assertIn("--dir must be absolute", self.read("--set", door))
+        named = [word for key in ("name=nvidia.com/gpu", "replicas=2") for word in ("--set", f"config.sharing.timeSlicing.resources[0].{key}")]
+        self.assertIn("goes by claims already (takt.door)", self.read("--set", "config.takt.door=dra", *named))
 
     def test_numbers_stay_as_they_are(self):
         text = self.config(*self.given(NVIDIAS.replace("replicas: 10", "replicas: 10, takt: {memory: 12884901888}")))
@@ -103,6 +118,9 @@ class Chart(unittest.TestCase):
             text = self.made("--set", door)
             self.assertIn("resources: [resourceslices]", text)
             self.assertIn("kind: DeviceClass", text)
+
+    def test_rights_are_those_that_are_used(self):
+        self.assertIn("resources: [pods], verbs: [list, watch]}", self.made())   # no single pod is asked for
 
     def test_metrics_are_a_port_and_a_monitor(self):
         self.assertNotIn("9400", self.made())

@@ -14,6 +14,7 @@ from agent import Agent
 PROMISE = {"slo_ns": 200e6, "share_ppm": 200000}
 OTHER_UID = 65534
 CLONE_NEWPID, PR_SET_PDEATHSIG = 0x20000000, 1
+CAN_UNSHARE = os.geteuid() == 0 and subprocess.run(["unshare", "-p", "-f", "true"], capture_output=True).returncode == 0
 
 
 def register_as(daemon, uid):
@@ -57,6 +58,15 @@ def in_a_namespace(path):
 def end(pid):
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
+
+
+def waits_with(case, daemon, prefix=()):
+    """What one says that is started for pods in the same folder, before it waits."""
+    process = subprocess.Popen([*prefix, f"{takt.BUILD}/src/node/taktd", "--dir", daemon.dir, "--kube", "none"], stderr=subprocess.PIPE, text=True)
+    case.addCleanup(process.stderr.close)
+    case.addCleanup(process.wait, 10)
+    case.addCleanup(process.kill)
+    return process.stderr.readline()
 
 
 class Case(unittest.TestCase):
@@ -155,9 +165,14 @@ class TwoDaemons(Case):
             self.assertEqual(self.daemon.tenant(**PROMISE).join().take(), "free")
             self.daemon.process.stderr.close()
 
+    def test_one_that_waits_names_the_one_it_waits_for(self):
+        waits = f"taktd: waits for the end of the daemon in {self.daemon.dir}"
+        self.assertEqual(waits_with(self, self.daemon), f"{waits} (process {self.daemon.process.pid})\n")
+        if CAN_UNSHARE:   # where its number means nothing it has none
+            self.assertEqual(waits_with(self, self.daemon, ("unshare", "-p", "-f", "--kill-child", "--mount-proc")), waits + "\n")
 
-@unittest.skipUnless(os.geteuid() == 0 and subprocess.run(["unshare", "-p", "-f", "true"], capture_output=True).returncode == 0,
-                     "no pid namespaces here")
+
+@unittest.skipUnless(CAN_UNSHARE, "no pid namespaces here")
 class Namespaces(unittest.TestCase):
     """22: daemon and tenants do not see each other's processes. Identity is the user's and the path's; life is the kernel's own name."""
 

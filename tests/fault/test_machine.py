@@ -13,7 +13,7 @@ from agent import holdings
 from behind import Behind, Host
 
 PROMISE = {"slo_ns": 200e6, "share_ppm": 200000}
-WALL, SCARCE, NVML = os.environ["WALL"], os.environ["SCARCE"], os.environ["NVML"]
+WALL, SCARCE, NVML, HASTE = (os.environ[name] for name in ("WALL", "SCARCE", "NVML", "HASTE"))
 
 
 class Clock(Behind):
@@ -34,6 +34,25 @@ class Clock(Behind):
         for tenant in status["tenants"]:
             self.assertLess(tenant["wait_max_ns"], 10 * 10**9)
             self.assertEqual(tenant["overruns"], 0)
+
+
+class Wait(unittest.TestCase):
+    """33: two daemons for pods in one folder."""
+
+    def test_one_that_waits_says_so_each_minute(self):
+        daemon = takt.Daemon()
+        self.addCleanup(lambda: daemon.stop())   # the one of then, not of now
+        waits = subprocess.Popen([f"{takt.BUILD}/src/node/taktd", "--dir", daemon.dir, "--kube", "none"], stderr=subprocess.PIPE, text=True,
+                                 env=dict(os.environ, LD_PRELOAD=HASTE))
+        self.addCleanup(waits.stderr.close)
+        self.addCleanup(waits.wait)
+        self.addCleanup(waits.kill)
+        for _ in range(3):
+            self.assertEqual(waits.stderr.readline(), f"taktd: waits for the end of the daemon in {daemon.dir} (process {daemon.process.pid})\n")
+        daemon.kill()
+        end = waits.stderr.read()   # it goes on, and there is no such configuration
+        self.assertEqual(end.splitlines()[-1], "taktd: --kube: none: No such file or directory")
+        self.assertEqual(waits.wait(10), 1)
 
 
 class Memory(unittest.TestCase):

@@ -8,16 +8,21 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ .Release.Namespace }}-{{ .Release.Name }}
 {{- end }}
 
-{{- /* The configuration as a map, with what the chart decides in it. */}}
+{{- /* The configuration as a map, with what the chart decides in it. The default `sharing` is put in here and is no value:
+values are merged, and a GPU may not be claimed and a resource's too. */}}
 {{- define "takt.config" -}}
 {{- $config := .Values.config }}
+{{- $ours := dict "takt" (dict "lib" .Values.lib) }}
 {{- if kindIs "string" $config }}
 {{- $config = fromYaml $config }}
 {{- if hasKey $config "Error" }}
 {{- fail (printf "config: %s" $config.Error) }}
 {{- end }}
+{{- else if eq (toString (dig "takt" "door" "plugin" $config)) "plugin" }}
+{{- $resource := dict "name" "nvidia.com/gpu" "rename" "takt.dev/gpu" "replicas" 4 }}
+{{- $_ := set $ours "sharing" (dict "timeSlicing" (dict "resources" (list $resource))) }}
 {{- end }}
-{{- mustMergeOverwrite (dict "takt" (dict "lib" .Values.lib)) $config | toYaml }}
+{{- mustMergeOverwrite $ours $config | toYaml }}
 {{- end }}
 
 

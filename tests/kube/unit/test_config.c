@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 #include "base/time.h"
 #include "kube/config.h"
@@ -20,6 +21,38 @@ static int parse(const char *text)
 {
         why[0] = 0;
         return config_parse(text, strlen(text), &config, why, sizeof why);
+}
+
+static char log_text[1024];
+static FILE *log_file;
+static int log_kept;
+
+// What is logged from now on, until log_end, is in log_text.
+static void log_begin(void)
+{
+        log_file = tmpfile();
+        assert_non_null(log_file);
+        log_kept = dup(STDERR_FILENO);
+        dup2(fileno(log_file), STDERR_FILENO);
+}
+
+static void log_end(void)
+{
+        dup2(log_kept, STDERR_FILENO);
+        close(log_kept);
+        rewind(log_file);
+        log_text[fread(log_text, 1, sizeof log_text - 1, log_file)] = 0;
+        fclose(log_file);
+}
+
+static int apply(void)
+{
+        int error;
+
+        log_begin();
+        error = config_apply(&config, &slots, why, sizeof why);
+        log_end();
+        return error;
 }
 
 static const char nvidias[] = "version: v1\n"
@@ -47,6 +80,54 @@ static void nvidias_file_is_taken_as_it_is(void **state)
         assert_int_equal(config.policy, SLOTS_DISTRIBUTED);
         assert_int_equal(config.resource[0].contract.class, CORE_CLASS_FAIR);
         assert_string_equal(config.kubelet, "/var/lib/kubelet");
+}
+
+// NVIDIA's plugin reads it, and says that it leaves it alone.
+static void what_nvidias_plugin_leaves_alone_is_left_alone(void **state)
+{
+        int error;
+
+        (void)state;
+        log_begin();
+        error = parse("version: v1\n"
+                      "resources:\n"
+                      "  gpus: [{pattern: \"A100-*\", name: a100}]\n"
+                      "  mig: [{pattern: 1g.5gb, name: mig-small}]\n"
+                      "sharing: {timeSlicing: {resources: [{name: nvidia.com/gpu, replicas: 2}]}}\n");
+        log_end();
+        assert_int_equal(error, 0);
+        assert_int_equal(config.n_resources, 1);
+        assert_string_equal(config.resource[0].name, "nvidia.com/gpu");
+        assert_string_equal(log_text, "taktd: --kube: line 2: resources: nothing of it is used; "
+                                      "sharing.timeSlicing.resources is\n");
+}
+
+static void name_without_a_domain_is_of_nvidias(void **state)
+{
+        char text[512];
+
+        (void)state;
+        assert_int_equal(parse("sharing: {timeSlicing: {resources: [{name: gpu, replicas: 2},\n"
+                               "  {name: nvidia.com/gpu, rename: chat, replicas: 2},\n"
+                               "  {rename: batch, name: gpu, replicas: 2},\n"
+                               "  {name: gpu, rename: takt.dev/gpu, replicas: 2}]}}\n"),
+                         0);
+        assert_string_equal(config.resource[0].name, "nvidia.com/gpu");
+        assert_string_equal(config.resource[1].name, "nvidia.com/chat");
+        assert_string_equal(config.resource[2].name, "nvidia.com/batch");
+        assert_string_equal(config.resource[3].name, "takt.dev/gpu");
+        assert_int_equal(parse("sharing: {timeSlicing: {renameByDefault: true, resources: [\n"
+                               "  {name: gpu, replicas: 2}]}}\n"),
+                         0);
+        assert_string_equal(config.resource[0].name, "nvidia.com/gpu.shared");
+        for (int n = 40; n < 60; n++) { // with the domain and ".shared" before it is too long
+                snprintf(text, sizeof text,
+                         "sharing: {timeSlicing: {renameByDefault: true, resources: [\n"
+                         "  {name: %0*d, replicas: 2}]}}\n",
+                         n, 0);
+                assert_int_equal(parse(text), n <= 45 ? 0 : -EINVAL);
+                assert_string_equal(why, n <= 45 ? "" : "line 2: name: is no text of at most 45 bytes");
+        }
 }
 
 static void the_api_server_and_the_node(void **state)
@@ -118,11 +199,11 @@ static void keys_come_in_any_order(void **state)
         (void)state;
         assert_int_equal(parse("sharing:\n  timeSlicing:\n    resources:\n    - {replicas: 2, rename: "
                                "takt.dev/gpu, name: nvidia.com/gpu}\n"
-                               "    - {replicas: 2, name: nvidia.com/mig-1g.5gb}\n"
+                               "    - {replicas: 2, name: nvidia.com/gpu}\n"
                                "    renameByDefault: true\nversion: v1\n"),
                          0);
         assert_string_equal(config.resource[0].name, "takt.dev/gpu");
-        assert_string_equal(config.resource[1].name, "nvidia.com/mig-1g.5gb.shared");
+        assert_string_equal(config.resource[1].name, "nvidia.com/gpu.shared");
         assert_false(config.resource[0].single);
 }
 
@@ -152,16 +233,84 @@ static void promises_and_devices_are_the_resources_own(void **state)
         strcpy(slots.device[1].uuid, "GPU-b");
         for (int d = 0; d < 3; d++)
                 slots.device[d].memory_bytes = UINT64_C(40) << 30;
-        assert_int_equal(config_apply(&config, &slots, why, sizeof why), 0);
+        assert_int_equal(apply(), 0);
+        assert_string_equal(log_text, "");
         assert_int_equal(slots.resource[0].devices, 3);
         assert_int_equal(slots.resource[1].devices, 1);
-        slots.n_devices = 1;
-        assert_int_equal(config_apply(&config, &slots, why, sizeof why), -EINVAL);
-        assert_string_equal(why, "takt.dev/chat: there is no GPU GPU-b");
-        slots.n_devices = 3;
         slots.device[1].memory_bytes = UINT64_C(8) << 30;
         assert_int_equal(config_apply(&config, &slots, why, sizeof why), -EINVAL);
         assert_string_equal(why, "takt.dev/chat: memory: 12.0 GiB is more than the device's 8.0 GiB");
+}
+
+// One file is for all nodes of a cluster.
+static void gpus_of_other_nodes_are_left_out(void **state)
+{
+        char text[1024] = "sharing: {timeSlicing: {resources: [{name: a/b, replicas: 2, devices: [";
+
+        (void)state;
+        memset(&slots, 0, sizeof slots);
+        slots.n_devices = 2;
+        strcpy(slots.device[0].uuid, "GPU-a");
+        strcpy(slots.device[1].uuid, "GPU-b");
+        assert_int_equal(parse("sharing: {timeSlicing: {resources: [\n"
+                               "  {name: a/here, replicas: 2, devices: [GPU-b, 0]},\n"
+                               "  {name: a/some, replicas: 2, devices: [GPU-x, GPU-b, 2]},\n"
+                               "  {name: a/none, replicas: 2, devices: [GPU-y]}]}}\n"),
+                         0);
+        assert_int_equal(apply(), 0);
+        assert_string_equal(log_text, "taktd: a/some: not on this node: GPU-x, 2\n"
+                                      "taktd: a/none: not on this node: GPU-y; it offers nothing here\n");
+        assert_int_equal(slots.n_resources, 3);
+        assert_int_equal(slots.resource[0].devices, 3);
+        assert_int_equal(slots.resource[1].devices, 2);
+        assert_int_equal(slots.resource[2].devices, 0);
+        assert_int_equal(parse("takt: {door: {dra: [GPU-x, GPU-a]}}\n"), 0);
+        assert_int_equal(apply(), 0);
+        assert_string_equal(log_text, "taktd: takt.door: not on this node: GPU-x\n");
+        assert_int_equal(slots.claimed, 1);
+        assert_int_equal(parse("takt: {door: {dra: [GPU-x]}}\n"), 0);
+        assert_int_equal(apply(), 0);
+        assert_string_equal(log_text, "taktd: takt.door: not on this node: GPU-x; it offers nothing here\n");
+        assert_int_equal(slots.claimed, 0);
+        for (int d = 0; d < KUBE_DEVICES_MAX; d++) // as many and as long as they may be
+                snprintf(text + strlen(text), sizeof text - strlen(text), "%s%.*d", d ? ", " : "", 43, 7 + d);
+        strcat(text, "]}]}}\n");
+        assert_int_equal(parse(text), 0);
+        assert_int_equal(apply(), 0);
+        assert_non_null(strstr(log_text, "0022; it offers nothing here\n"));
+}
+
+static void part_of_a_gpu_is_refused(void **state)
+{
+        static const struct {
+                const char *resource, *why;
+        } parts[] = {
+                {"name: nvidia.com/mig-1g.5gb", "name: nvidia.com/mig-1g.5gb"},
+                {"name: mig-1g.5gb", "name: nvidia.com/mig-1g.5gb"},
+                {"name: nvidia.com/mig-1g.5gb, rename: takt.dev/gpu", "name: nvidia.com/mig-1g.5gb"},
+                {"rename: takt.dev/gpu, name: nvidia.com/mig-1g.5gb", "name: nvidia.com/mig-1g.5gb"},
+                {"name: nvidia.com/gpu, rename: mig-1g.5gb", "rename: nvidia.com/mig-1g.5gb"},
+                {"name: a/b, devices: [0, \"0:1\"]", "devices: 0:1"},
+                {"name: a/b, devices: [MIG-b1028956-cfa2-0990-bf4a-5da9abb51763]",
+                 "devices: MIG-b1028956-cfa2-0990-bf4a-5da9abb51763"},
+                {"name: a/b, devices: [MIG-GPU-b1028956-cfa2-0990-bf4a-5da9abb51763/3/0]",
+                 "devices: MIG-GPU-b1028956-cfa2-0990-bf4a-5da9abb51763/3/0"},
+        };
+        char text[512], expected[256];
+
+        (void)state;
+        for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+                snprintf(text, sizeof text, "sharing: {timeSlicing: {resources: [{%s, replicas: 2}]}}\n",
+                         parts[i].resource);
+                snprintf(expected, sizeof expected,
+                         "line 1: %s: MIG is not supported; Takt shares whole GPUs", parts[i].why);
+                assert_int_equal(parse(text), -EINVAL);
+                assert_string_equal(why, expected);
+        }
+        assert_int_equal(parse("takt: {door: {dra: [\"1:0\"]}}\n"), -EINVAL);
+        assert_string_equal(why, "line 1: dra: 1:0: MIG is not supported; Takt shares whole GPUs");
+        assert_int_equal(parse("sharing: {timeSlicing: {resources: [{name: a/mig-1g.5gb, replicas: 2}]}}\n"),
+                         0);
 }
 
 static void one_of_nvidias_flags_is_used(void **state)
@@ -199,9 +348,6 @@ static void a_gpu_goes_by_claims_or_by_resources(void **state)
                          0);
         assert_int_equal(config_apply(&config, &slots, why, sizeof why), -EINVAL);
         assert_string_equal(why, "a/b: devices: GPU-b goes by claims already (takt.door): name only others");
-        assert_int_equal(parse("takt: {door: {dra: [GPU-x]}}\n"), 0);
-        assert_int_equal(config_apply(&config, &slots, why, sizeof why), -EINVAL);
-        assert_string_equal(why, "takt.door: there is no GPU GPU-x");
         assert_int_equal(parse("sharing: {timeSlicing: {resources: [{name: a/b, replicas: 2}]}}\n"
                                "takt: {door: plugin}\n"),
                          0);
@@ -237,7 +383,7 @@ static void what_is_wrong_is_named_with_its_line(void **state)
                 {"{name: nvidia.com/gpu}", "line 4: replicas: is missing"},
                 {"{name: nvidia.com/gpu, replicas: 0}", "line 4: replicas: is no number from 1 to 64"},
                 {"{name: nvidia.com/gpu, replicas: 3x}", "line 4: replicas: is no number from 1 to 64"},
-                {"{name: gpu, replicas: 3}", "line 4: name: \"gpu\" is no resource's name (domain/name)"},
+                {"{name: a/b/c, replicas: 3}", "line 4: name: \"a/b/c\" is no resource's name (domain/name)"},
                 {"{replicas: 3}", "line 4: name: \"\" is no resource's name (domain/name)"},
                 {"{name: nvidia.com/gpu, replicas: 3, colour: red}",
                  "line 4: unknown key \"colour\" in resources"},
@@ -297,10 +443,14 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(nvidias_file_is_taken_as_it_is),
+                cmocka_unit_test(what_nvidias_plugin_leaves_alone_is_left_alone),
+                cmocka_unit_test(name_without_a_domain_is_of_nvidias),
                 cmocka_unit_test(keys_come_in_any_order),
                 cmocka_unit_test(the_api_server_and_the_node),
                 cmocka_unit_test(words_are_laid_over_a_promise),
                 cmocka_unit_test(promises_and_devices_are_the_resources_own),
+                cmocka_unit_test(gpus_of_other_nodes_are_left_out),
+                cmocka_unit_test(part_of_a_gpu_is_refused),
                 cmocka_unit_test(one_of_nvidias_flags_is_used),
                 cmocka_unit_test(a_gpu_goes_by_claims_or_by_resources),
                 cmocka_unit_test(what_is_wrong_is_named_with_its_line),

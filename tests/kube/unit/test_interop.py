@@ -248,6 +248,15 @@ class Interop(unittest.TestCase):
         self.assertEqual([d[1].decode() for d in devices], [self.slot(g, n) for g in range(2) for n in range(3)])
         self.assertEqual({d[2] for d in devices}, {b"Healthy"})
 
+    def test_resource_whose_gpus_are_all_on_other_nodes_offers_nothing_here(self):
+        self.plugin.channel.close()
+        self.daemon.terminate()
+        self.assertEqual(self.daemon.wait(10), 0)
+        self.start(CONFIG.replace("replicas: 3", "replicas: 3, devices: [GPU-elsewhere, 7]"))
+        self.plugin = self.kubelet.plugin()
+        self.assertEqual(self.plugin.said[3], b"takt.dev/chat")
+        self.assertEqual(self.plugin.watch(), [])
+
     def test_a_lost_gpu_takes_all_its_slots_and_gives_them_back(self):
         self.plugin.watch()
         for make in (lambda path: open(path, "w").close(), os.unlink):
