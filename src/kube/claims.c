@@ -75,6 +75,8 @@ static void end_tenants(const struct claims *claims, struct held *held)
                 if (held->tenant[i] >= 0)
                         claims->host->services->drop(claims->host->node, (uint32_t)held->tenant[i]);
                 held->tenant[i] = -1;
+                held->overruns[i] = 0;
+                held->is_lowered[i] = 0;
         }
 }
 

@@ -16,6 +16,8 @@ struct held {
         int32_t tenant[KUBE_CLAIM_RESULTS_MAX];
         char dir[KUBE_CLAIM_RESULTS_MAX][112];
         char stranger[CLAIM_UID_SIZE]; // the pod that it did not name when it was last read for it
+        uint8_t is_lowered[KUBE_CLAIM_RESULTS_MAX]; // a tenant's class, when it was looked at last
+        uint64_t overruns[KUBE_CLAIM_RESULTS_MAX];  // of a tenant, likewise
         uint64_t reread_ns; // before then it is not read again because of a pod that it does not name
         struct claims *claims;
         struct claim claim;

@@ -13,7 +13,11 @@ import unittest
 from apiserver import ApiServer
 from disk import Disk
 from resources import Resources
+from served import LINE, Unix
 from test_interop import BUILD, CODE, GPUS, JOINER, REFUSED, WELCOME, field, fields, grpc, pod_cgroup, strings
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../node"))
+from takt import Session  # noqa: E402
 
 DRIVER, PREFIX = "gpu.takt.dev", "/k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin/Node"
 UIDS = {"a": "fc4b7b33-2b0c-42d5-9244-93a11eca7e0c", "b": "fc4b7b33-2b0c-42d5-9244-93a11eca7e0d", "c": "fc4b7b33-2b0c-42d5-9244-93a11eca7e0e"}
@@ -98,6 +102,27 @@ class Driver(unittest.TestCase):
         own = 2 if method == "Prepare" else 1
         return {n: next((v.decode() for k, v in by_uid[UIDS[n]] if k == own), None)
                 or [dict(fields(v)) for k, v in by_uid[UIDS[n]] if k == 1] for n in names}
+
+    def folder(self, name):
+        """What a claim's containers mount."""
+        with open(f"{self.dir}/cdi/gpu.takt.dev-{UIDS[name]}.json") as file:
+            return json.load(file)["devices"][0]["containerEdits"]["mounts"][0]["hostPath"]
+
+    def session(self, name):
+        session = Session(self.folder(name) + "/join", bytes.fromhex(GPUS[0].replace("-", "")))
+        self.addCleanup(session.close)
+        return session
+
+    def overrun(self, one, other):
+        """One is given the GPU, and does not end when its turn has."""
+        one.want()
+        one.await_gate("open")
+        one.busy()
+        other.want()
+        one.await_gate("closed")
+        time.sleep(.02)     # what is forgiven are four milliseconds
+        one.idle()
+        other.want(False)
 
     def logged(self):
         with open(self.log.name) as file:
@@ -271,6 +296,40 @@ class Driver(unittest.TestCase):
         self.assertEqual((hear(), {e["reason"] for e in said}), (whom, {"GPULost"}))
         os.unlink(path)
         self.assertEqual((hear(), {e["reason"] for e in said}), (whom, {"GPURecovered"}))
+
+    def test_overruns_are_events_of_the_pod_or_of_the_claim_of_several(self):
+        """Nobody says who has which slot: there is no pod-resources socket."""
+        self.resources.claims |= {"a": claim("a", 40), "b": claim("b", 40, ("p", "q"))}
+        self.start()
+        self.prepare("a", "b")
+        a, b = self.session("a"), self.session("b")
+        self.overrun(a, b)
+        self.overrun(b, a)
+        said = [self.server.events.get(timeout=20)[2] for _ in range(2)]
+        self.assertEqual({(e["involvedObject"]["kind"], e["involvedObject"]["name"], e["reason"], e["type"]) for e in said},
+                         {("Pod", "p", "Overrun", "Warning"), ("ResourceClaim", "b", "Overrun", "Warning")})
+        self.assertEqual({e["message"].partition("its work ran past")[0] for e in said}, {"claim a, request gpu: ", "claim b, request gpu: "})
+
+    def test_lowered_class_is_an_event_and_so_is_its_end(self):
+        self.resources.claims |= {"a": claim("a", 10, promise={"ttft": "2s", "itl": "200ms"}), "b": claim("b", 40)}
+        self.start()
+        self.prepare("a", "b")
+        a, b = self.session("a"), self.session("b")
+        said = {}
+
+        def hear(event):
+            said[event["reason"]] = event["type"], event["involvedObject"]["name"], event["message"]
+        while "Demoted" not in said:
+            for _ in range(12):     # eight within as many seconds are forgiven
+                self.overrun(a, b)
+            time.sleep(1.5)     # it is looked at once a second
+            while not self.server.events.empty():
+                hear(self.server.events.get()[2])
+        while "Restored" not in said:
+            hear(self.server.events.get(timeout=60)[2])
+        self.assertEqual((said["Demoted"][:2], said["Restored"][:2]), (("Warning", "p"), ("Normal", "p")))
+        self.assertRegex(said["Demoted"][2], "^claim a, request gpu: after [0-9]+ overruns it is served as fair, not as deadline, until")
+        self.assertEqual(said["Restored"][2], "claim a, request gpu: it is served as deadline again")
 
     def test_only_pods_that_it_is_reserved_for_join(self):
         groups = {p: pod_cgroup(uid) for p, uid in PODS.items()}
