@@ -65,7 +65,7 @@ static struct held *room(struct claims *claims)
 // A claim of one pod is better known by the pod's name.
 static void name_of(const struct claim *claim, uint32_t result, char *ret, size_t size)
 {
-        snprintf(ret, size, "%.20s/%.26s/%.14s", claim->of.namespace,
+        snprintf(ret, size, "%s/%s/%s", claim->of.namespace,
                  claim->pod_name[0] ? claim->pod_name : claim->of.name, claim->result[result].request);
 }
 
@@ -102,7 +102,7 @@ static int admit(struct claims *claims, struct held *held, char *why, size_t siz
 
         for (uint32_t i = 0; i < held->claim.n_results; i++) {
                 const struct claim_result *result = &held->claim.result[i];
-                char name[64], what[320] = "out of memory or descriptors";
+                char name[63 + 1 + 253 + 1 + 63 + 1], what[320] = "out of memory or descriptors";
 
                 name_of(&held->claim, i, name, sizeof name);
                 held->tenant[i] = host->services->admit(

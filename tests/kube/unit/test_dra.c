@@ -292,6 +292,28 @@ static void a_claim_is_a_tenant_a_cdi_file_and_a_record(void **state)
         assert_int_not_equal(access(fake.tenant[0].dir, F_OK), 0);
 }
 
+// As long as Kubernetes allows: it is the label of what it uses.
+static void a_tenants_name_is_whole(void **state)
+{
+        char namespace[64], pod[254], request[64], name[384], why[512], text[2048];
+        struct claim_name of;
+        json_t *object;
+
+        (void)state;
+        memset(namespace, 'n', 63), memset(pod, 'p', 253), memset(request, 'r', 63);
+        namespace[63] = pod[253] = request[63] = 0;
+        snprintf(name, sizeof name, "%s/%s/%s", namespace, pod, request);
+        assert_int_equal(claim_name_check(UID_A, namespace, "a", &of, why, sizeof why), 0);
+        snprintf(text, sizeof text, CLAIM(UID_A, RESULT("%s", "gpu-aa", "40", "8Gi"), "", POD("%s", POD_A)),
+                 request, pod);
+        object = json_loads(text, 0, NULL);
+        assert_int_equal(claims_take(&dra.claims, object, &of, why, sizeof why), 0);
+        json_decref(object);
+        assert_string_equal(fake.tenant[0].name, name);
+        restart();
+        assert_string_equal(fake.tenant[0].name, name);
+}
+
 static void prepared_twice_is_prepared_once(void **state)
 {
         (void)state;
@@ -565,6 +587,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 TEST(bytes_are_the_kubelets),
                 TEST(a_claim_is_a_tenant_a_cdi_file_and_a_record),
+                TEST(a_tenants_name_is_whole),
                 TEST(prepared_twice_is_prepared_once),
                 TEST(unprepare_of_the_unknown_is_success),
                 TEST(another_allocation_is_another_tenant),

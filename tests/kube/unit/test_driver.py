@@ -1,6 +1,7 @@
 """taktd's DRA driver as a process, between grpcio in the place of a kubelet and an API server of the tests'."""
 import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -70,8 +71,8 @@ class Driver(unittest.TestCase):
             [f"{BUILD}/src/node/taktd", "--dir", f"{self.dir}/run", "--kube", f"{self.dir}/config.yaml",
              *(a for uuid in GPUS for a in ("--device", f"{uuid}:{40 << 30}"))], stderr=self.log, env={**os.environ, "NODE_NAME": ""})
 
-    def start(self, wait=True):
-        self.run_daemon(f", node: n1, api: {{server: '{self.server.url}', ca: {self.server.ca}, token: {self.server.token}}}")
+    def start(self, wait=True, more=""):
+        self.run_daemon(f", node: n1, api: {{server: '{self.server.url}', ca: {self.server.ca}, token: {self.server.token}}}{more}")
         if wait:
             self.found()
 
@@ -94,9 +95,9 @@ class Driver(unittest.TestCase):
     def call(self, method, request=b""):
         return self.channel.unary_unary(method)(request, timeout=20)
 
-    def prepare(self, *names, method="Prepare"):
+    def prepare(self, *names, method="Prepare", namespace="default"):
         """{claim's name: its error, or its devices}"""
-        request = b"".join(field(1, strings(1, ["default"]) + strings(2, [UIDS[n]]) + strings(3, [n])) for n in names)
+        request = b"".join(field(1, strings(1, [namespace]) + strings(2, [UIDS[n]]) + strings(3, [n])) for n in names)
         entries = [dict(fields(v)) for _, v in fields(self.call(f"{PREFIX}{method}Resources", request))]
         by_uid = {e[1].decode(): fields(e.get(2, b"")) for e in entries}
         own = 2 if method == "Prepare" else 1
@@ -160,6 +161,34 @@ class Driver(unittest.TestCase):
         self.assertEqual(self.tenants()["default/p/gpu"]["class"], "deadline")
         self.assertEqual(self.prepare("a", method="Unprepare"), {"a": []})
         self.assertEqual((self.tenants(), os.listdir(f"{self.dir}/run/claims"), os.path.exists(folder)), ({}, [], False))
+
+    def test_names_are_whole_however_long(self):
+        """Two pods, whose names differ in their last letter only."""
+        namespace, request, pods = "n" * 63, "r" * 63, {"a": "x" * 252 + "1", "b": "x" * 252 + "2"}
+        for name, pod in pods.items():
+            self.resources.claims[name] = one = claim(name, 40)
+            one["metadata"]["namespace"] = namespace
+            one["status"]["reservedFor"][0]["name"] = pod
+            one["status"]["allocation"]["devices"]["results"][0]["request"] = request
+        for prepares in (True, False):   # the second daemon has it from the record
+            self.start(more=f", metrics: {self.dir}/metrics")
+            if prepares:
+                self.assertEqual([len(devices) for devices in self.prepare(*"ab", namespace=namespace).values()], [1, 1])
+            whole = {f"{namespace}/{pod}/{request}": (namespace, pod, request) for pod in pods.values()}
+            self.assertEqual(set(self.tenants()), set(whole))
+            self.assertEqual({labels["tenant"]: (labels["namespace"], labels["pod"], labels["container"]) for labels in self.labels()}, whole)
+            table = subprocess.run([f"{BUILD}/src/cli/takt", "status"], env={**os.environ, "TAKT_DIR": f"{self.dir}/run"}, capture_output=True, text=True, check=True)
+            self.assertEqual(len([line for line in table.stdout.splitlines() if line.startswith("n" * 16 + " ")]), 2, table.stdout)
+            if prepares:
+                self.kill()
+
+    def labels(self):
+        """Of each tenant, by what it has used."""
+        connection = Unix(f"{self.dir}/metrics")
+        self.addCleanup(connection.close)
+        connection.request("GET", "/metrics")
+        lines = [LINE.fullmatch(line) for line in connection.getresponse().read().decode().splitlines() if not line.startswith("#")]
+        return [dict(re.findall(r'([a-z_]+)="((?:[^"\\]|\\.)*)"', line[2])) for line in lines if line[1] == "takt_slices_total"]
 
     def test_what_does_not_fit_is_refused_with_the_cores_numbers(self):
         pods = {"a": "p", "b": "q", "c": "p"}
