@@ -247,7 +247,8 @@ static void bytes_are_the_kubelets(void **state)
 {
         static const char info[] =
                 "\x0a\x09"
-                "DRAPlugin\x12\x0cgpu.takt.dev\"\x0cv1.DRAPlugin\"\x14v1.DRAResourceHealth";
+                "DRAPlugin\x12\x0cgpu.takt.dev\"\x0cv1.DRAPlugin\"\x14v1.DRAResourceHealth\"\x1av1alpha1."
+                "DRAResourceHealth";
         static const char request[] = "\x0a\x32\x0a\x07"
                                       "default\x12$" UID_A "\x1a\x01"
                                       "a";
@@ -580,6 +581,17 @@ static void health_is_told_and_told_again(void **state)
         assert_int_equal(heard.status, GRPC_OK);
 }
 
+// Kubelets up to 1.36 ask by this name; what they do not know of the message they pass over.
+static void health_is_told_to_older_kubelets(void **state)
+{
+        (void)state;
+        dra_health(&dra, 2);
+        call("/v1alpha1.DRAResourceHealth/NodeWatchResources", "", 0);
+        assert_int_equal(heard.n_messages, 1);
+        assert_int_equal(health_of(0), DRA__HEALTH_STATUS__HEALTHY);
+        assert_int_equal(health_of(1), DRA__HEALTH_STATUS__UNHEALTHY);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -603,6 +615,7 @@ int main(void)
                 TEST(who_asks_no_more_gets_nothing),
                 TEST(only_pods_that_it_is_reserved_for_may_join),
                 TEST(health_is_told_and_told_again),
+                TEST(health_is_told_to_older_kubelets),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
