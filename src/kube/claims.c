@@ -54,6 +54,14 @@ struct held *claims_of_tenant(struct claims *claims, uint32_t tenant)
         return NULL;
 }
 
+struct held *claims_of_pod(struct claims *claims, const char *pod)
+{
+        for (struct held *h = claims->held; h < claims->held + KUBE_CLAIMS_MAX; h++)
+                if (h->used && claim_has_pod(&h->claim, pod))
+                        return h;
+        return NULL;
+}
+
 static struct held *room(struct claims *claims)
 {
         for (struct held *h = claims->held; h < claims->held + KUBE_CLAIMS_MAX; h++)

@@ -49,5 +49,7 @@ struct held *claims_find(struct claims *claims, const char *uid);
 int claims_drop(struct claims *claims, const char *uid, char *why, size_t size);
 // The claim of a tenant, or NULL.
 struct held *claims_of_tenant(struct claims *claims, uint32_t tenant);
+// A claim that is reserved for this pod, by its UID, or NULL.
+struct held *claims_of_pod(struct claims *claims, const char *pod);
 // "takt.dev/claim=UID-0".
 void claims_cdi_name(const struct held *held, uint32_t result, char *ret, size_t size);

@@ -115,12 +115,33 @@ static void look_at_claims(struct reports *r, uint64_t now_ns)
                                         now_ns);
 }
 
+// A pod may get a claim by asking for a class' resource, as it would for slots.
+static void look_at_annotations(struct reports *r)
+{
+        struct podlist *list = &r->wishes->list;
+
+        for (struct pod *p = list->pod; !r->wishes->deaf && p < list->pod + list->n_pods; p++) {
+                const struct events_object object = {"Pod", p->namespace, p->name, p->uid};
+
+                if (!p->uid[0] || !p->wrong[0] || p->said_wrong || podlist_wants_slots(p) ||
+                    !claims_of_pod(r->claims, p->uid))
+                        continue;
+                p->said_wrong = 1;
+                events_say(r->events, &object, 1, "InvalidAnnotation",
+                           "%s: not read, since the pod has its GPU by a claim: what that promises are its "
+                           "capacity and its configuration",
+                           p->wrong);
+        }
+}
+
 void reports_look(struct reports *r, int is_last, uint64_t now_ns)
 {
         r->said_overrun = 0;
         look_at_slots(r, is_last, now_ns);
-        if (r->claims)
+        if (r->claims) {
                 look_at_claims(r, now_ns);
+                look_at_annotations(r);
+        }
         if (r->said_overrun)
                 r->quiet_ns = now_ns + KUBE_LOOK_NS;
 }

@@ -1,4 +1,5 @@
-// What happens to pods while they run, as events: overruns, a class that was lowered, a GPU that is lost.
+// What happens to pods while they run, as events: overruns, a class that was lowered, a GPU that is lost; and
+// annotations of a claim's pod, which are not read.
 #pragma once
 #include "kube/claims.h"
 #include "kube/wishes.h"

@@ -11,7 +11,7 @@ import tempfile
 import time
 import unittest
 
-from apiserver import ApiServer
+from apiserver import ApiServer, pod
 from disk import Disk
 from resources import Resources
 from served import LINE, Unix
@@ -359,6 +359,26 @@ class Driver(unittest.TestCase):
         self.assertEqual((said["Demoted"][:2], said["Restored"][:2]), (("Warning", "p"), ("Normal", "p")))
         self.assertRegex(said["Demoted"][2], "^claim a, request gpu: after [0-9]+ overruns it is served as fair, not as deadline, until")
         self.assertEqual(said["Restored"][2], "claim a, request gpu: it is served as deadline again")
+
+    def test_annotations_of_a_claims_pod_are_named_once(self):
+        """It asks by the class' resource, as for a slot; another one, with annotations too, has no claim of ours."""
+        self.resources.claims["a"] = claim("a", 10)
+        p = pod("p", PODS["p"], annotations={"takt.dev/share": "30%", "takt.dev/ttft": "2s", "other.example/share": "1"}, resource="takt.dev/gpu")
+        for one in (p, pod("q", PODS["q"], annotations={"takt.dev/share": "30%"}, resource="takt.dev/gpu")):
+            self.server.change("ADDED", one)
+        self.start()
+        self.prepare("a")
+        said = self.server.events.get(timeout=20)[2]
+        self.assertEqual((said["reason"], said["involvedObject"]["kind"], said["involvedObject"]["name"], said["involvedObject"]["uid"]),
+                         ("InvalidAnnotation", "Pod", "p", PODS["p"]))
+        self.assertTrue(said["message"].startswith('takt.dev/share: "30%"; takt.dev/ttft: "2s": not read, since the pod has its GPU by a claim'), said["message"])
+        p["metadata"]["labels"] = {"anything": "else"}
+        self.server.change("MODIFIED", p)
+        time.sleep(3)   # it is looked at once a second
+        self.assertEqual((self.logged().count('takt.dev/share: "30%"'), self.server.events.empty()), (1, True))
+        p["metadata"]["annotations"]["takt.dev/share"] = "40%"
+        self.server.change("MODIFIED", p)
+        self.assertIn('takt.dev/share: "40%"', self.server.events.get(timeout=20)[2]["message"])
 
     def test_only_pods_that_it_is_reserved_for_join(self):
         groups = {p: pod_cgroup(uid) for p, uid in PODS.items()}
