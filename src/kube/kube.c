@@ -224,7 +224,7 @@ static int open_claiming(char *why, size_t size)
         error = claiming_open(&kube.claiming, &kube.host, &kube.slots, &kube.config.injection, &kube.api,
                               node_name(), kube.config.kubelet, kube.dir, why, size);
         if (!error)
-                kube.reports.claims = &kube.claiming.driver.dra.claims;
+                kube.strangers.claims = kube.reports.claims = &kube.claiming.driver.dra.claims;
         if (!error && kube.health.lost)
                 claiming_health(&kube.claiming, kube.health.lost);
         return error;
