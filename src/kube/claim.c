@@ -247,7 +247,7 @@ static int take_pods(const struct reading *r, const json_t *reserved, struct cla
                 if (*name && !names_is_subdomain(name))
                         return wrong(r, "reservedFor: \"%.64s\" is no pod's name", name);
                 strcpy(claim->pod[claim->n_pods++], uid);
-                snprintf(claim->pod_name, sizeof claim->pod_name, "%.63s", claim->n_pods == 1 ? name : "");
+                snprintf(claim->pod_name, sizeof claim->pod_name, "%s", claim->n_pods == 1 ? name : "");
         }
         return 0;
 }

@@ -31,7 +31,7 @@ struct claim {
         } result[KUBE_CLAIM_RESULTS_MAX];
         // UIDs of the pods that it is reserved for.
         char pod[KUBE_CLAIM_PODS_MAX][CLAIM_UID_SIZE];
-        char pod_name[64]; // of the only one; "": several, or none
+        char pod_name[254]; // of the only one; "": several, or none
 };
 
 // What may be claimed here.

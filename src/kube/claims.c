@@ -53,6 +53,14 @@ struct held *claims_of_tenant(struct claims *claims, uint32_t tenant)
         return NULL;
 }
 
+struct held *claims_of_pod(struct claims *claims, const char *pod)
+{
+        for (struct held *h = claims->held; h < claims->held + KUBE_CLAIMS_MAX; h++)
+                if (h->used && claim_has_pod(&h->claim, pod))
+                        return h;
+        return NULL;
+}
+
 static struct held *room(struct claims *claims)
 {
         for (struct held *h = claims->held; h < claims->held + KUBE_CLAIMS_MAX; h++)
@@ -64,7 +72,7 @@ static struct held *room(struct claims *claims)
 // A claim of one pod is better known by the pod's name.
 static void name_of(const struct claim *claim, uint32_t result, char *ret, size_t size)
 {
-        snprintf(ret, size, "%.20s/%.26s/%.14s", claim->of.namespace,
+        snprintf(ret, size, "%s/%s/%s", claim->of.namespace,
                  claim->pod_name[0] ? claim->pod_name : claim->of.name, claim->result[result].request);
 }
 
@@ -74,6 +82,8 @@ static void end_tenants(const struct claims *claims, struct held *held)
                 if (held->tenant[i] >= 0)
                         claims->host->services->drop(claims->host->node, (uint32_t)held->tenant[i]);
                 held->tenant[i] = -1;
+                held->overruns[i] = 0;
+                held->is_lowered[i] = 0;
         }
 }
 
@@ -99,7 +109,7 @@ static int admit(struct claims *claims, struct held *held, char *why, size_t siz
 
         for (uint32_t i = 0; i < held->claim.n_results; i++) {
                 const struct claim_result *result = &held->claim.result[i];
-                char name[64], what[320] = "out of memory or descriptors";
+                char name[63 + 1 + 253 + 1 + 63 + 1], what[320] = "out of memory or descriptors";
 
                 name_of(&held->claim, i, name, sizeof name);
                 held->tenant[i] = host->services->admit(

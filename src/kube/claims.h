@@ -16,6 +16,8 @@ struct held {
         int32_t tenant[KUBE_CLAIM_RESULTS_MAX];
         char dir[KUBE_CLAIM_RESULTS_MAX][112];
         char stranger[CLAIM_UID_SIZE]; // the pod that it did not name when it was last read for it
+        uint8_t is_lowered[KUBE_CLAIM_RESULTS_MAX]; // a tenant's class, when it was looked at last
+        uint64_t overruns[KUBE_CLAIM_RESULTS_MAX];  // of a tenant, likewise
         uint64_t reread_ns; // before then it is not read again because of a pod that it does not name
         struct claims *claims;
         struct claim claim;
@@ -47,5 +49,7 @@ struct held *claims_find(struct claims *claims, const char *uid);
 int claims_drop(struct claims *claims, const char *uid, char *why, size_t size);
 // The claim of a tenant, or NULL.
 struct held *claims_of_tenant(struct claims *claims, uint32_t tenant);
+// A claim that is reserved for this pod, by its UID, or NULL.
+struct held *claims_of_pod(struct claims *claims, const char *pod);
 // "takt.dev/claim=UID-0".
 void claims_cdi_name(const struct held *held, uint32_t result, char *ret, size_t size);

@@ -285,8 +285,9 @@ static void notified(void *context, int is_registered, const char *error)
 static void request(void *context, struct rpc_call *call, const char *method, const uint8_t *data,
                     size_t size)
 {
-        static const char *const versions[] = {"v1.DRAPlugin", "v1.DRAResourceHealth"};
-        static const struct answer_info info = {"DRAPlugin", CLAIM_DRIVER, "", versions, 2, notified};
+        static const char *const versions[] = {"v1.DRAPlugin", "v1.DRAResourceHealth",
+                                               "v1alpha1.DRAResourceHealth"};
+        static const struct answer_info info = {"DRAPlugin", CLAIM_DRIVER, "", versions, 3, notified};
         static const char prefix[] = "/k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin/";
         struct dra *dra = context;
         const char *name = strncmp(method, prefix, sizeof prefix - 1) ? "" : method + sizeof prefix - 1;
@@ -297,7 +298,8 @@ static void request(void *context, struct rpc_call *call, const char *method, co
                 prepare(dra, call, data, size);
         else if (!strcmp(name, "NodeUnprepareResources"))
                 unprepare(dra, call, data, size);
-        else if (!strcmp(method, "/v1.DRAResourceHealth/NodeWatchResources"))
+        else if (!strcmp(method, "/v1.DRAResourceHealth/NodeWatchResources") ||
+                 !strcmp(method, "/v1alpha1.DRAResourceHealth/NodeWatchResources")) // the same messages
                 watch(dra, call);
         else
                 rpc_end(call, GRPC_UNIMPLEMENTED, "unknown method");

@@ -106,6 +106,9 @@ static void turn(void)
         if (strangers_due(&kube.strangers) <= now_ns)
                 strangers_tick(&kube.strangers, now_ns);
         due_ns = takt_time_min(due_ns, strangers_due(&kube.strangers));
+        if (reports_due(&kube.reports) <= now_ns)
+                reports_tick(&kube.reports, now_ns);
+        due_ns = takt_time_min(due_ns, reports_due(&kube.reports));
         if (events_due(&kube.events) <= now_ns)
                 events_tick(&kube.events, now_ns);
         if (claiming_due(&kube.claiming) <= now_ns)
@@ -133,7 +136,7 @@ static void looked(void *context)
 {
         (void)context;
         wishes_settle(&kube.wishes);
-        reports_look(&kube.reports);
+        reports_look(&kube.reports, 1, takt_clock_now());
         for (uint32_t r = 0; r < kube.slots.n_resources; r++)
                 life_looked(&kube.life[r]);
 }
@@ -196,7 +199,8 @@ static void open_api(void)
         if (!error)
                 error = api_open(&kube.api, &kube.host, &kube.config.api, why, sizeof why);
         events_open(&kube.events, &kube.api, node_name());
-        kube.reports = (struct reports){&kube.wishes, NULL, &kube.events, node_name(), 0};
+        kube.reports = (struct reports){
+                .wishes = &kube.wishes, .events = &kube.events, .node = node_name(), .due_ns = 0};
         kube.wishes.slots = &kube.slots;
         kube.wishes.events = &kube.events;
         strangers_open(&kube.strangers, &kube.wishes, node_name());
@@ -234,7 +238,7 @@ static int open_claiming(char *why, size_t size)
         error = claiming_open(&kube.claiming, &kube.host, &kube.slots, &kube.config.injection, &kube.api,
                               node_name(), kube.config.kubelet, kube.dir, why, size);
         if (!error)
-                kube.reports.claims = &kube.claiming.driver.dra.claims;
+                kube.strangers.claims = kube.reports.claims = &kube.claiming.driver.dra.claims;
         if (!error && kube.health.lost)
                 claiming_health(&kube.claiming, kube.health.lost);
         return error;

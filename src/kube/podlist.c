@@ -23,6 +23,14 @@ struct pod *podlist_by_name(struct podlist *list, const char *namespace, const c
         return NULL;
 }
 
+int podlist_wants_slots(const struct pod *pod)
+{
+        for (uint32_t r = 0; r < KUBE_RESOURCES_MAX; r++)
+                if (pod->wants[r])
+                        return 1;
+        return 0;
+}
+
 static const char *text_at(const json_t *object, const char *key, const char *member)
 {
         const char *text = json_string_value(json_object_get(json_object_get(object, key), member));
@@ -57,6 +65,18 @@ static void add_wrong(struct pod *pod, const char *why, uint32_t *n_more)
         }
 }
 
+// Takes one into the promise of a pod that has slots. Returns 0, or what it is not understood for.
+static int read_one(struct pod *pod, const char *key, const char *text, char *why, size_t size)
+{
+        int error = podlist_wants_slots(pod) ? promise_say(&pod->words, key, text, why, size) : -ENOTSUP;
+
+        if (error == -ENOENT)
+                snprintf(why, size, "%.40s: no such key (its value is \"%.40s\")", key, text);
+        else if (error == -ENOTSUP)
+                snprintf(why, size, "%.40s: \"%.40s\"", key, text);
+        return error;
+}
+
 // One wrong word spoils the promise, not the pod.
 static void read_annotations(struct pod *pod, json_t *annotations)
 {
@@ -68,15 +88,10 @@ static void read_annotations(struct pod *pod, json_t *annotations)
         {
                 const char *text = json_string_value(value);
                 char why[160];
-                int error;
 
                 if (strncmp(key, PREFIX, sizeof PREFIX - 1) || !text)
                         continue;
-                error = promise_say(&pod->words, key + sizeof PREFIX - 1, text, why, sizeof why);
-                if (error == -ENOENT)
-                        snprintf(why, sizeof why, "%.40s: no such key (its value is \"%.40s\")",
-                                 key + sizeof PREFIX - 1, text);
-                if (error)
+                if (read_one(pod, key + sizeof PREFIX - 1, text, why, sizeof why) < 0)
                         add_wrong(pod, why, &n_more);
         }
         if (n_more)
@@ -140,12 +155,9 @@ static struct pod *free_place(struct podlist *list)
         return list->n_pods < KUBE_PODS_MAX ? &list->pod[list->n_pods++] : NULL;
 }
 
-static int wants_any(const struct pod *pod)
+static int concerns_us(const struct podlist *list, const struct pod *pod)
 {
-        for (uint32_t r = 0; r < KUBE_RESOURCES_MAX; r++)
-                if (pod->wants[r])
-                        return 1;
-        return 0;
+        return podlist_wants_slots(pod) || (list->slots->claimed && pod->wrong[0]);
 }
 
 // Only the first is told of, until a list was without any.
@@ -181,13 +193,11 @@ void podlist_take(struct podlist *list, enum api_event event, const json_t *obje
                 say_strange(list, object);
                 return;
         }
-        if (event == API_DELETED || is_over(object)) {
+        if (event == API_DELETED || is_over(object) || !concerns_us(list, &pod)) {
                 if (place)
                         place->uid[0] = 0;
                 return;
         }
-        if (!wants_any(&pod))
-                return;
         if (!place)
                 place = free_place(list);
         if (!place) {

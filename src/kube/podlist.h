@@ -1,5 +1,6 @@
 // This node's pods that ask for slots, as the API server has them: who they are, and what their annotations
-// say.
+// say. Where GPUs go by claims, also pods that ask for no slot and have annotations of ours: a claim's pod
+// may think that they are read.
 #pragma once
 #include "kube/api_watch.h"
 #include "kube/promise.h"
@@ -15,7 +16,8 @@ struct pod {
         uint8_t wants[KUBE_RESOURCES_MAX]; // containers that ask for slots of the resource
         uint8_t taken[KUBE_RESOURCES_MAX]; // Allocate calls that can only have been its own
         struct promise_words words;
-        char wrong[KUBE_WRONG_MAX]; // what is not understood of its annotations; "": nothing
+        // What is not understood of its annotations; of one that asks for no slot, all; "": nothing.
+        char wrong[KUBE_WRONG_MAX];
         uint8_t said_wrong;
         uint64_t print; // changes with what it says; never 0
 };
@@ -37,6 +39,8 @@ struct podlist {
 int podlist_open(struct podlist *list, struct api *api, const struct slots *slots, const char *node,
                  void (*changed)(void *), void *context);
 struct pod *podlist_by_uid(struct podlist *list, const char *uid);
+// Whether it asks for any slot.
+int podlist_wants_slots(const struct pod *pod);
 struct pod *podlist_by_name(struct podlist *list, const char *namespace, const char *name);
 
 // For the watch and the tests: one change.

@@ -151,8 +151,8 @@ void pods_tick(struct pods *pods, uint64_t now_ns)
         for (uint32_t i = 0; i < pods->slots->n_slots; i++)
                 held |= pods->slots->slot[i].tenant >= 0;
         pods->due_ns = now_ns + KUBE_LOOK_NS;
-        if (held)
-                pods_look(pods, 0);
+        if (held && pods_look(pods, 0) < 0)
+                pods->looked(pods->context);
 }
 
 void pods_close(struct pods *pods)

@@ -11,8 +11,12 @@
 #include <unistd.h>
 #include "base/clock.h"
 #include "kube/cgroup.h"
+#include "kube/program.h"
+#include "kube/reports.h"
 
-#define ASKED_MAX 64 // processes of one GPU
+#define ASKED_MAX 1024           // processes of one GPU
+#define NVML_INSUFFICIENT_SIZE 7 // there are more; then none is named
+#define ANSWER_LINE_MAX 64
 
 // --- in the child
 // -------------------------------------------------------------------------------------------
@@ -23,7 +27,9 @@ struct nvml_process {
         unsigned instance, compute_instance;
 };
 
-// A line a process: GPU's number, pid, bytes. Returns an exit code: 69 where there is no NVML.
+// A line a process: GPU's number, pid, bytes, kind of program (its file may lie where a daemon must not
+// wait); "more", GPU's number, how many: where there are too many. Returns an exit code: 69 where there is no
+// NVML.
 static int answer(const struct slots *slots)
 {
         void *nvml = dlopen("libnvidia-ml.so.1", RTLD_NOW);
@@ -42,11 +48,15 @@ static int answer(const struct slots *slots)
         for (uint32_t d = 0; d < slots->n_devices; d++) {
                 unsigned n = ASKED_MAX;
                 void *device;
+                int error = handle(slots->device[d].uuid, &device);
 
-                if (handle(slots->device[d].uuid, &device) || processes(device, &n, found))
-                        continue;
-                for (unsigned i = 0; i < n && i < ASKED_MAX; i++)
-                        printf("%u %u %llu\n", d, found[i].pid, found[i].bytes);
+                if (!error)
+                        error = processes(device, &n, found);
+                if (error == NVML_INSUFFICIENT_SIZE)
+                        printf("more %u %u\n", d, n);
+                for (unsigned i = 0; !error && i < n && i < ASKED_MAX; i++)
+                        printf("%u %u %llu %d\n", d, found[i].pid, found[i].bytes,
+                               (int)program_of((pid_t)found[i].pid));
         }
         return fflush(stdout) ? 1 : 0;
 }
@@ -78,22 +88,50 @@ static void name_of(pid_t pid, char *name, size_t size)
         name[strcspn(name, "\n")] = 0;
 }
 
-static void report(struct strangers *s, pid_t pid, uint32_t device, uint64_t bytes)
+// The pod that it is of, as one that asks for slots, or that a claim is reserved for; else the node.
+static struct events_object object_of(struct strangers *s, const char *uid)
 {
-        char name[32], uid[CGROUP_POD_SIZE] = "";
-        enum cgroup_qos qos;
-        const struct pod *pod = cgroup_of(pid, uid, &qos) == 0 ? podlist_by_uid(&s->wishes->list, uid) : NULL;
-        const struct events_object object =
-                pod ? (struct events_object){"Pod", pod->namespace, pod->name, pod->uid}
-                    : (struct events_object){"Node", NULL, s->node, s->node};
+        const struct pod *pod = podlist_by_uid(&s->wishes->list, uid);
+        const struct held *held = s->claims ? claims_of_pod(s->claims, uid) : NULL;
 
+        if (pod)
+                return (struct events_object){"Pod", pod->namespace, pod->name, pod->uid};
+        if (held)
+                return reports_object_of(&held->claim);
+        return (struct events_object){"Node", NULL, s->node, s->node};
+}
+
+static void report(struct strangers *s, pid_t pid, uint32_t device, uint64_t bytes, enum program program)
+{
+        static const char *const why[] = {
+                [PROGRAM_UNKNOWN] = "it has not loaded Takt's libraries",
+                [PROGRAM_GLIBC] = "it has not loaded Takt's libraries",
+                [PROGRAM_STATIC] = "its program is static and loads no libraries, so not Takt's either",
+                [PROGRAM_MUSL] = "its program is made for musl, and Takt's libraries need glibc",
+        };
+        char name[32], uid[CGROUP_POD_SIZE] = "";
+        struct events_object object;
+        enum cgroup_qos qos;
+
+        if (cgroup_of(pid, uid, &qos) < 0)
+                uid[0] = 0;
+        object = object_of(s, uid);
         name_of(pid, name, sizeof name);
         events_say(s->wishes->events, &object, 1, "UnmanagedGPUProcess",
-                   "process %d (%s) %s%s uses GPU %s past Takt, with %.1f GiB of its memory: it has not "
-                   "loaded Takt's "
-                   "libraries (docs/KUBERNETES.md, \"In the container\")",
+                   "process %d (%s) %s%s uses GPU %s past Takt, with %.1f GiB of its memory: %s "
+                   "(docs/KUBERNETES.md, \"In the container\")",
                    (int)pid, name, uid[0] ? "of pod " : "of no pod", uid,
-                   s->wishes->slots->device[device].uuid, (double)bytes / (1 << 30));
+                   s->wishes->slots->device[device].uuid, (double)bytes / (1 << 30), why[program]);
+}
+
+static void say_crowded(struct strangers *s, uint32_t device, unsigned n)
+{
+        if (!(s->crowded >> device & 1))
+                fprintf(stderr,
+                        "taktd: GPU %s has %u processes: who of more than %d uses it past Takt is not "
+                        "known\n",
+                        s->wishes->slots->device[device].uuid, n, ASKED_MAX);
+        s->crowded |= UINT32_C(1) << device;
 }
 
 static struct stranger *place_of(struct strangers *s, pid_t pid, uint32_t device)
@@ -113,21 +151,24 @@ static int take_line(void *context, const char *line, size_t size)
         struct strangers *s = context;
         const struct host *host = s->wishes->slots->host;
         struct stranger *place;
-        unsigned device;
+        uint32_t n_devices = s->wishes->slots->n_devices;
+        unsigned device, n, program;
         uint64_t bytes;
-        char text[64];
+        char text[ANSWER_LINE_MAX + 1];
         int pid;
 
         snprintf(text, sizeof text, "%.*s", (int)size, line);
-        if (sscanf(text, "%u %d %lu", &device, &pid, &bytes) != 3 || device >= s->wishes->slots->n_devices ||
-            pid <= 0)
+        if (sscanf(text, "more %u %u", &device, &n) == 2 && device < n_devices)
+                return say_crowded(s, device, n), 0;
+        if (sscanf(text, "%u %d %lu %u", &device, &pid, &bytes, &program) != 4 || device >= n_devices ||
+            pid <= 0 || program > PROGRAM_MUSL)
                 return -EBADMSG;
         place = host->services->knows(host->node, pid) ? NULL : place_of(s, pid, device);
         if (!place)
                 return 0;
         place->round = s->round;
         if (++place->n_rounds == 2)
-                report(s, pid, device, bytes);
+                report(s, pid, device, bytes, (enum program)program);
         return 0;
 }
 
@@ -201,7 +242,7 @@ void strangers_ask(struct strangers *s)
                 return;
         }
         s->round++;
-        lines_init(&s->lines, 64);
+        lines_init(&s->lines, ANSWER_LINE_MAX);
         s->deadline_ns = now_ns + KUBE_CALL_NS;
 }
 

@@ -2,15 +2,18 @@
 // them: a static program, musl, an LD_LIBRARY_PATH of its own; or they are of no pod of ours). NVML is large,
 // may hang, and is somebody else's: a child process asks it, and has a deadline.
 #pragma once
+#include "kube/claims.h"
 #include "kube/lines.h"
 #include "kube/wishes.h"
 
 struct strangers {
         struct wishes *wishes;
+        struct claims *claims; // NULL: no GPU goes by claims
         const char *node;
-        uint8_t none;   // there is no NVML
-        uint8_t silent; // that it does not answer was said
-        pid_t child;    // 0: none runs
+        uint32_t crowded; // bits of GPUs of which it was said that they have too many processes
+        uint8_t none;     // there is no NVML
+        uint8_t silent;   // that it does not answer was said
+        pid_t child;      // 0: none runs
         struct watch answer;
         struct lines lines;
         uint64_t due_ns, deadline_ns;

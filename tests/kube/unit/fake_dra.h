@@ -17,7 +17,7 @@ static struct fake {
                 int used;
                 uint32_t device;
                 struct core_contract contract;
-                char name[64], dir[112];
+                char name[384], dir[112];
         } tenant[N_TENANTS];
 } fake;
 
@@ -34,7 +34,7 @@ static int fake_admit(struct node *node, const struct door_tenant *wish, char *w
         fake.tenant[i].used = 1;
         fake.tenant[i].device = wish->device;
         fake.tenant[i].contract = *wish->contract;
-        snprintf(fake.tenant[i].name, 64, "%s", wish->name);
+        snprintf(fake.tenant[i].name, 384, "%s", wish->name);
         snprintf(fake.tenant[i].dir, 112, "%s", wish->dir);
         mkdir(wish->dir, 0755);
         return i;

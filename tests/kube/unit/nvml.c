@@ -1,5 +1,6 @@
 // An NVML with one GPU that does what the file named by TEST_NVML says in its first word: well, gone, hang,
-// reset (its driver asks for one), end (the process that asks dies).
+// reset (its driver asks for one), end (the process that asks dies). Which processes use it the file of that
+// name and .pids says, and .asked has a byte for each time that it was asked for them.
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -101,6 +102,42 @@ API int nvmlDeviceGetFieldValues(void *device, int n, struct field *field)
         field->error = field->id == 230 ? 0 : 3;
         field->value = (unsigned long long)is("reset");
         return 0;
+}
+
+static FILE *beside(const char *end, const char *mode)
+{
+        const char *path = getenv("TEST_NVML");
+        char name[256];
+
+        snprintf(name, sizeof name, "%s%s", path ? path : "", end);
+        return path ? fopen(name, mode) : NULL;
+}
+
+struct process {
+        unsigned pid;
+        unsigned long long bytes;
+        unsigned instance, compute_instance;
+};
+
+API int nvmlDeviceGetComputeRunningProcesses_v3(void *device, unsigned *n, struct process *ret);
+API int nvmlDeviceGetComputeRunningProcesses_v3(void *device, unsigned *n, struct process *ret)
+{
+        FILE *file = beside(".asked", "a");
+        unsigned pid, n_there = 0, room = *n;
+
+        (void)device;
+        if (file) {
+                fputc('.', file);
+                fclose(file);
+        }
+        file = beside(".pids", "r");
+        for (; file && fscanf(file, "%u", &pid) == 1; n_there++)
+                if (n_there < room)
+                        ret[n_there] = (struct process){.pid = pid, .bytes = UINT64_C(1) << 30};
+        if (file)
+                fclose(file);
+        *n = n_there;
+        return n_there > room ? 7 : 0;
 }
 
 API const char *nvmlErrorString(int error);

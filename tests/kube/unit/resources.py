@@ -3,7 +3,7 @@ import json
 import queue
 import threading
 
-SLICES, CLAIMS = "/apis/resource.k8s.io/v1/resourceslices", "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims/"
+SLICES, NAMESPACES = "/apis/resource.k8s.io/v1/resourceslices", "/apis/resource.k8s.io/v1/namespaces/"
 
 
 class Resources:
@@ -17,8 +17,8 @@ class Resources:
     def serve(self, handler, url):
         if url.path == "/api/v1/nodes/n1":
             handler.answer(200, {"metadata": {"uid": "node-uid"}})
-        elif url.path.startswith(CLAIMS) and url.path[len(CLAIMS):] in self.claims:
-            handler.answer(200, self.claims[url.path[len(CLAIMS):]])
+        elif url.path.startswith(NAMESPACES) and url.path.rpartition("/")[2] in self.claims:
+            handler.answer(200, self.claims[url.path.rpartition("/")[2]])
         elif url.path.startswith(SLICES):
             self.slices(handler, url)
         else:

@@ -247,7 +247,8 @@ static void bytes_are_the_kubelets(void **state)
 {
         static const char info[] =
                 "\x0a\x09"
-                "DRAPlugin\x12\x0cgpu.takt.dev\"\x0cv1.DRAPlugin\"\x14v1.DRAResourceHealth";
+                "DRAPlugin\x12\x0cgpu.takt.dev\"\x0cv1.DRAPlugin\"\x14v1.DRAResourceHealth\"\x1av1alpha1."
+                "DRAResourceHealth";
         static const char request[] = "\x0a\x32\x0a\x07"
                                       "default\x12$" UID_A "\x1a\x01"
                                       "a";
@@ -290,6 +291,28 @@ static void a_claim_is_a_tenant_a_cdi_file_and_a_record(void **state)
         assert_false(is_there("claims", UID_A));
         assert_int_not_equal(access(path, F_OK), 0);
         assert_int_not_equal(access(fake.tenant[0].dir, F_OK), 0);
+}
+
+// As long as Kubernetes allows: it is the label of what it uses.
+static void a_tenants_name_is_whole(void **state)
+{
+        char namespace[64], pod[254], request[64], name[384], why[512], text[2048];
+        struct claim_name of;
+        json_t *object;
+
+        (void)state;
+        memset(namespace, 'n', 63), memset(pod, 'p', 253), memset(request, 'r', 63);
+        namespace[63] = pod[253] = request[63] = 0;
+        snprintf(name, sizeof name, "%s/%s/%s", namespace, pod, request);
+        assert_int_equal(claim_name_check(UID_A, namespace, "a", &of, why, sizeof why), 0);
+        snprintf(text, sizeof text, CLAIM(UID_A, RESULT("%s", "gpu-aa", "40", "8Gi"), "", POD("%s", POD_A)),
+                 request, pod);
+        object = json_loads(text, 0, NULL);
+        assert_int_equal(claims_take(&dra.claims, object, &of, why, sizeof why), 0);
+        json_decref(object);
+        assert_string_equal(fake.tenant[0].name, name);
+        restart();
+        assert_string_equal(fake.tenant[0].name, name);
 }
 
 static void prepared_twice_is_prepared_once(void **state)
@@ -558,6 +581,17 @@ static void health_is_told_and_told_again(void **state)
         assert_int_equal(heard.status, GRPC_OK);
 }
 
+// Kubelets up to 1.36 ask by this name; what they do not know of the message they pass over.
+static void health_is_told_to_older_kubelets(void **state)
+{
+        (void)state;
+        dra_health(&dra, 2);
+        call("/v1alpha1.DRAResourceHealth/NodeWatchResources", "", 0);
+        assert_int_equal(heard.n_messages, 1);
+        assert_int_equal(health_of(0), DRA__HEALTH_STATUS__HEALTHY);
+        assert_int_equal(health_of(1), DRA__HEALTH_STATUS__UNHEALTHY);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -565,6 +599,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 TEST(bytes_are_the_kubelets),
                 TEST(a_claim_is_a_tenant_a_cdi_file_and_a_record),
+                TEST(a_tenants_name_is_whole),
                 TEST(prepared_twice_is_prepared_once),
                 TEST(unprepare_of_the_unknown_is_success),
                 TEST(another_allocation_is_another_tenant),
@@ -580,6 +615,7 @@ int main(void)
                 TEST(who_asks_no_more_gets_nothing),
                 TEST(only_pods_that_it_is_reserved_for_may_join),
                 TEST(health_is_told_and_told_again),
+                TEST(health_is_told_to_older_kubelets),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

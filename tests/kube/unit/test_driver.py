@@ -1,6 +1,7 @@
 """taktd's DRA driver as a process, between grpcio in the place of a kubelet and an API server of the tests'."""
 import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -10,10 +11,14 @@ import tempfile
 import time
 import unittest
 
-from apiserver import ApiServer
+from apiserver import ApiServer, pod
 from disk import Disk
 from resources import Resources
+from served import LINE, Unix
 from test_interop import BUILD, CODE, GPUS, JOINER, REFUSED, WELCOME, field, fields, grpc, pod_cgroup, strings
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../node"))
+from takt import Session  # noqa: E402
 
 DRIVER, PREFIX = "gpu.takt.dev", "/k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin/Node"
 UIDS = {"a": "fc4b7b33-2b0c-42d5-9244-93a11eca7e0c", "b": "fc4b7b33-2b0c-42d5-9244-93a11eca7e0d", "c": "fc4b7b33-2b0c-42d5-9244-93a11eca7e0e"}
@@ -66,8 +71,8 @@ class Driver(unittest.TestCase):
             [f"{BUILD}/src/node/taktd", "--dir", f"{self.dir}/run", "--kube", f"{self.dir}/config.yaml",
              *(a for uuid in GPUS for a in ("--device", f"{uuid}:{40 << 30}"))], stderr=self.log, env={**os.environ, "NODE_NAME": ""})
 
-    def start(self, wait=True):
-        self.run_daemon(f", node: n1, api: {{server: '{self.server.url}', ca: {self.server.ca}, token: {self.server.token}}}")
+    def start(self, wait=True, more=""):
+        self.run_daemon(f", node: n1, api: {{server: '{self.server.url}', ca: {self.server.ca}, token: {self.server.token}}}{more}")
         if wait:
             self.found()
 
@@ -90,14 +95,35 @@ class Driver(unittest.TestCase):
     def call(self, method, request=b""):
         return self.channel.unary_unary(method)(request, timeout=20)
 
-    def prepare(self, *names, method="Prepare"):
+    def prepare(self, *names, method="Prepare", namespace="default"):
         """{claim's name: its error, or its devices}"""
-        request = b"".join(field(1, strings(1, ["default"]) + strings(2, [UIDS[n]]) + strings(3, [n])) for n in names)
+        request = b"".join(field(1, strings(1, [namespace]) + strings(2, [UIDS[n]]) + strings(3, [n])) for n in names)
         entries = [dict(fields(v)) for _, v in fields(self.call(f"{PREFIX}{method}Resources", request))]
         by_uid = {e[1].decode(): fields(e.get(2, b"")) for e in entries}
         own = 2 if method == "Prepare" else 1
         return {n: next((v.decode() for k, v in by_uid[UIDS[n]] if k == own), None)
                 or [dict(fields(v)) for k, v in by_uid[UIDS[n]] if k == 1] for n in names}
+
+    def folder(self, name):
+        """What a claim's containers mount."""
+        with open(f"{self.dir}/cdi/gpu.takt.dev-{UIDS[name]}.json") as file:
+            return json.load(file)["devices"][0]["containerEdits"]["mounts"][0]["hostPath"]
+
+    def session(self, name):
+        session = Session(self.folder(name) + "/join", bytes.fromhex(GPUS[0].replace("-", "")))
+        self.addCleanup(session.close)
+        return session
+
+    def overrun(self, one, other):
+        """One is given the GPU, and does not end when its turn has."""
+        one.want()
+        one.await_gate("open")
+        one.busy()
+        other.want()
+        one.await_gate("closed")
+        time.sleep(.02)     # what is forgiven are four milliseconds
+        one.idle()
+        other.want(False)
 
     def logged(self):
         with open(self.log.name) as file:
@@ -135,6 +161,34 @@ class Driver(unittest.TestCase):
         self.assertEqual(self.tenants()["default/p/gpu"]["class"], "deadline")
         self.assertEqual(self.prepare("a", method="Unprepare"), {"a": []})
         self.assertEqual((self.tenants(), os.listdir(f"{self.dir}/run/claims"), os.path.exists(folder)), ({}, [], False))
+
+    def test_names_are_whole_however_long(self):
+        """Two pods, whose names differ in their last letter only."""
+        namespace, request, pods = "n" * 63, "r" * 63, {"a": "x" * 252 + "1", "b": "x" * 252 + "2"}
+        for name, pod in pods.items():
+            self.resources.claims[name] = one = claim(name, 40)
+            one["metadata"]["namespace"] = namespace
+            one["status"]["reservedFor"][0]["name"] = pod
+            one["status"]["allocation"]["devices"]["results"][0]["request"] = request
+        for prepares in (True, False):   # the second daemon has it from the record
+            self.start(more=f", metrics: {self.dir}/metrics")
+            if prepares:
+                self.assertEqual([len(devices) for devices in self.prepare(*"ab", namespace=namespace).values()], [1, 1])
+            whole = {f"{namespace}/{pod}/{request}": (namespace, pod, request) for pod in pods.values()}
+            self.assertEqual(set(self.tenants()), set(whole))
+            self.assertEqual({labels["tenant"]: (labels["namespace"], labels["pod"], labels["container"]) for labels in self.labels()}, whole)
+            table = subprocess.run([f"{BUILD}/src/cli/takt", "status"], env={**os.environ, "TAKT_DIR": f"{self.dir}/run"}, capture_output=True, text=True, check=True)
+            self.assertEqual(len([line for line in table.stdout.splitlines() if line.startswith("n" * 16 + " ")]), 2, table.stdout)
+            if prepares:
+                self.kill()
+
+    def labels(self):
+        """Of each tenant, by what it has used."""
+        connection = Unix(f"{self.dir}/metrics")
+        self.addCleanup(connection.close)
+        connection.request("GET", "/metrics")
+        lines = [LINE.fullmatch(line) for line in connection.getresponse().read().decode().splitlines() if not line.startswith("#")]
+        return [dict(re.findall(r'([a-z_]+)="((?:[^"\\]|\\.)*)"', line[2])) for line in lines if line[1] == "takt_slices_total"]
 
     def test_what_does_not_fit_is_refused_with_the_cores_numbers(self):
         pods = {"a": "p", "b": "q", "c": "p"}
@@ -271,6 +325,60 @@ class Driver(unittest.TestCase):
         self.assertEqual((hear(), {e["reason"] for e in said}), (whom, {"GPULost"}))
         os.unlink(path)
         self.assertEqual((hear(), {e["reason"] for e in said}), (whom, {"GPURecovered"}))
+
+    def test_overruns_are_events_of_the_pod_or_of_the_claim_of_several(self):
+        """Nobody says who has which slot: there is no pod-resources socket."""
+        self.resources.claims |= {"a": claim("a", 40), "b": claim("b", 40, ("p", "q"))}
+        self.start()
+        self.prepare("a", "b")
+        a, b = self.session("a"), self.session("b")
+        self.overrun(a, b)
+        self.overrun(b, a)
+        said = [self.server.events.get(timeout=20)[2] for _ in range(2)]
+        self.assertEqual({(e["involvedObject"]["kind"], e["involvedObject"]["name"], e["reason"], e["type"]) for e in said},
+                         {("Pod", "p", "Overrun", "Warning"), ("ResourceClaim", "b", "Overrun", "Warning")})
+        self.assertEqual({e["message"].partition("its work ran past")[0] for e in said}, {"claim a, request gpu: ", "claim b, request gpu: "})
+
+    def test_lowered_class_is_an_event_and_so_is_its_end(self):
+        self.resources.claims |= {"a": claim("a", 10, promise={"ttft": "2s", "itl": "200ms"}), "b": claim("b", 40)}
+        self.start()
+        self.prepare("a", "b")
+        a, b = self.session("a"), self.session("b")
+        said = {}
+
+        def hear(event):
+            said[event["reason"]] = event["type"], event["involvedObject"]["name"], event["message"]
+        while "Demoted" not in said:
+            for _ in range(12):     # eight within as many seconds are forgiven
+                self.overrun(a, b)
+            time.sleep(1.5)     # it is looked at once a second
+            while not self.server.events.empty():
+                hear(self.server.events.get()[2])
+        while "Restored" not in said:
+            hear(self.server.events.get(timeout=60)[2])
+        self.assertEqual((said["Demoted"][:2], said["Restored"][:2]), (("Warning", "p"), ("Normal", "p")))
+        self.assertRegex(said["Demoted"][2], "^claim a, request gpu: after [0-9]+ overruns it is served as fair, not as deadline, until")
+        self.assertEqual(said["Restored"][2], "claim a, request gpu: it is served as deadline again")
+
+    def test_annotations_of_a_claims_pod_are_named_once(self):
+        """It asks by the class' resource, as for a slot; another one, with annotations too, has no claim of ours."""
+        self.resources.claims["a"] = claim("a", 10)
+        p = pod("p", PODS["p"], annotations={"takt.dev/share": "30%", "takt.dev/ttft": "2s", "other.example/share": "1"}, resource="takt.dev/gpu")
+        for one in (p, pod("q", PODS["q"], annotations={"takt.dev/share": "30%"}, resource="takt.dev/gpu")):
+            self.server.change("ADDED", one)
+        self.start()
+        self.prepare("a")
+        said = self.server.events.get(timeout=20)[2]
+        self.assertEqual((said["reason"], said["involvedObject"]["kind"], said["involvedObject"]["name"], said["involvedObject"]["uid"]),
+                         ("InvalidAnnotation", "Pod", "p", PODS["p"]))
+        self.assertTrue(said["message"].startswith('takt.dev/share: "30%"; takt.dev/ttft: "2s": not read, since the pod has its GPU by a claim'), said["message"])
+        p["metadata"]["labels"] = {"anything": "else"}
+        self.server.change("MODIFIED", p)
+        time.sleep(3)   # it is looked at once a second
+        self.assertEqual((self.logged().count('takt.dev/share: "30%"'), self.server.events.empty()), (1, True))
+        p["metadata"]["annotations"]["takt.dev/share"] = "40%"
+        self.server.change("MODIFIED", p)
+        self.assertIn('takt.dev/share: "40%"', self.server.events.get(timeout=20)[2]["message"])
 
     def test_only_pods_that_it_is_reserved_for_join(self):
         groups = {p: pod_cgroup(uid) for p, uid in PODS.items()}
