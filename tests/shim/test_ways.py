@@ -146,5 +146,54 @@ class Links(Ways):
         self.assertEqual(out.stdout, "2030 True True True\n", out.stderr)
 
 
+class Constructors(Ways):
+    """CUDA before main, and within a dlopen."""
+
+    def library(self, *args):
+        return self.compile("early.c", "-shared", "-fPIC", *args)
+
+    def program(self, *args):
+        return self.compile("early.c", "-DPROGRAM", *args)
+
+    def assert_taken(self, program, **env):
+        early = Host(self, "", self.tenant, program=program, **env)
+        early.says("allocated")
+        self.assertEqual(self.state()["memory_used"], 600 << 20)
+        peer = self.waits_at_the_gate(early, "launched")
+        peer.take()   # it is in its constructor still, and asks for nothing: a thread of ours saw that its work is done
+        self.assertFalse(self.state()["busy"])
+        early.goes_on()
+        early.says("main")
+        self.assertEqual(early.process.wait(60), 0)
+        self.assertEqual(self.state()["steps"], 1)
+
+    def test_a_programs_own(self):
+        self.assert_taken([self.program()])
+
+    def test_a_programs_own_by_direct_linking(self):
+        self.assert_taken([self.program("-Wl,--no-as-needed", SIMGPU)])
+
+    def test_a_librarys(self):
+        self.assert_taken([self.program("-DLATE", "-Wl,--no-as-needed", self.library())])
+
+    def test_a_librarys_by_direct_linking(self):
+        self.assert_taken([self.program("-DLATE", "-Wl,--no-as-needed", self.library("-Wl,--no-as-needed", SIMGPU))])
+
+    def test_a_librarys_that_is_opened(self):
+        self.assert_taken([self.program("-DLATE"), self.library()])
+
+    def test_a_librarys_that_is_opened_and_brings_the_driver(self):
+        self.assert_taken([self.program("-DLATE"), self.library("-Wl,--no-as-needed", SIMGPU)])
+
+    def test_a_librarys_that_is_preloaded(self):
+        self.assert_taken([self.program("-DLATE")], LD_PRELOAD=self.library())
+
+    def test_behind_a_door_that_is_preloaded(self):
+        self.assert_taken([self.program()], libraries=SIMGPU_DIR, LD_PRELOAD=f"{self.door}/libcuda.so.1")
+
+    def test_before_a_door_that_is_preloaded(self):   # glibc begins with the last one: the door's constructors, if it had any, come later
+        self.assert_taken([self.program("-DLATE")], libraries=SIMGPU_DIR, LD_PRELOAD=f"{self.door}/libcuda.so.1 {self.library('-DGLOBAL')}")
+
+
 if __name__ == "__main__":
     unittest.main()
