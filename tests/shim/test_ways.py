@@ -12,6 +12,7 @@ from takt import until
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SIMGPU_DIR = os.path.dirname(SIMGPU)
+NVML = f"{SIMGPU_DIR}/libnvidia-ml.so.1"
 UNPACKED = f"{os.environ.get('TAKT_CACHE', '/nowhere')}/unpacked"   # by script/fetch
 NEWER = """
 import ctypes
@@ -193,6 +194,26 @@ class Constructors(Ways):
 
     def test_before_a_door_that_is_preloaded(self):   # glibc begins with the last one: the door's constructors, if it had any, come later
         self.assert_taken([self.program("-DLATE")], libraries=SIMGPU_DIR, LD_PRELOAD=f"{self.door}/libcuda.so.1 {self.library('-DGLOBAL')}")
+
+
+class Nvml(Ways):
+    """Both questions about memory, to a program that is linked with NVML: of 1 GiB the tenant's other process has 64 MiB."""
+
+    def assert_told(self, what, **env):
+        works = Host(self, "works", self.tenant)
+        works.says("working")
+        told = Host(self, "", self.tenant, program=[self.compile("told.c", NVML)], **env)
+        told.says(what)
+        self.assertEqual(told.process.wait(60), 0)
+
+    def test_direct_linking(self):
+        self.assert_told("1024 960 64, 1024 960 64")
+
+    def test_preload(self):
+        self.assert_told("1024 960 64, 1024 960 64", libraries=SIMGPU_DIR, LD_PRELOAD=f"{self.door}/libnvidia-ml.so.1")
+
+    def test_without_the_shim_the_device_is_told(self):
+        self.assert_told("40960 40896 64, 40960 40896 64", libraries=SIMGPU_DIR)
 
 
 if __name__ == "__main__":
