@@ -6,6 +6,10 @@ import tempfile
 import unittest
 
 BUILD = os.environ["TAKT_BUILD"]
+TELLS = """#include <errno.h>
+#include <takt.h>
+int main(void) { return takt_request_arrived("42", 0) == TAKT_UNTOLD && takt_request_finished("") == -EINVAL ? 0 : 1; }
+"""
 
 
 class Install(unittest.TestCase):
@@ -53,6 +57,17 @@ class Install(unittest.TestCase):
         doctor = subprocess.run([f"{self.root}/bin/takt", "doctor"], env=env, capture_output=True, text=True, timeout=60)
         self.assertEqual(doctor.returncode, 0, doctor.stdout)
         self.assertIn(f"{self.root}/bin/../lib/takt/libcuda.so.1", doctor.stdout)
+
+    def test_a_server_is_built_with_what_pkg_config_says(self):
+        path = next(os.path.dirname(path) for path in self.found() if path.endswith("/takt.pc"))
+        env = {**os.environ, "PKG_CONFIG_LIBDIR": f"{self.root}/{path}", "PKG_CONFIG_SYSROOT_DIR": self.folder}
+        flags = subprocess.run(["pkg-config", "--cflags", "--libs", "takt"], env=env, capture_output=True, text=True, check=True).stdout.split()
+        subprocess.run(["cc", "-xc", "-", "-o", f"{self.folder}/tells", *flags], input=TELLS, text=True, check=True)
+        found = {key: value for key, value in os.environ.items() if key != "TAKT_REQUESTS"}
+        found["LD_LIBRARY_PATH"] = os.path.dirname(f"{self.root}/{path}")
+        self.assertEqual(subprocess.run([f"{self.folder}/tells"], env=found).returncode, 0)
+        version = subprocess.run(["pkg-config", "--modversion", "takt"], env=env, capture_output=True, text=True, check=True).stdout
+        self.assertEqual(subprocess.run([f"{self.root}/bin/takt", "--version"], capture_output=True, text=True).stdout.split()[-1], version.strip())
 
     def test_load_finds_what_speaks_http(self):
         run = subprocess.run([f"{self.root}/bin/takt", "load", "--url", "http://127.0.0.1:9", "--duration", "1s", "--rate", "20"], capture_output=True, text=True, timeout=60)

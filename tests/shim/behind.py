@@ -13,10 +13,10 @@ QUOTA = 1 << 30
 
 
 class Host:
-    def __init__(self, test, habit, tenant, *prefix, **env):
+    def __init__(self, test, habit, tenant, *prefix, program=(HOST,), **env):
         self.test = test
         self.process = subprocess.Popen(
-            [*prefix, HOST, *habit.split()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+            [*prefix, *program, *habit.split()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
             env=test.environment(tenant, **env))
         test.addCleanup(self.kill)
 

@@ -190,16 +190,22 @@ static void has_default_streams_per_thread(void)
         say("second");
 }
 
-// nvidia-smi and engines ask NVML instead: total, free, used.
+// nvidia-smi and engines ask NVML instead: total, free, used. Both of its forms say the same.
 static void ask_nvml(unsigned index, unsigned long long ret[3])
 {
         void *nvml = dlopen("libnvidia-ml.so.1", RTLD_NOW), *device;
+        struct {
+                unsigned version;
+                unsigned long long total, reserved, free, used;
+        } second = {.version = sizeof second | 2u << 24};
 
         CHECK(nvml && ((int (*)(void))dlsym(nvml, "nvmlInit_v2"))() == 0);
         CHECK(((int (*)(unsigned, void **))dlsym(nvml, "nvmlDeviceGetHandleByIndex_v2"))(index, &device) ==
               0);
         CHECK(((int (*)(void *, unsigned long long *))dlsym(nvml, "nvmlDeviceGetMemoryInfo"))(device, ret) ==
               0);
+        CHECK(((int (*)(void *, void *))dlsym(nvml, "nvmlDeviceGetMemoryInfo_v2"))(device, &second) == 0);
+        CHECK(second.total == ret[0] && second.free == ret[1] && second.used == ret[2]);
 }
 
 // Memory against a quota of 1 GiB.

@@ -1,6 +1,6 @@
 // Life in somebody else's process, on the fake driver: daemons that go, come, or do not answer; forks,
-// threads, constructors, exit handlers, libraries that are closed again, and descriptors that the host takes
-// for its own.
+// threads, exit handlers, libraries that are closed again, and descriptors that the host takes for its own.
+// (Constructors: test_ways.py.)
 #include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
