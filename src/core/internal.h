@@ -24,7 +24,7 @@
 #define WAKE_NS TAKT_MS           // a grant is not taken back before its process had time to wake
 #define NUDGE_BOUNDS 2            // a drain of this many bounds is looked into
 #define HANG_NS (2 * TAKT_S)      // a drain this long is a hang: the device passes on all the same
-#define STRIKES_MAX 8             // overruns in as many seconds before the class is lowered
+#define STRIKES_MAX 9 // overruns that are not forgotten yet, one a second, for which a class is lowered
 
 struct request {
         uint64_t id;
@@ -139,11 +139,11 @@ uint64_t pace_linger(const struct seat *seat);
 int pace_expects_step(const struct seat *seat);
 
 // order.c
-// After STRIKES_MAX overruns in as many seconds, a deadline is no longer heard.
+// With STRIKES_MAX overruns left, a deadline is not heard.
 static inline enum core_class order_class(const struct seat *seat, uint64_t now_ns)
 {
         if (seat->contract.class == CORE_CLASS_DEADLINE &&
-            takt_time_since(seat->strikes_ns, now_ns) >= (STRIKES_MAX + 1) * TAKT_S)
+            takt_time_since(seat->strikes_ns, now_ns) >= STRIKES_MAX * TAKT_S)
                 return CORE_CLASS_FAIR;
         return seat->contract.class;
 }
