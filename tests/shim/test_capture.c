@@ -142,8 +142,8 @@ static unsigned launches_in_flight(uintptr_t exec, unsigned most)
         return n;
 }
 
-// Events of the fake driver are 1 ms apart: that is what a launch between two markers is seen to take, against
-// a guess of 5 ms, however long the test's own burst lasts.
+// Events of the fake driver are 1 ms apart: that is what a launch between two markers is seen to take,
+// against a guess of 5 ms, however long the test's own burst lasts.
 static void a_graphs_time_is_learned_and_forgotten(void)
 {
         const uintptr_t exec = 0x7000, same_place = 0x7000 + 0x1000;
