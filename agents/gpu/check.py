@@ -3,22 +3,30 @@ import argparse
 import os
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 
 from . import agents, slices
 from .device import Device, Failed, pack
 
+PACKED_MAX = 64 << 20   # bytes of what is carried to a bare machine
+HABITS = "memory", "captures", "many-streams", "two-contexts", "per-thread"   # of tests/shim/host
+
 
 class Report:
     def __init__(self):
-        self.passed = self.failed = 0
+        self.passed = self.failed = self.skipped = 0
 
     def check(self, what, ok, why=""):
         self.passed += ok
         self.failed += not ok
         print(f"{'ok   ' if ok else 'FAIL '} {what}{': ' + why if why else ''}", flush=True)
 
+    def skip(self, what, why):
+        self.skipped += 1
+        print(f"skip  {what}: {why}", flush=True)
+
     def end(self):
-        print(f"{self.passed} passed, {self.failed} failed")
+        print(f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped")
         return 1 if self.failed else 0
 
 
@@ -34,8 +42,21 @@ def conformance(device, report, root, cuda):
     report.check("door, every symbol", run.returncode == 0, last_line(run))
     for version in ("13", "12", "11.0"):
         run = device.run([*behind, device.path("tests/simgpu/test-runtime"), f"libcudart.so.{version}"], TAKT_CUDA_LIBS=cuda)
-        if run.returncode != 77:   # not there
+        if run.returncode == 77:
+            report.skip(f"door, libcudart {version}", f"no libcudart.so.{version} in {cuda}")
+        else:
             report.check(f"door, libcudart {version}", run.returncode == 0, last_line(run))
+
+
+def habits(device, report):
+    """Hosts that look at what they get: their quota by all its names, captured graphs, streams of all kinds. All at once, so that they share."""
+    def run(habit):
+        takt = [device.path("src/cli/takt"), "run", "--memory", "1GiB", "--", device.path("tests/shim/host"), habit]
+        return device.run(["sh", "-c", 'yes "" | timeout 120 "$@"', "sh", *takt], TAKT_DIR=f"{folder}/takt")
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(len(HABITS)) as pool:
+        for habit, ended in zip(HABITS, pool.map(run, HABITS)):
+            report.check(f"host, {habit}", ended.returncode == 0, last_line(ended))
+    device.close()
 
 
 def launches(device, report):
@@ -93,7 +114,9 @@ def arguments():
 def main():
     o, report = arguments(), Report()
     if o.pack:
-        return print(f"{o.build}: {pack(o.build, o.cuda)} MiB in all") or 0
+        size = pack(o.build, o.cuda)
+        print(f"{o.build}: {size / 2**20:.1f} MiB in all", "" if size < PACKED_MAX else f": too much, it must be less than {PACKED_MAX >> 20} MiB", sep="")
+        return size >= PACKED_MAX
     device = Device(o.build, o.simulated)
     if device.simulated:
         print("No NVIDIA GPU: all of this is on the SIMULATED one. These checks were never run on silicon.")
@@ -101,6 +124,7 @@ def main():
         print(f"On: {device.name}, driver {device.driver}")
     try:
         conformance(device, report, o.root, o.cuda if os.path.isdir(o.cuda) else device.carried)
+        habits(device, report)
         launches(device, report)
         run = agents.calibrate(device)
         cost = run.stdout.strip()

@@ -82,7 +82,7 @@ class Failed(Exception):
 
 
 def pack(build, cuda):
-    """Copies what takt's programs need beside the build, so that a bare machine can run them."""
+    """Copies what takt's programs need beside the build, so that a bare machine can run them; returns the bytes of it all."""
     carried = os.path.join(build, "carry")
     os.makedirs(carried, exist_ok=True)
     for program in ("src/cli/takt", "src/node/taktd", "agents/takt-synthetic"):
@@ -94,4 +94,4 @@ def pack(build, cuda):
     for name in os.listdir(cuda) if os.path.isdir(cuda) else []:
         if name.startswith("libcudart.so."):
             shutil.copy(os.path.join(cuda, name), os.path.join(carried, name))
-    return sum(os.path.getsize(os.path.join(folder, f)) for folder, _, files in os.walk(build) for f in files) >> 20
+    return sum(os.path.getsize(os.path.join(folder, f)) for folder, _, files in os.walk(build) for f in files)

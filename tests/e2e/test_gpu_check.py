@@ -1,5 +1,7 @@
-"""The synthetic agent takes the device's time that it was asked for, alone and with others; the probe finds the slices."""
+"""The synthetic agent takes the device's time that it was asked for, alone and with others; the probe finds the slices; what is checked is told."""
+import contextlib
 import csv
+import io
 import json
 import os
 import subprocess
@@ -7,10 +9,10 @@ import sys
 import tempfile
 import unittest
 
-from gpu import agents, slices
+from gpu import agents, check, slices
 from gpu.device import Device, Failed
 
-BUILD = os.environ["TAKT_BUILD"]
+BUILD, ROOT = os.environ["TAKT_BUILD"], os.environ["TAKT_ROOT"]
 COST = "2000,2000"   # ns a launch and a wave, of the simulated device's model
 MS = 1_000_000
 
@@ -146,6 +148,61 @@ class Slices(OnSimulated):
     def test_what_fails_says_so(self):
         with self.assertRaisesRegex(Failed, "usage: takt-probe"):
             slices.measure(self.device, "nothing", 1)
+
+
+class Checked(OnSimulated):
+    def told(self, checks, *args):
+        """What it prints, with its last line."""
+        report, out = check.Report(), io.StringIO()
+        with contextlib.redirect_stdout(out):
+            checks(self.device, report, *args)
+            report.end()
+        return out.getvalue().splitlines()
+
+    def test_a_runtime_that_is_not_there_is_skipped_and_counted(self):
+        lines = self.told(check.conformance, ROOT, "/nowhere")
+        self.assertRegex(lines[0], "^ok    door, every symbol: 0 wrong of ")
+        self.assertEqual(lines[1:], [f"skip  door, libcudart {v}: no libcudart.so.{v} in /nowhere" for v in ("13", "12", "11.0")]
+                         + ["1 passed, 0 failed, 3 skipped"])
+
+    def test_hosts_of_all_habits(self):
+        lines = self.told(check.habits)
+        self.assertEqual(lines, [f"ok    host, {habit}: {last}" for habit, last in (
+            ("memory", "freed"), ("captures", "done"), ("many-streams", "destroyed"), ("two-contexts", "second"), ("per-thread", "second"))]
+            + ["5 passed, 0 failed, 0 skipped"])
+
+    def test_a_host_that_is_not_kept_to_its_quota_fails(self):
+        with tempfile.TemporaryDirectory() as build:   # takt runs its command, and that is all
+            for folder in ("src/cli", "tests"):
+                os.makedirs(f"{build}/{folder}")
+            os.symlink(f"{BUILD}/src/simgpu", f"{build}/src/simgpu")
+            os.symlink(f"{BUILD}/tests/shim", f"{build}/tests/shim")
+            with open(f"{build}/src/cli/takt", "w") as file:
+                file.write('#!/bin/sh\nshift 4\nexec "$@"\n')
+            os.chmod(f"{build}/src/cli/takt", 0o755)
+            self.device.build = build
+            lines = self.told(check.habits)
+        self.assertRegex(lines[0], r"FAIL  host, memory: .*: not so: total == 1024 \* MIB")
+        self.assertEqual(lines[-1], "4 passed, 1 failed, 0 skipped")
+
+
+class Packed(unittest.TestCase):
+    def pack(self, build):
+        return subprocess.run([sys.executable, "-m", "gpu.check", "--pack", "--root", ROOT, "--build", build, "--cuda", "/nowhere"],
+                              capture_output=True, text=True)
+
+    def test_what_is_too_large_to_be_carried_is_refused(self):
+        with tempfile.TemporaryDirectory() as build:
+            for folder in ("src", "agents"):
+                os.symlink(f"{BUILD}/{folder}", f"{build}/{folder}")   # not counted
+            run = self.pack(build)
+            self.assertEqual(run.returncode, 0, run.stderr)
+            carried = sum(os.path.getsize(f"{build}/carry/{name}") for name in os.listdir(f"{build}/carry"))
+            for more, code in ((-1, 0), (0, 1)):
+                with open(f"{build}/large", "wb") as file:
+                    file.truncate((64 << 20) - carried + more)
+                run = self.pack(build)
+                self.assertEqual((run.returncode, "64.0 MiB in all" in run.stdout, "too much" in run.stdout), (code, True, code == 1), run.stderr)
 
 
 if __name__ == "__main__":
