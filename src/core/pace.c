@@ -20,10 +20,8 @@ static void learn_gap(struct seat *seat, uint64_t gap_ns)
 
         if (gap_ns > GAP_LONGEST_NS)
                 return;
-        seat->gap_ns += gap_ns / 8;
-        seat->gap_ns -= seat->gap_ns / 8;
-        seat->gap_deviation_ns += off / 4;
-        seat->gap_deviation_ns -= seat->gap_deviation_ns / 4;
+        seat->gap_ns = seat->gap_ns - seat->gap_ns / 8 + gap_ns / 8;
+        seat->gap_deviation_ns = seat->gap_deviation_ns - seat->gap_deviation_ns / 4 + off / 4;
 }
 
 // With no reports of requests, a step after a pause is taken for the first of a new request.
@@ -91,10 +89,8 @@ void pace_step_end(struct seat *seat, uint64_t at_ns, uint32_t steps, uint64_t b
         // Steps that nobody watched: the first is the one that was begun, the others only move the clock.
         if (steps > 1 && !seat->is_first)
                 seat->clock_ns = takt_time_max(seat->clock_ns, at_ns) + (steps - 1) * seat->contract.pace_ns;
-        if (!seat->is_first && length < 4 * seat->step_ns) {
-                seat->step_ns += length / 8;
-                seat->step_ns -= seat->step_ns / 8;
-        }
+        if (!seat->is_first && length < 4 * seat->step_ns)
+                seat->step_ns = seat->step_ns - seat->step_ns / 8 + length / 8;
         seat->account.steps += steps;
         seat->in_step = 0;
         seat->is_first = 0;

@@ -229,8 +229,9 @@ void strangers_ask(struct strangers *s)
         int fds[2];
 
         s->due_ns = now_ns + KUBE_STRANGERS_NS;
-        if (!reaped(s) || s->none || s->answer.fd >= 0 || pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
+        if (!reaped(s) || s->none || s->answer.fd >= 0 || pipe2(fds, O_CLOEXEC) < 0)
                 return;
+        fcntl(fds[0], F_SETFL, O_NONBLOCK); // the child may wait for us, not we for it
         s->child = fork();
         if (s->child == 0)
                 be_child(s->wishes->slots, fds[1]);

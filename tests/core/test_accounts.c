@@ -160,12 +160,28 @@ static void an_idle_device_is_idle_up_to_the_look(void **state)
         core_check(core);
 }
 
+// Steps of a millisecond with gaps of two: the means come to what was, and not to less.
+static void what_is_learned_is_what_was(void **state)
+{
+        (void)state;
+        join(0,
+             (struct core_contract){.ttft_ns = 200 * TAKT_MS, .itl_ns = 20 * TAKT_MS, .share_ppm = 400000});
+        want(1, 0);
+        for (uint64_t ms = 1; ms < 300; ms += 3) {
+                busy(ms, 0);
+                idle(ms + 1, 0, ms + 1);
+        }
+        assert_in_range(of(0).step_ns, TAKT_MS * 99 / 100, TAKT_MS);
+        assert_in_range(of(0).gap_ns, 2 * TAKT_MS * 99 / 100, 2 * TAKT_MS);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(a_switch_is_a_slice_that_was_anothers, begin, end),
                 cmocka_unit_test_setup_teardown(what_runs_on_behind_a_closed_gate_is_the_tail, begin, end),
                 cmocka_unit_test_setup_teardown(a_tail_beside_the_next_holder_counts_whole, begin, end),
+                cmocka_unit_test_setup_teardown(what_is_learned_is_what_was, begin, end),
                 cmocka_unit_test_setup_teardown(an_idle_device_is_idle_up_to_the_look, begin, end),
                 cmocka_unit_test_setup_teardown(requests_are_in_time_or_late_by_their_first_token, begin,
                                                 end),
