@@ -215,14 +215,14 @@ def page(agents, runs, rows, devices, refusals, simulated, contended=(), judged=
 
 def show(agents, runs, simulated, path, as_json, contended=(), bounded=False, check=False):
     """contended: what contention.run measured, each time. bounded: the load is one that bounds are known for. Returns the exit status: 1
-    if the device was not shared as claimed, or with `check` if another bound is broken."""
+    if the device was not shared as claimed, or with `check` if another bound is broken or an agent was refused."""
     refusals = [(r["name"], *refusal) for r in runs for refusal in r.get("refusals", [])]
     measured = [r for r in runs if "refusals" not in r]
     alone = measured[0]
     rows = [row(a, r, alone) for a in agents for r in measured]
     devices = [device(r, len(agents) if r["name"] == "alone" else 1) for r in measured]
     judged = bounds.judge(rows, devices) if bounded and not refusals else []
-    status = int(any(one["broken"] for one in [*contended, *(judged if check else [])]))
+    status = int(any(one["broken"] for one in [*contended, *(judged if check else [])]) or (check and bool(refusals)))
     with open(path, "w") as file:
         file.write(page(agents, measured, rows, devices, refusals, simulated, contended, judged))
     if as_json:

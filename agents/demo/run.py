@@ -187,6 +187,8 @@ def arguments(words=None, gpu_of=Device):
         parser.error("--dra needs --kubernetes")
     if o.real and (o.simulated or not o.model):
         parser.error("--real and --simulated are one or the other" if o.simulated else "--real needs --model FILE: which model to run")
+    if o.check and o.load != "demo":
+        parser.error(f"--check: no bounds are known of --load {o.load}")
     if o.model and not os.access(o.model, os.R_OK):
         parser.error(f"--model {o.model}: no such file")
     if len({name for name, _ in o.also}) < len(o.also):

@@ -321,8 +321,8 @@ static int run_in_seat(const struct wish *w, const char *dir, int fd, json_t *an
 
         if (shim_dir_choose(seat, lib, sizeof lib) < 0)
                 return cli_fail(EXIT_NOT_THERE,
-                                "%s is mounted noexec, and so is all else that is tried: an agent "
-                                "can load no library from there (set TMPDIR)",
+                                "%s is mounted noexec: no agent can load a library from there, and no "
+                                "other folder will do (set TMPDIR)",
                                 seat);
         code = set_up(w, answer, lib);
         if (!code) {
@@ -331,7 +331,6 @@ static int run_in_seat(const struct wish *w, const char *dir, int fd, json_t *an
                                  : keep(w, dir, fd,
                                         (int)json_integer_value(json_object_get(answer, "tenant")), child_fd);
         }
-        shim_dir_drop(seat, lib);
         return code;
 }
 

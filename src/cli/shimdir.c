@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "base/hash.h"
 #include "base/put.h"
 
 #define CUDA "libcuda.so.1"
@@ -32,36 +33,30 @@ int shim_dir_find(const char *name, char *path, size_t size)
         return folder ? 0 : -ENOENT;
 }
 
+// Whether what lies in it stays what its owner made it: nobody else can put something in its place.
+static int is_trusted(const char *dir)
+{
+        struct stat info;
+
+        return dir && dir[0] == '/' && stat(dir, &info) == 0 && S_ISDIR(info.st_mode) &&
+               (info.st_uid == geteuid() || info.st_uid == 0) &&
+               (!(info.st_mode & 022) || info.st_mode & S_ISVTX);
+}
+
 int shim_dir_choose(const char *seat, char *ret_dir, size_t size)
 {
-        const char *temporary = getenv("TMPDIR");
-        const char *const others[] = {getenv("XDG_RUNTIME_DIR"), temporary ? temporary : "/tmp"};
+        const char *const others[] = {getenv("XDG_RUNTIME_DIR"), getenv("TMPDIR"), "/tmp"};
 
         snprintf(ret_dir, size, "%s/lib", seat);
         if (!takt_put_is_noexec(seat))
                 return 0;
-        for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
-                if (!others[i] || takt_put_is_noexec(others[i]))
-                        continue;
-                snprintf(ret_dir, size, "%s/takt-lib-XXXXXX", others[i]);
-                if (mkdtemp(ret_dir))
+        for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+                if (is_trusted(others[i]) && !takt_put_is_noexec(others[i])) {
+                        snprintf(ret_dir, size, "%s/takt-%u-%012lx", others[i], geteuid(),
+                                 takt_hash(TAKT_HASH_START, seat, strlen(seat)) >> 16);
                         return 0;
-        }
+                }
         return -EACCES;
-}
-
-void shim_dir_drop(const char *seat, const char *dir)
-{
-        static const char *const names[] = {CUDA, CUDA_DRIVER, NVML, NVML_DRIVER};
-        char path[PATH_MAX];
-
-        if (!strncmp(dir, seat, strlen(seat)))
-                return;
-        for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-                snprintf(path, sizeof path, "%s/%s", dir, names[i]);
-                unlink(path);
-        }
-        rmdir(dir);
 }
 
 // One library of ours in the driver's place, and beside it a link to the driver's own.

@@ -9,10 +9,9 @@
 // `what` saying what is missing.
 int shim_dir_make(const char *dir, const char *shims, char *what, size_t what_size);
 // Where that folder is to be for the agent in the seat `seat` (a folder of this user's): in it; or, if
-// nothing can be run there (Debian mounts /run noexec), one made anew for the while. Returns 0 or a negative
-// errno.
+// nothing can be run there (Debian mounts /run noexec), in XDG_RUNTIME_DIR, TMPDIR or /tmp, the same for the
+// same seat. It stays, as the seat's does: a process that its agent has left behind may still begin others.
+// Returns 0, or -EACCES: nothing can be run from any of them, or others could change what lies there.
 int shim_dir_choose(const char *seat, char *ret_dir, size_t size);
-// Removes one that was made anew; that in the seat goes with it.
-void shim_dir_drop(const char *seat, const char *dir);
 // The path of a library as the loader would find it; 0, or -ENOENT.
 int shim_dir_find(const char *name, char *path, size_t size);

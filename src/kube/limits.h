@@ -49,7 +49,7 @@
 #define KUBE_API_RETRY_MAX_NS (60 * TAKT_S)
 #define KUBE_API_WATCH_S 300    // what a watch asks the server to make of it; the next one goes on from there
 #define KUBE_API_PAGE 16        // objects of one answer to a list
-#define KUBE_PODS_MAX 256       // of this node that ask for a slot
+#define KUBE_PODS_MAX 256       // of this node that ask for a slot, or have annotations
 #define KUBE_WRONG_MAX 200      // bytes of what is wrong in a pod's annotations
 #define KUBE_EVENTS_MAX 128     // that may come again and are then counted, not written anew
 #define KUBE_EVENT_TEXT_MAX 768 // bytes of an event's message

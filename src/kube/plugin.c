@@ -80,12 +80,18 @@ static int slots_of(const struct plugin *plugin, char **ids, size_t n, uint32_t 
         return (int)n;
 }
 
+static uint64_t memory_of(const struct slots *slots, uint32_t slot)
+{
+        return slots->device[slots->slot[slot].device].memory_bytes;
+}
+
 // One container's choice. 0, or a negative errno with the reason.
 static int prefer_one(const struct plugin *plugin, const V1beta1__ContainerPreferredAllocationRequest *r,
                       char **ret_ids, uint32_t *ret_n, char *why, size_t size)
 {
         uint32_t available[ASK_MAX], must[ASK_MAX], chosen[ASK_MAX];
         struct wish wish = {0};
+        uint32_t largest;
         int n = slots_of(plugin, r->available_deviceids, r->n_available_deviceids, available, why, size);
         int n_must = n < 0 ? n
                            : slots_of(plugin, r->must_include_deviceids, r->n_must_include_deviceids, must,
@@ -93,9 +99,13 @@ static int prefer_one(const struct plugin *plugin, const V1beta1__ContainerPrefe
 
         if (n_must < 0)
                 return n_must;
+        largest = n ? available[0] : 0;
         if (r->allocation_size < 0 || r->allocation_size > ASK_MAX)
                 return snprintf(why, size, "allocation_size is %d", r->allocation_size), -EINVAL;
-        if (n && plugin->wishes && wishes_at_allocate(plugin->wishes, available[0], &wish))
+        for (int i = 0; i < n; i++) // a promise that fits one of the GPUs fits that
+                if (memory_of(plugin->slots, available[i]) > memory_of(plugin->slots, largest))
+                        largest = available[i];
+        if (n && plugin->wishes && wishes_at_allocate(plugin->wishes, largest, &wish))
                 wish.pod = NULL; // whose it will be is not known
         *ret_n = slots_prefer(plugin->slots, available, (uint32_t)n, must, (uint32_t)n_must,
                               wish.pod ? &wish.contract : NULL, (uint32_t)r->allocation_size, chosen);

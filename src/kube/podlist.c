@@ -147,12 +147,23 @@ static int is_over(const json_t *object)
         return !strcmp(phase, "Succeeded") || !strcmp(phase, "Failed");
 }
 
-static struct pod *free_place(struct podlist *list)
+// A pod that wants slots takes the place of one that wants none, if there is no other: of that only mistakes
+// are told.
+static struct pod *free_place(struct podlist *list, const struct pod *pod)
 {
-        for (struct pod *p = list->pod; p < list->pod + list->n_pods; p++)
+        struct pod *without = NULL;
+
+        for (struct pod *p = list->pod; p < list->pod + list->n_pods; p++) {
                 if (!p->uid[0])
                         return p;
-        return list->n_pods < KUBE_PODS_MAX ? &list->pod[list->n_pods++] : NULL;
+                if (!podlist_wants_slots(p))
+                        without = p;
+        }
+        if (list->n_pods < KUBE_PODS_MAX)
+                return &list->pod[list->n_pods++];
+        if (without && podlist_wants_slots(pod))
+                without->uid[0] = 0;
+        return without && podlist_wants_slots(pod) ? without : NULL;
 }
 
 static int concerns_us(const struct podlist *list, const struct pod *pod)
@@ -179,7 +190,8 @@ static void say_full(struct podlist *list)
 {
         if (!list->said_full)
                 fprintf(stderr,
-                        "taktd: more than %d pods ask for slots; of the others the annotations are not "
+                        "taktd: more than %d pods ask for slots or have annotations; of the others they are "
+                        "not "
                         "read\n",
                         KUBE_PODS_MAX);
         list->full = list->said_full = 1;
@@ -199,7 +211,7 @@ void podlist_take(struct podlist *list, enum api_event event, const json_t *obje
                 return;
         }
         if (!place)
-                place = free_place(list);
+                place = free_place(list, &pod);
         if (!place) {
                 say_full(list);
                 return;

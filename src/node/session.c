@@ -83,12 +83,38 @@ static void kicked(struct node *node, struct watch *watch, uint32_t events)
         atomic_fetch_add_explicit(&node->session[watch->index].daemon->answers, 1, memory_order_relaxed);
 }
 
+// The kernel's own name of the peer holds in every pid namespace (one outside ours has no number here), and
+// for no later process that gets the same number. Returns a descriptor; -ENOSYS: this kernel has no such
+// name; or another negative errno: it has ended, or no descriptor is left.
+static int peer_process(int fd, pid_t pid)
+{
+        int process;
+        socklen_t size = sizeof process;
+
+        if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &process, &size) == 0)
+                return process;
+        if (errno != ENOPROTOOPT)
+                return -errno; // of an ended one EINVAL, ESRCH, or none, by the kernel's age
+        process = pid ? (int)syscall(SYS_pidfd_open, pid, 0) : -1; // before Linux 6.5
+        return process >= 0 ? process : pid ? -errno : -ENOSYS;
+}
+
+static int has_ended(int process)
+{
+        struct pollfd news = {.fd = process, .events = POLLIN};
+
+        return process < 0 ? process != -ENOSYS : poll(&news, 1, 0) > 0;
+}
+
 static void ended(struct node *node, struct watch *watch, uint32_t events)
 {
+        const struct session *s = &node->session[watch->index];
         char byte;
 
+        if (watch == &s->process && !has_ended(watch->fd)) // the news was of one that had this place before
+                return;
         // After WELCOME the socket carries nothing; what a client sends all the same is thrown away.
-        if (!(events & (EPOLLHUP | EPOLLERR)) && watch == &node->session[watch->index].socket &&
+        if (!(events & (EPOLLHUP | EPOLLERR)) && watch == &s->socket &&
             recv(watch->fd, &byte, 1, MSG_DONTWAIT) > 0)
                 return;
         session_drop(node, watch->index);
@@ -184,29 +210,6 @@ static int session_make(struct node *node, struct session *s, int fds[TAKT_N_FDS
         close_all(fds, TAKT_FD_TENANT_PAGE);
         close_all(fds + TAKT_FD_KICK, TAKT_N_FDS - TAKT_FD_KICK);
         return -EMFILE;
-}
-
-// The kernel's own name of the peer holds in every pid namespace (one outside ours has no number here), and
-// for no later process that gets the same number. Returns a descriptor; -ESRCH: it has ended; or another
-// negative errno: the kernel cannot say.
-static int peer_process(int fd, pid_t pid)
-{
-        int process;
-        socklen_t size = sizeof process;
-
-        if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &process, &size) == 0)
-                return process;
-        if (errno != ENOPROTOOPT)
-                return -errno;
-        process = (int)syscall(SYS_pidfd_open, pid, 0); // before Linux 6.5
-        return process < 0 ? -errno : process;
-}
-
-static int has_ended(int process)
-{
-        struct pollfd news = {.fd = process, .events = POLLIN};
-
-        return process == -ESRCH || (process >= 0 && poll(&news, 1, 0) > 0);
 }
 
 static int session_open(struct node *node, struct session *s, int fd, const struct takt_frame_join *join)

@@ -251,7 +251,9 @@ class Bounds(unittest.TestCase):
             self.assertEqual(out.getvalue().count("BROKEN"), 1)
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as out:
             self.assertEqual(report.show((A, B), runs, True, f"{folder}/page", False, check=True), 0)   # another load
-        self.assertNotIn("BROKEN", out.getvalue())
+            self.assertNotIn("BROKEN", out.getvalue())
+            refused = [*runs[:2], {"name": "takt", "refusals": [("chat", "because")]}]
+            self.assertEqual([report.show((A, B), refused, True, f"{folder}/page", False, bounded=True, check=check) for check in (False, True)], [0, 1])
 
 
 class Flags(unittest.TestCase):

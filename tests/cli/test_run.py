@@ -21,7 +21,9 @@ as_root = unittest.skipUnless(os.geteuid() == 0, "only root is several users")
 
 class Case(unittest.TestCase):
     def setUp(self):
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)   # a shell cannot trap what was ignored when it began: under nohup
+        # A shell cannot trap what was ignored when it began: under nohup, or as another shell's job.
+        for number, handler in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGQUIT, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+            signal.signal(number, handler)
         self.folder = self.enterContext(tempfile.TemporaryDirectory())
         self.dir = f"{self.folder}/takt"
         self.env = {**os.environ, "TAKT_DIR": self.dir, "SIMGPU_NAME": f"simgpu-run-{os.getpid()}", "LD_LIBRARY_PATH": f"{takt.BUILD}/src/simgpu"}
@@ -309,29 +311,42 @@ class Libraries(Case):
     def within(self, noexec, **env):
         """Loads the shim in a place where nothing can be run from those folders."""
         script = "".join(f"mkdir -p {folder} && mount -t tmpfs -o noexec,mode=0700 none {folder} && " for folder in noexec)
-        run = subprocess.run(["unshare", "-m", "sh", "-c", f"{script} exec \"$@\"", "sh", TAKT, "run", "--", "python3", "-c", self.LOADED],
-                             env={**self.env, **env}, capture_output=True, text=True, timeout=60)
+        return self.apart(f"{script} exec \"$@\"", "sh", TAKT, "run", "--", "python3", "-c", self.LOADED, **env)
+
+    def apart(self, script, *args, **env):
+        """With mounts of its own."""
+        run = subprocess.run(["unshare", "-m", "sh", "-c", script, *args], env={**self.env, **env}, capture_output=True, text=True, timeout=60)
         if "unshare: " in run.stderr or "mount: " in run.stderr:
             self.skipTest("no mount namespaces here")
         return run.returncode, run.stdout, run.stderr
 
+    def elsewhere(self, **env):
+        """Where the shim was loaded from by an agent whose seat lies where nothing can be run."""
+        code, out, err = self.within([self.dir], **env)
+        self.assertEqual((code, err), (0, ""))
+        [path] = {os.path.dirname(path) for path in out.split()} - {f"{takt.BUILD}/src/simgpu"}
+        return path
+
     @as_root
     def test_folder_from_which_nothing_can_be_run(self):
-        """As Debian mounts /run: the libraries go elsewhere, for as long as the agent runs."""
-        other = f"{self.folder}/other"
-        os.mkdir(other)
-        code, out, err = self.within([self.dir], XDG_RUNTIME_DIR=other)
-        self.assertEqual((code, err), (0, ""))
-        for path in out.split():
-            self.assertEqual(os.path.dirname(os.path.dirname(path)), other if "/takt-lib-" in path else f"{takt.BUILD}/src")
-        self.assertIn("/takt-lib-", out)
-        self.assertEqual(os.listdir(other), [])
+        """As Debian mounts /run: the libraries go elsewhere, and stay for what the agent has left behind."""
+        other, open_to_all = f"{self.folder}/other", f"{self.folder}/open"
+        os.mkdir(other, 0o700)
+        os.mkdir(open_to_all)
+        os.chmod(open_to_all, 0o777)
+        path = self.elsewhere(XDG_RUNTIME_DIR=other)
+        self.assertEqual(self.elsewhere(XDG_RUNTIME_DIR=open_to_all, TMPDIR=other), path)
+        self.assertEqual(self.elsewhere(XDG_RUNTIME_DIR="", TMPDIR=other), path)
+        self.assertEqual(os.listdir(other), [os.path.basename(path)])
+        self.assertIn("libcuda.so.1", os.listdir(path))
 
     @as_root
     def test_nothing_can_be_run_from_anywhere(self):
-        code, out, err = self.within([self.dir], XDG_RUNTIME_DIR=self.dir, TMPDIR=self.dir)
-        self.assertEqual((code, out, err.count("\n")), (69, "", 1))
-        self.assertIn("is mounted noexec, and so is all else that is tried", err)
+        script = (f"mount --bind {takt.BUILD} /mnt && mount -t tmpfs -o noexec,mode=1777 none /tmp && "
+                  "exec env -u TMPDIR TAKT_DIR=/tmp/takt XDG_RUNTIME_DIR=/tmp LD_LIBRARY_PATH=/mnt/src/simgpu /mnt/src/cli/takt run -- true")
+        code, out, err = self.apart(script)
+        self.assertEqual((code, out, err.count("\n")), (69, "", 1), err)
+        self.assertIn("is mounted noexec: no agent can load a library from there", err)
 
     def test_missing_driver_is_named(self):
         daemon = takt.Daemon(self.dir)   # it was given its device
