@@ -153,6 +153,7 @@ class Floods(unittest.TestCase):
         with contextlib.suppress(OSError):
             for _ in range(2000):
                 slow.sendall(b'{"op":"status"}\n' * 100)
+        slow.shutdown(socket.SHUT_WR)   # a daemon that is not ahead of the reader ends after the last answer
         self.others_go_on()
         slow.settimeout(10)
         with contextlib.suppress(ConnectionResetError):
