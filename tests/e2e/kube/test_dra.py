@@ -171,9 +171,17 @@ class Claims(unittest.TestCase):
             self.working(*names)
         self.assertEqual(len(self.sockets()), 1)   # what the killed have left is gone
         self.assertEqual(self.lives("one", "two", "three"), lives)
-        node.delete("three")
         node.start(claim("late", request(30)), worker("late"))
+        node.until("no share was lost, nor given away twice", lambda: "cannot allocate all claims" in node.events("late"))
+        node.delete("three")
         self.working(*names[:2], "default/late/gpu")   # and the kubelet has found the newest
+
+    def test_process_killed_comes_back_to_its_claim(self):
+        names = self.run_three()
+        old, = node.processes("one")
+        os.kill(old, signal.SIGKILL)
+        node.await_pod("one", "status.containerStatuses[0].restartCount", "1")
+        self.working(*names)
 
     def test_daemon_replaced_keeps_slice_and_claims(self):
         names = self.run_three()

@@ -26,17 +26,21 @@ def here(text):
     return text.replace("/var/lib/takt", os.path.abspath("shims"))
 
 
-def simulated(replicas=4, lib=None, claims=False):
+def simulated(replicas=4, lib=None, claims=False, **more):
     """What the chart is told for a simulated GPU, its driver's folder and where it lies; and for a cluster whose services lead nowhere."""
     config = {"version": "v1", "takt": {"driver": os.path.abspath("driver"), "door": "dra" if claims else "plugin"}}
     if not claims:
         config["sharing"] = {"timeSlicing": {"resources": [{"name": "nvidia.com/gpu", "rename": GPU, "replicas": replicas}]}}
     with open("values.json", "w") as file:
-        json.dump({"config": json.dumps(config), "lib": lib or os.path.abspath("shims"),
+        json.dump({**more, "config": json.dumps(config), "lib": lib or os.path.abspath("shims"),
                    "env": [{"name": "KUBERNETES_SERVICE_HOST", "value": "10.99.0.1"}, {"name": "KUBERNETES_SERVICE_PORT", "value": "6443"}],
                    "extraVolumes": [{"name": "shm", "hostPath": {"path": "/dev/shm"}}],
                    "extraVolumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}]}, file)
     return ["--namespace", SPACE, "--values", "values.json", "--wait", "--timeout", "60s"]
+
+
+def slice_uids():
+    return [s["metadata"]["uid"] for s in node.get("resourceslices", "--field-selector=spec.driver=gpu.takt.dev")["items"]]
 
 
 def daemon():
@@ -170,6 +174,12 @@ class Install(unittest.TestCase):
         pod["spec"]["containers"][0]["resources"] = {"claims": [{"name": "part"}]}
         node.start(claim, pod)
         node.until("one works", lambda: any(t["granted_ns"] for t in tenants()))
+        before, old = slice_uids(), daemon()
+        life = node.get("pod", "one")["status"]["containerStatuses"][0]["containerID"]
+        self.chart("upgrade", claims=True, podAnnotations={"changed": "yes"})   # the next daemon waits beside the old one
+        node.until("the next daemon is there", lambda: daemon() != old and pid_of_daemon())
+        node.until("one works on", lambda: any(t["granted_ns"] for t in tenants()))
+        self.assertEqual((slice_uids(), node.get("pod", "one")["status"]["containerStatuses"][0]["containerID"]), (before, life))
 
     def test_account_lets_the_daemon_read_pods_and_write_events(self):
         self.chart()
