@@ -43,6 +43,13 @@ class Wishes(Wished):
         self.assertIn("share 60 %", self.event("PromiseRefused", "b"))
         self.assertEqual(len(self.tenants()), 1)
 
+    def test_pods_that_want_no_slot_keep_none_out(self):
+        """Where GPUs are claimed, too, all that have annotations are kept, for what is wrong with them."""
+        many = [pod(f"x{i}", annotations={"takt.dev/share": "1%"}, resource="other.example/thing") for i in range(300)]
+        self.start(*many, pod("zz", annotations={"takt.dev/memory": "12Gi"}), promise=f"devices: [0], {PROMISE}", more=", door: {dra: [1]}")
+        env, _ = self.plugin.allocate(self.slot(0))
+        self.assertEqual(env["TAKT_MEMORY_QUOTA"], str(12 << 30))
+
     def test_a_pod_that_the_kubelet_knows_first_is_not_refused_for_another(self):
         """The only one that we know of does not fit. The news of who was meant comes while the kubelet waits for us."""
         self.start(pod("early"), pod("greedy", annotations={"takt.dev/share": "90%"}))
