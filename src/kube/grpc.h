@@ -20,6 +20,7 @@ enum grpc_status {
         GRPC_UNIMPLEMENTED = 12,
         GRPC_INTERNAL = 13,
         GRPC_UNAVAILABLE = 14,
+        GRPC_UNAUTHENTICATED = 16, // the last there is
 };
 
 // Puts messages together from pieces of a stream. All zero but `max` is a reader at its start.

@@ -278,6 +278,8 @@ static void answer_header(struct rpc_call *call, const uint8_t *name, size_t n, 
                 for (size_t i = 0; i < size; i++)
                         call->status =
                                 call->status * 10 + (value[i] >= '0' && value[i] <= '9' ? value[i] - '0' : 2);
+                if (call->status > GRPC_UNAUTHENTICATED)
+                        call->status = GRPC_UNKNOWN;
                 call->status_seen = 1;
         } else if (is(name, n, "grpc-message")) {
                 grpc_text_decode(call->text, sizeof call->text, (const char *)value, size);

@@ -321,7 +321,9 @@ static int act(enum export which, const uintptr_t *a)
         case AT_cuMemAllocManaged:
         case AT_cuMemAllocPitch_v2:
         case AT_cuMemAllocAsync:
+        case AT_cuMemAllocAsync_ptsz:
         case AT_cuMemAllocFromPoolAsync:
+        case AT_cuMemAllocFromPoolAsync_ptsz:
         case AT_cuMemCreate:
         case AT_cuMemPoolCreate:
         case AT_cuArrayCreate_v2:

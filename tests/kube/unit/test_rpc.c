@@ -206,6 +206,24 @@ static void a_stream_goes_on_until_it_ends(void **state)
         assert_int_equal(heard.status, GRPC_OK);
 }
 
+static void a_status_that_there_is_not_is_unknown(void **state)
+{
+        struct peers *peers = *state;
+        const int said[] = {16, 17, 99, 999}, told[] = {16, GRPC_UNKNOWN, GRPC_UNKNOWN, GRPC_UNKNOWN};
+
+        for (int i = 0; i < 4; i++) {
+                struct heard heard = {0};
+
+                assert_int_equal(
+                        rpc_ask(peers->client, "/t/Watch", NULL, 0, 0, TAKT_NEVER, &answer, &heard, NULL), 0);
+                talk(peers, 0);
+                rpc_end(served.open, (enum grpc_status)said[i], "why");
+                talk(peers, 0);
+                assert_int_equal(heard.n_ends, 1);
+                assert_int_equal(heard.status, told[i]);
+        }
+}
+
 static void a_cancelled_call_is_gone_for_the_server(void **state)
 {
         struct peers *peers = *state;
@@ -561,6 +579,7 @@ int main(void)
                 TEST(an_error_is_only_trailers_and_keeps_its_words),
                 TEST(a_message_too_long_is_refused),
                 TEST(a_stream_goes_on_until_it_ends),
+                TEST(a_status_that_there_is_not_is_unknown),
                 TEST(a_cancelled_call_is_gone_for_the_server),
                 TEST(deadlines_end_a_call_at_either_side),
                 TEST(a_lost_connection_ends_every_call_once),
