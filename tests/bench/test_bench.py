@@ -2,9 +2,12 @@
 import json
 import os
 import signal
+import ssl
 import subprocess
+import tempfile
 import time
 import unittest
+import urllib.request
 
 BUILD = os.environ["TAKT_BUILD"]
 NAMES = ("core", "handover", "idle", "kube", "launch", "memory", "policy")
@@ -30,7 +33,24 @@ def command(pid):
         return ""
 
 
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
+
+
 class Bench(unittest.TestCase):
+    def test_api_server_of_kubes_bench_answers_for_a_claim(self):
+        folder = self.enterContext(tempfile.TemporaryDirectory())
+        server = self.enterContext(subprocess.Popen(
+            ["python3", f"{ROOT}/bench/kube_api.py", folder, "gpu-0", "1", "1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": f"{ROOT}/tests/kube/unit", "PYTHONDONTWRITEBYTECODE": "1"}))
+        self.addCleanup(server.kill)
+        url = server.stdout.readline().decode().strip()
+        with open(f"{folder}/token") as token:
+            headers = {"Authorization": f"Bearer {token.read().strip()}"}
+        asked = urllib.request.Request(f"{url}/apis/resource.k8s.io/v1/namespaces/default/resourceclaims/claim-0", headers=headers)
+        with urllib.request.urlopen(asked, timeout=20, context=ssl.create_default_context(cafile=f"{folder}/tls.crt")) as answer:
+            self.assertEqual(json.load(answer)["metadata"]["name"], "claim-0")
+        self.assertGreater(int.from_bytes(server.stdout.read(8), "little"), 0)   # ns that it took over it
+
     def test_unknown_option_is_wrong_usage(self):
         for name in NAMES:
             for args, word in ((["--jsno"], "--jsno"), (["--json", "x"], "x")):
