@@ -325,13 +325,12 @@ static int run_in_seat(const struct wish *w, const char *dir, int fd, json_t *an
                                 "other folder will do (set TMPDIR)",
                                 seat);
         code = set_up(w, answer, lib);
-        if (!code) {
-                child_fd = start_child(command);
-                code = child < 0 ? cli_fail(EXIT_NOT_EXECUTABLE, "%s: %s", command[0], strerror(errno))
-                                 : keep(w, dir, fd,
-                                        (int)json_integer_value(json_object_get(answer, "tenant")), child_fd);
-        }
-        return code;
+        if (code)
+                return code;
+        child_fd = start_child(command);
+        if (child < 0)
+                return cli_fail(EXIT_NOT_EXECUTABLE, "%s: %s", command[0], strerror(errno));
+        return keep(w, dir, fd, (int)json_integer_value(json_object_get(answer, "tenant")), child_fd);
 }
 
 static int run(const struct wish *w, const char *dir, char **command)

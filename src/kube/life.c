@@ -30,11 +30,6 @@ static void fail(struct life *life, const char *what, const char *why)
         move(life, LIFE_DOWN, takt_clock_now() + wait_ns);
 }
 
-static void link_ended(struct link *link, void *context)
-{
-        (void)link, (void)context; // life_tick sees it
-}
-
 static void answered(void *context, const uint8_t *data, size_t size)
 {
         (void)context, (void)data, (void)size; // Empty
@@ -77,7 +72,7 @@ static int ask(struct life *life)
         fd = link_connect(path);
         if (fd < 0)
                 return fd;
-        error = link_open(&life->asking, life->server.host, fd, rpc_client(), link_ended, life);
+        error = link_open(&life->asking, life->server.host, fd, rpc_client(), NULL, NULL);
         if (error)
                 return error;
         bytes = plugin_registration(&life->plugin, life->server.name, &size);

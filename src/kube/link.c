@@ -62,7 +62,8 @@ static void finish(struct link *link)
         if (!link->lost && (link->n_out || !rpc_done(link->rpc)))
                 return;
         link_close(link);
-        link->ended(link, link->context);
+        if (link->ended)
+                link->ended(link, link->context);
 }
 
 static void ready(struct node *node, struct watch *watch, uint32_t events)

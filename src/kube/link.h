@@ -20,9 +20,9 @@ struct link {
         void *context;
 };
 
-// Runs `rpc` on fd, both of which it takes over, in a link whose storage stays. `ended` is called once the
-// connection is gone and the rpc freed; not for link_close. Returns 0 or a negative errno (and has closed
-// both).
+// Runs `rpc` on fd, both of which it takes over, in a link whose storage stays. `ended` (may be NULL) is
+// called once the connection is gone and the rpc freed; not for link_close. Returns 0 or a negative errno
+// (and has closed both).
 int link_open(struct link *link, const struct host *host, int fd, struct rpc *rpc,
               void (*ended)(struct link *, void *), void *context);
 // Sends what the rpc has; to be called after each use of it from outside.

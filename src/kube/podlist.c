@@ -161,9 +161,10 @@ static struct pod *free_place(struct podlist *list, const struct pod *pod)
         }
         if (list->n_pods < KUBE_PODS_MAX)
                 return &list->pod[list->n_pods++];
-        if (without && podlist_wants_slots(pod))
-                without->uid[0] = 0;
-        return without && podlist_wants_slots(pod) ? without : NULL;
+        if (!without || !podlist_wants_slots(pod))
+                return NULL;
+        without->uid[0] = 0;
+        return without;
 }
 
 static int concerns_us(const struct podlist *list, const struct pod *pod)

@@ -11,11 +11,6 @@ void server_open(struct server *server, const struct host *host, const struct rp
         *server = (struct server){.host = host, .service = service, .context = context, .listening.fd = -1};
 }
 
-static void link_ended(struct link *link, void *context)
-{
-        (void)link, (void)context; // it is counted when somebody asks
-}
-
 static void accept_link(struct node *node, struct watch *watch, uint32_t events)
 {
         struct server *server = (struct server *)(void *)((char *)watch - offsetof(struct server, listening));
@@ -27,7 +22,7 @@ static void accept_link(struct node *node, struct watch *watch, uint32_t events)
         for (int i = 0; i < KUBE_LINKS_MAX; i++)
                 if (!link_is_open(&server->links[i])) {
                         link_open(&server->links[i], server->host, fd,
-                                  rpc_server(server->service, server->context), link_ended, server);
+                                  rpc_server(server->service, server->context), NULL, NULL);
                         return;
                 }
         close(fd);

@@ -95,8 +95,10 @@ static int peer_process(int fd, pid_t pid)
                 return process;
         if (errno != ENOPROTOOPT)
                 return -errno; // of an ended one EINVAL, ESRCH, or none, by the kernel's age
-        process = pid ? (int)syscall(SYS_pidfd_open, pid, 0) : -1; // before Linux 6.5
-        return process >= 0 ? process : pid ? -errno : -ENOSYS;
+        if (!pid)
+                return -ENOSYS;
+        process = (int)syscall(SYS_pidfd_open, pid, 0); // before Linux 6.5
+        return process >= 0 ? process : -errno;
 }
 
 static int has_ended(int process)

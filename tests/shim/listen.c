@@ -9,22 +9,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+#include "hooked.h"
 
 typedef int (*ask)(const char *name, void **entry, int version, uint64_t flags, int *status);
 typedef int (*ask_v1)(const char *name, void **entry, int version, uint64_t flags);
 
 int cuGetProcAddress_v2(const char *name, void **entry, int version, uint64_t flags, int *status);
 int cuGetProcAddress(const char *name, void **entry, int version, uint64_t flags);
-
-static const char *const hooked[] = {
-#define SUBMIT(name, n, stream) #name,
-#define SUBMIT_GRAPH(name, n, stream) #name,
-#define SUBMIT_SYNC(name, n, stream) #name,
-#define SUBMIT_SOON(name, n, stream) #name,
-#define SYNC(name, n, stream) #name,
-#define OTHER(name) #name,
-#include "shim/cuda/hooks.inc"
-};
 
 static void *symbol_of(const char *library, const char *name)
 {

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include "hooked.h"
 
 static const struct {
         const char *name;
@@ -13,16 +14,6 @@ static const struct {
 } rows[] = {
 #define SYMBOL(name, version, flag, export) {name, version, flag, #export},
 #include "simgpu/symbols.inc"
-};
-
-static const char *const hooked[] = {
-#define SUBMIT(name, n, stream) #name,
-#define SUBMIT_GRAPH(name, n, stream) #name,
-#define SUBMIT_SYNC(name, n, stream) #name,
-#define SUBMIT_SOON(name, n, stream) #name,
-#define SYNC(name, n, stream) #name,
-#define OTHER(name) #name,
-#include "shim/cuda/hooks.inc"
 };
 
 static int is_hooked(const char *export)
