@@ -13,7 +13,6 @@ static int n_devices; // 0: not initialised
 static struct {
         struct context context;
         int is_active;
-        unsigned flags;
 } primary[SIM_DEVICES_MAX];
 static uint64_t next_context_id = 1;
 
@@ -182,6 +181,7 @@ static int open_slot(struct context *context, int device)
         context->device = device;
         context->slot = (uint32_t)slot;
         context->id = next_context_id++;
+        context->may_spin = (int)sim_number("SIMGPU_SPIN");
         context->next_lane = 0;
         memset(context->position_ns, 0, sizeof context->position_ns);
         memset(context->blocking_ns, 0, sizeof context->blocking_ns);
@@ -246,7 +246,7 @@ API cuDevicePrimaryCtxSetFlags_v2(int device, unsigned flags)
 {
         if (driver_ready(device) == INVALID_DEVICE)
                 return INVALID_DEVICE;
-        primary[device].flags = flags;
+        primary[device].context.flags = flags;
         return SUCCESS;
 }
 
@@ -259,7 +259,7 @@ API cuDevicePrimaryCtxGetState(int device, unsigned *flags, int *active)
 {
         if (driver_ready(device) == INVALID_DEVICE)
                 return INVALID_DEVICE;
-        *flags = primary[device].flags;
+        *flags = primary[device].context.flags;
         *active = primary[device].is_active;
         return driver_ready(device);
 }
@@ -267,6 +267,11 @@ API cuDevicePrimaryCtxGetState(int device, unsigned *flags, int *active)
 struct context *context_current(void)
 {
         return depth ? stack[depth - 1] : NULL;
+}
+
+int context_spins(const struct context *context)
+{
+        return context->may_spin && !(context->flags & SCHED_BLOCKING_SYNC);
 }
 
 struct context *context_primary(int device)

@@ -28,6 +28,9 @@ enum {
 // A handle that names a stream without being one, as 1 does the legacy stream.
 #define STREAM_PER_THREAD ((struct stream *)2)
 
+#define SCHED_BLOCKING_SYNC 4u // of a context: waits sleep
+#define EVENT_BLOCKING_SYNC 1u // of an event: who waits for it sleeps
+
 struct graph_node {
         int type; // CUgraphNodeType: 0 kernel, 1 memcpy, 2 memset, 3 host, 5 empty
         uint64_t cost_ns;
@@ -75,6 +78,7 @@ struct context {
         uint64_t id;
         int device, is_primary, references;
         unsigned flags;
+        int may_spin; // this process's waits do unless somebody asked for others
         struct stream legacy;
         uint32_t next_lane;                  // for the next stream
         uint64_t position_ns[SIM_LANES_MAX]; // everything submitted
@@ -107,6 +111,7 @@ struct context *context_current(void);
 struct context *context_primary(int device);
 struct context *context_on(int device); // the current one, or of another device the primary one
 int driver_ready(int device);           // SUCCESS, or the error of a call before cuInit or on no such device
+int context_spins(const struct context *context); // while it waits
 
 // stream.c: NULL, legacy and per-thread handles become streams; NULL when there is no context.
 struct stream *stream_of(struct stream *handle);
@@ -118,7 +123,8 @@ uint64_t stream_new_id(void);
 // The places in the lanes that stand for all of the stream's work.
 void stream_positions(const struct stream *stream, uint64_t ret_position_ns[SIM_LANES_MAX]);
 // For work up to those places, and for copies.
-int work_wait(struct context *context, const uint64_t position_ns[SIM_LANES_MAX], uint64_t copied_ns);
+int work_wait(struct context *context, const uint64_t position_ns[SIM_LANES_MAX], uint64_t copied_ns,
+              int spins);
 int work_is_done(struct context *context, const uint64_t position_ns[SIM_LANES_MAX], uint64_t copied_ns);
 
 // capture.c

@@ -81,7 +81,10 @@ API cuEventSynchronize(struct event *event)
 {
         const struct event place = place_of(event);
 
-        return place.recorded ? work_wait(place.context, place.position_ns, place.copied_ns) : SUCCESS;
+        if (!place.recorded)
+                return SUCCESS;
+        return work_wait(place.context, place.position_ns, place.copied_ns,
+                         !(place.flags & EVENT_BLOCKING_SYNC) && context_spins(place.context));
 }
 
 API cuEventQuery(struct event *event)

@@ -324,14 +324,22 @@ static void sleep_until(uint64_t when_ns)
         clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
 }
 
-void sim_sleep_until(uint64_t when_ns)
+static void spin_until(uint64_t when_ns)
 {
-        if (when_ns > now_ns() + SHORTEST_SLEEP_NS)
+        while (now_ns() < when_ns)
+                ;
+}
+
+void sim_wait_until(uint64_t when_ns, int spins)
+{
+        if (spins)
+                spin_until(when_ns);
+        else if (when_ns > now_ns() + SHORTEST_SLEEP_NS)
                 sleep_until(when_ns);
 }
 
-// Sleeps until the predicted end and looks again: others may have come in between.
-int sim_segment_wait(struct sim_segment *s, uint32_t context, uint32_t lane, uint64_t position_ns)
+// Waits until the predicted end and looks again: others may have come in between.
+int sim_segment_wait(struct sim_segment *s, uint32_t context, uint32_t lane, uint64_t position_ns, int spins)
 {
         int slack = 0, lost, done, hung; // slack 0: we have not slept
         uint64_t when, latest;
@@ -348,11 +356,16 @@ int sim_segment_wait(struct sim_segment *s, uint32_t context, uint32_t lane, uin
                 sim_segment_unlock(s);
                 if (done || lost)
                         break;
+                when = when < latest ? when : latest;
+                if (spins) {
+                        spin_until(when);
+                        continue;
+                }
                 if (!slack) {
                         slack = prctl(PR_GET_TIMERSLACK);
                         prctl(PR_SET_TIMERSLACK, 1);
                 }
-                sleep_until(when < latest ? when : latest);
+                sleep_until(when);
         }
         if (slack)
                 prctl(PR_SET_TIMERSLACK, slack);

@@ -1,4 +1,4 @@
-// The device shared by all processes: its state in shared memory, and waiting for it without burning the CPU.
+// The device shared by all processes: its state in shared memory, and waiting for it.
 #pragma once
 #include <pthread.h>
 #include <stdint.h>
@@ -75,7 +75,9 @@ uint64_t sim_segment_copy(struct sim_segment *segment, int engine, uint64_t from
 // The device memory at the pool's offset, mapped at `at` (NULL: anywhere). NULL when that fails.
 void *sim_segment_map(uint32_t device, uint64_t offset, uint64_t bytes, void *at);
 
-// Waits until the lane has done the work up to the position; returns 0, or -EIO when the device is lost.
-int sim_segment_wait(struct sim_segment *segment, uint32_t context, uint32_t lane, uint64_t position_ns);
-// Waits for a time, unless it is too near to be worth it.
-void sim_sleep_until(uint64_t when_ns);
+// Waits until the lane has done the work up to the position, asleep or (`spins`) on the processor all the
+// while; returns 0, or -EIO when the device is lost.
+int sim_segment_wait(struct sim_segment *segment, uint32_t context, uint32_t lane, uint64_t position_ns,
+                     int spins);
+// Waits for a time, in the same two ways; none of it if it is too near to be worth going to sleep.
+void sim_wait_until(uint64_t when_ns, int spins);

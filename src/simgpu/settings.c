@@ -105,6 +105,7 @@ static const struct setting {
         {"SIMGPU_CONCURRENT", whole, 1, 1, SIM_LANES_MAX, NULL},
         {"SIMGPU_MPS", state, 0, 0, 1, A_STATE},
         {"SIMGPU_CLEARED", state, 0, 0, 1, A_STATE},
+        {"SIMGPU_SPIN", state, 0, 0, 1, A_STATE},
         {"SIMGPU_ECC", state, 1, 0, 1, A_STATE},
         {"SIMGPU_CC", state, 0, 0, 1, A_STATE},
         {"SIMGPU_TRACE", state, 0, 0, 1, A_STATE},

@@ -64,7 +64,7 @@ static void bar(struct stream *stream, const uint64_t needed_ns[SIM_LANES_MAX])
                 uint64_t at_ns = lane->barrier[lane->first].at_ns + 1;
 
                 sim_segment_unlock(sim);
-                if (sim_segment_wait(sim, slot, stream->lane, at_ns))
+                if (sim_segment_wait(sim, slot, stream->lane, at_ns, 0))
                         return sim_segment_lock(sim);
                 sim_segment_lock(sim);
         }
@@ -123,13 +123,14 @@ int stream_copy(struct stream *stream, int engine, uint64_t cost_ns)
         return lost ? UNKNOWN : SUCCESS;
 }
 
-int work_wait(struct context *context, const uint64_t position_ns[SIM_LANES_MAX], uint64_t copied_ns)
+int work_wait(struct context *context, const uint64_t position_ns[SIM_LANES_MAX], uint64_t copied_ns,
+              int spins)
 {
         for (uint32_t i = 0; i < SIM_LANES_MAX; i++)
                 if ((position_ns[i] || i == 0) &&
-                    sim_segment_wait(context->sim, context->slot, i, position_ns[i]))
+                    sim_segment_wait(context->sim, context->slot, i, position_ns[i], spins))
                         return UNKNOWN;
-        sim_sleep_until(copied_ns);
+        sim_wait_until(copied_ns, spins);
         return SUCCESS;
 }
 
@@ -155,7 +156,7 @@ int context_wait(struct context *context)
         sim_segment_lock(context->sim); // other threads submit meanwhile
         memcpy(position, context->position_ns, sizeof position);
         sim_segment_unlock(context->sim);
-        return work_wait(context, position, 0);
+        return work_wait(context, position, 0, context_spins(context));
 }
 
 // The legacy stream waits for all blocking streams; here, for everything.
@@ -178,7 +179,7 @@ int stream_wait(struct stream *stream)
         uint64_t position[SIM_LANES_MAX];
 
         stream_positions(stream, position);
-        return work_wait(stream->context, position, stream->copied_ns);
+        return work_wait(stream->context, position, stream->copied_ns, context_spins(stream->context));
 }
 
 API cuStreamCreateWithPriority(struct stream **ret, unsigned flags, int priority)
@@ -280,7 +281,7 @@ static int wait_event(struct stream *stream, struct event *event, unsigned flags
         if (!event->recorded || stream->capture)
                 return SUCCESS;
         if (event->context != stream->context)
-                return work_wait(event->context, event->position_ns, event->copied_ns);
+                return work_wait(event->context, event->position_ns, event->copied_ns, 0);
         if (stream->copied_ns < event->copied_ns)
                 stream->copied_ns = event->copied_ns;
         sim_segment_lock(stream->context->sim);
@@ -301,7 +302,7 @@ static void *call_host(void *arg)
         struct host_call call = *(struct host_call *)arg;
 
         free(arg);
-        work_wait(call.context, call.position_ns, call.copied_ns);
+        work_wait(call.context, call.position_ns, call.copied_ns, 0);
         call.fn(call.arg);
         return NULL;
 }

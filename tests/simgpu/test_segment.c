@@ -197,7 +197,7 @@ static int wait_for_work(struct sim_segment *s, uint64_t work_ns)
         int c;
         uint64_t position = begin_work(s, work_ns, &c);
 
-        return sim_segment_wait(s, (uint32_t)c, 0, position);
+        return sim_segment_wait(s, (uint32_t)c, 0, position, 0);
 }
 
 static void waiting_ends_with_the_work(void **state)
@@ -235,7 +235,7 @@ static void waiting_goes_on_when_the_owner_is_gone(void **state)
         sim_segment_unlock(s);
         position = begin_work(s, MS, &c);
         end_child(child);
-        assert_int_equal(sim_segment_wait(s, (uint32_t)c, 0, position), 0);
+        assert_int_equal(sim_segment_wait(s, (uint32_t)c, 0, position, 0), 0);
         s->device.slice_ns = 2 * MS;
 }
 

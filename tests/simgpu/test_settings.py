@@ -10,7 +10,7 @@ from device import DRIVER, NVML, TOOL, Device
 CLAIM = f"nvml = ctypes.CDLL({NVML!r}); nvml.nvmlErrorString.restype = ctypes.c_char_p; e = nvml.nvmlInit_v2(); say(e, nvml.nvmlErrorString(e).decode())"
 WRONG = {"SIMGPU_SLICE_US": ("-1", "1 to 60000000"), "SIMGPU_SWITCH_US": ("x", "0 to 60000000"), "SIMGPU_KERNEL_US": ("abc", "0 to 60000000"),
          "SIMGPU_MEMORY_MIB": ("foo", "1 to 1048576"), "SIMGPU_MPS": ("yes", "1, 0, on or off"), "SIMGPU_ECC": ("maybe", "1, 0, on or off"),
-         "SIMGPU_POLICY": ("longest", "default, short, medium or long"), "SIMGPU_CONCURRENT": ("5", "1 to 4"),
+         "SIMGPU_SPIN": ("maybe", "1, 0, on or off"), "SIMGPU_POLICY": ("longest", "default, short, medium or long"), "SIMGPU_CONCURRENT": ("5", "1 to 4"),
          "SIMGPU_DRIVER_VERSION": ("newest", "11040 to 13990"), "SIMGPU_NAME": ("a/b", "a name of up to 60 characters without /"),
          "SIMGPU_LLM": ("garbage", "decode_us=, extra_percent=, prefill_us= and norms=, each with a number")}
 
