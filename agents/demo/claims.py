@@ -3,6 +3,7 @@ import re
 
 from kube import claim, node
 
+from .place import TAKT
 from .pods import Pods
 
 UNPREPARED = "FailedPrepareDynamicResources"
@@ -27,9 +28,9 @@ class Claims(Pods):
         del self.takt.config["sharing"]
         self.takt.config["takt"]["door"] = "dra"
 
-    def objects(self, agent, device, under_takt):
-        pod = self.pod(agent, device, under_takt)
-        return [claim_of(agent), claim.holding(pod, agent.name)] if under_takt else [pod]
+    def objects(self, agent, device, how):
+        pod = self.pod(agent, device, how)
+        return [claim_of(agent), claim.holding(pod, agent.name)] if how == TAKT else [pod]
 
     @staticmethod
     def is_offered():

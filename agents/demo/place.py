@@ -5,7 +5,9 @@ import signal
 
 LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
 TICK = os.sysconf("SC_CLK_TCK")
-TAKT = "takt"   # how an agent is started: under Takt; else after a prefix of words, which may be none
+# How an agent is started: under Takt; or apart, on a simulated device of its own beside others on theirs; else after a prefix of words,
+# which may be none.
+TAKT, APART = "takt", "apart"
 
 
 class Failed(Exception):
@@ -62,6 +64,12 @@ def command(setting, *more):
 
 def profile(setting, agent):
     return os.path.join(os.path.dirname(setting.here), "src/simgpu/profiles", agent.profile)
+
+
+def simulated(setting, agent, device, how):
+    """What an agent's environment says of its device. Apart, waits sleep: agents that keep the processor while they wait would keep each
+    other from the few of a machine, and so not be alone."""
+    return {"SIMGPU_NAME": device, "SIMGPU_PROFILE": profile(setting, agent), **({"SIMGPU_SPIN": "off"} if how == APART else {})}
 
 
 def children(pid):

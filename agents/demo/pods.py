@@ -4,7 +4,7 @@ import os
 from kube import node
 from kube.installed import Installed
 
-from .place import TAKT, Failed, Place, Refused, Server, command, cpu_of, profile
+from .place import TAKT, Failed, Place, Refused, Server, command, cpu_of, profile, simulated
 
 PORT = 8000
 CPU = "250m"   # without a request, whatever else runs on the node comes first
@@ -29,21 +29,21 @@ class Pods(Place):
         self.takt = Installed(os.path.join(os.path.dirname(setting.here), "deploy"), os.path.join(setting.build, "takt.tar"), setting.build,
                               self.resources, CUDA, SIMGPU_NAME=setting.devices[0], SIMGPU_PROFILE=profile(setting, self.agents[0]))
 
-    def pod(self, agent, device, under_takt):
+    def pod(self, agent, device, how):
         # The engine, CUDA and the model are hundreds of megabytes: lent by the node, not part of the image.
         as_here = (self.s.cache, os.path.realpath(self.s.cache), self.s.here, *map(os.path.dirname, (self.s.model, profile(self.s, agent))))
         lent = {os.path.join(self.s.cache, "cuda"): CUDA, **{folder: folder for folder in as_here}}
-        env = {"SIMGPU_NAME": device, "SIMGPU_PROFILE": profile(self.s, agent)}
-        if not under_takt:
+        env = simulated(self.s, agent, device, how)
+        if how != TAKT:
             lent[self.takt.driver] = DRIVER
             env["LD_LIBRARY_PATH"] = f"{DRIVER}:{CUDA}"
         return node.pod(agent.name, ["node", *command(self.s, "--host", "0.0.0.0", "--port", str(PORT))], env=env, mounts=lent, port=PORT,
                         requests={"cpu": CPU})
 
-    def objects(self, agent, device, under_takt):
+    def objects(self, agent, device, how):
         """What is made of the agent on the cluster."""
-        pod = self.pod(agent, device, under_takt)
-        if under_takt:
+        pod = self.pod(agent, device, how)
+        if how == TAKT:
             pod["metadata"]["annotations"] = annotations_of(agent)
             pod["spec"]["containers"][0]["resources"]["limits"] = {GPU: "1"}
         return [pod]
@@ -61,7 +61,7 @@ class Pods(Place):
         try:
             if how == TAKT:
                 self.serve()
-            node.start(*self.objects(agent, device, how == TAKT))
+            node.start(*self.objects(agent, device, how))
             status = node.until(f"pod {agent.name} is ready or has ended", lambda: self.settled(agent.name))
         except node.Failed as failed:
             raise Failed(str(failed)) from failed

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 
-from .place import TAKT, Failed, Place, Refused, Server, command, cpu_of, ends_with_us, profile, tree
+from .place import APART, TAKT, Failed, Place, Refused, Server, command, cpu_of, ends_with_us, simulated, tree
 
 REFUSED = 75   # takt run: the promise cannot be kept
 
@@ -16,22 +16,22 @@ class Processes(Place):
         self.takt = os.path.join(setting.build, "src/cli/takt")
         self.running = []
 
-    def environment(self, agent, device):
+    def environment(self, agent, device, how):
         env = dict(os.environ, TAKT_DIR=self.takt_dir)
         libraries = [os.path.join(self.s.cache, "cuda")]
         if self.s.simulated:
             libraries.insert(0, os.path.join(self.s.build, "src/simgpu"))
-            env |= {"SIMGPU_NAME": device, "SIMGPU_PROFILE": profile(self.s, agent)}
+            env |= simulated(self.s, agent, device, how)
         env["LD_LIBRARY_PATH"] = ":".join(libraries + [p for p in [env.get("LD_LIBRARY_PATH")] if p])
         return env
 
     def start(self, agent, device, how):
-        prefix = [self.takt, "run", "--name", agent.name, *agent.promise, "--"] if how == TAKT else how
+        prefix = [self.takt, "run", "--name", agent.name, *agent.promise, "--"] if how == TAKT else () if how == APART else how
         words = [*prefix, os.path.join(self.s.cache, "node"), *command(self.s)]
         said = os.path.join(self.s.work, f"{agent.name}.err")
         with open(said, "w") as err:   # a file: nobody would read a pipe while it runs
             try:
-                process = subprocess.Popen(words, env=self.environment(agent, device), stdout=subprocess.PIPE, stderr=err, text=True,
+                process = subprocess.Popen(words, env=self.environment(agent, device, how), stdout=subprocess.PIPE, stderr=err, text=True,
                                            start_new_session=True, preexec_fn=ends_with_us())
             except OSError as error:
                 raise Failed(f"{words[0]}: {error.strerror}") from error

@@ -91,6 +91,8 @@ def device(run, own_devices):
               "agents_cpu_s": sum(a["cpu"] for a in run["agents"].values()), "takt_cpu_s": run["takt_cpu"]}
     if run["log"] is None:
         return answer
+    if own_devices > 1:   # they wait in another way there
+        answer["agents_cpu_s"] = None
     span = run["end"] - run["begin"]
     spans = spans_of_two(run)
     waited = sum(b - a for a, b in spans)
@@ -119,7 +121,7 @@ DEVICE_COLUMNS = (
     ("run", -8, lambda d: d["run"]), ("device busy", 12, lambda d: known(d["busy"], ".1%")),
     ("while two want", 16, lambda d: known(d["busy_while_two_want"], ".1%")),
     ("while one waits", 17, lambda d: known(d["busy_while_one_waits"], ".1%")), ("switches/s", 12, lambda d: known(d["switches_per_s"], ".1f")),
-    ("CPU s: agents", 15, lambda d: f"{d['agents_cpu_s']:.2f}"), ("Takt", 7, lambda d: f"{d['takt_cpu_s']:.2f}"))
+    ("CPU s: agents", 15, lambda d: known(d["agents_cpu_s"], ".2f")), ("Takt", 7, lambda d: f"{d['takt_cpu_s']:.2f}"))
 
 
 def text_table(columns, items):

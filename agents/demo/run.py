@@ -13,7 +13,7 @@ import time
 from gpu.device import Device
 from . import contention, leases, loads, report
 from .claims import Claims
-from .place import TAKT, Failed, Refused, ends_with_us
+from .place import APART, TAKT, Failed, Refused, ends_with_us
 from .pods import Pods
 from .processes import Processes
 
@@ -113,7 +113,7 @@ class Demo:
     def alone(self):
         """Each agent without the others: at the same time where each can have a device of its own, else one after the other."""
         if self.simulated:
-            return self.phase("alone", self.agents, self.devices)
+            return self.phase("alone", self.agents, self.devices, APART)
         runs = [self.phase("alone", [agent], self.devices[:1]) for agent in self.agents]
         return {**runs[0], "agents": {name: measured for r in runs for name, measured in r["agents"].items()}}
 

@@ -68,7 +68,8 @@ class Figures(unittest.TestCase):
         run["waited"] = [(180 * MS, 260 * MS)]   # the record of the gates knows more
         self.assertEqual(report.device(run, 1)["busy_while_one_waits"], 70 / 80)
         alone = report.device(run, 2)   # each had its own
-        self.assertEqual((alone["busy"], alone["busy_while_two_want"]), (.15, None))
+        self.assertEqual((alone["busy"], alone["busy_while_two_want"], alone["agents_cpu_s"]), (.15, None, None))
+        self.assertEqual(report.DEVICE_COLUMNS[5][2](alone), "-")
 
     def test_side_by_side_is_not_twice_busy(self):
         self.assertEqual(report.merged([(5, 9), (0, 2), (1, 4), (4, 5), (20, 30), (22, 25)]), [(0, 9), (20, 30)])
@@ -340,6 +341,13 @@ class Processes(unittest.TestCase):
         self.assertIn(os.getpid(), place.tree(os.getppid()))
         self.assertGreater(place.Server(A, "", lambda: place.tree(os.getpid())).cpu(), 0)
         self.assertEqual(processes.Processes(types.SimpleNamespace(work="/nowhere", build="")).takt_seconds(), 0)
+
+    def test_waits_sleep_only_apart_from_others(self):
+        setting, agent = types.SimpleNamespace(here="/takt/agents"), loads.CHAT
+        told = {"SIMGPU_NAME": "one", "SIMGPU_PROFILE": f"/takt/src/simgpu/profiles/{agent.profile}"}
+        self.assertEqual(place.simulated(setting, agent, "one", place.APART), {**told, "SIMGPU_SPIN": "off"})
+        for how in (place.TAKT, (), ["env", "A=B"]):
+            self.assertEqual(place.simulated(setting, agent, "one", how), told)
 
     def test_a_pod_promises_what_takt_run_would(self):
         self.assertEqual(pods.annotations_of(loads.CHAT)["takt.dev/itl"], "70ms")

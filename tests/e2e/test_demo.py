@@ -70,7 +70,8 @@ class Demo(unittest.TestCase):
         self.assertLess(switches["takt"], switches["stock"] / 2)
         self.assertEqual(page.count("<svg"), 3 + 3)
         for d in result["devices"]:
-            self.assertGreater(d["agents_cpu_s"], 0)
+            self.assertEqual(d["agents_cpu_s"] is None, d["run"] == "alone")   # there they wait in another way
+            self.assertNotEqual(d["agents_cpu_s"], 0)
             self.assertEqual(d["takt_cpu_s"] > 0, d["run"] == "takt")
             # What the agents had is what the device did; side by side it did two things at once.
             shares = sum(r["gpu_share"] for r in result["rows"] if r["run"] == d["run"])
@@ -103,8 +104,9 @@ class Demo(unittest.TestCase):
             run = subprocess.Popen([sys.executable, "-m", "demo.run", "--build", BUILD, "--cache", CACHE, "--report", f"{folder}/report.html",
                                     "--simulated", "--minutes", "0.02"], stderr=subprocess.DEVNULL, start_new_session=True,
                                    env=dict(os.environ, PYTHONPATH=f"{ROOT}/agents", PYTHONDONTWRITEBYTECODE="1", TMPDIR=folder))
-            [daemon] = self.until(lambda: run.poll() is None and [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc")))
-                                                                  if "taktd" in command(pid) and folder in command(pid)])
+            # The first is the daemon; at its start there is a child of its own, which asks NVML.
+            daemon, *_ = self.until(lambda: run.poll() is None and [pid for pid in sorted(map(int, filter(str.isdigit, os.listdir("/proc"))))
+                                                                    if "taktd" in command(pid) and folder in command(pid)])
             agents = self.until(lambda: (below := names(run.pid)) and list(below.values()).count("takt") >= 3 and below)
             run.kill()
             run.wait()
