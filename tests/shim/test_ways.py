@@ -14,6 +14,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 SIMGPU_DIR = os.path.dirname(SIMGPU)
 NVML = f"{SIMGPU_DIR}/libnvidia-ml.so.1"
 UNPACKED = f"{os.environ.get('TAKT_CACHE', '/nowhere')}/unpacked"   # by script/fetch
+STATIC_11 = f"{UNPACKED}/nvidia-cuda-dev/libcudart_static.a"   # only by script/fetch static11: 774 MB
 NEWER = """
 import ctypes
 cuda = ctypes.CDLL("libcuda.so.1")
@@ -53,29 +54,16 @@ class Ways(Behind):
 class Links(Ways):
     """By the loader, and by NVIDIA's runtimes: each allocates against the quota, and launches."""
 
-    def assert_taken(self, program, **env):
+    def assert_taken(self, program, says="0 2", memory=16 << 20, steps=1, **env):
         way = Host(self, "", self.tenant, program=[program], **env)
-        way.says("0 2")
-        self.assertEqual(self.state()["memory_used"], 16 << 20)
+        way.says(says)
+        self.assertEqual(self.state()["memory_used"], memory)
         self.waits_at_the_gate(way, "0").take()
-        self.assertEqual(self.state()["steps"], 1)
+        self.assertEqual(self.state()["steps"], steps)
         way.ends()
 
-    def runtime(self, path):
-        if not glob.glob(f"{UNPACKED}/nvidia-cuda-runtime*"):
-            self.skipTest("no real runtime is there")
-        path = f"{UNPACKED}/nvidia-cuda-runtime{path}"
-        self.assertTrue(os.path.exists(path), path)   # where one is, all are
-        return self.compile("way.c", "-DRUNTIME", path, f"-Wl,-rpath,{os.path.dirname(path)}", "-ldl", "-lpthread", "-lrt")
-
-    def test_direct_linking(self):
-        self.assert_taken(self.compile("way.c", SIMGPU))
-
-    def test_preload(self):
-        self.assert_taken(self.compile("way.c", SIMGPU), libraries=SIMGPU_DIR, LD_PRELOAD=f"{self.door}/libcuda.so.1")
-
-    def test_without_the_shim_nothing_is_kept(self):   # so that the others mean something
-        way = Host(self, "", self.tenant, program=[self.compile("way.c", SIMGPU)], libraries=SIMGPU_DIR)
+    def assert_not_kept(self, program):   # so that the others mean something
+        way = Host(self, "", self.tenant, program=[program], libraries=SIMGPU_DIR)
         way.says("0 0")
         peer = self.peer()
         peer.take()
@@ -84,6 +72,35 @@ class Links(Ways):
         way.says("0")
         way.ends()
         self.assertEqual(self.state()["steps"], 0)
+        self.assertGreater(self.simulated()["busy_ns"], 0)
+
+    def runtime(self, path, package="nvidia-cuda-runtime", kind="-DRUNTIME"):
+        if not glob.glob(f"{UNPACKED}/nvidia-cuda-runtime*"):
+            self.skipTest("no real runtime is there")
+        path = f"{UNPACKED}/{package}{path}"
+        self.assertTrue(os.path.exists(path), path)   # where one is, all are
+        return self.compile("way.c", kind, path, f"-Wl,-rpath,{os.path.dirname(path)}", "-ldl", "-lpthread", "-lrt")
+
+    def nvjpeg(self):
+        return self.runtime("/nvidia/nvjpeg/lib/libnvjpeg.so.11", "nvidia-nvjpeg-cu11", "-DNVJPEG")
+
+    def test_direct_linking(self):
+        self.assert_taken(self.compile("way.c", SIMGPU))
+
+    def test_preload(self):
+        self.assert_taken(self.compile("way.c", SIMGPU), libraries=SIMGPU_DIR, LD_PRELOAD=f"{self.door}/libcuda.so.1")
+
+    def test_without_the_shim_nothing_is_kept(self):
+        self.assert_not_kept(self.compile("way.c", SIMGPU))
+
+    def test_without_the_shim_nothing_of_static_runtime_13_is_kept(self):
+        self.assert_not_kept(self.runtime("/nvidia/cu13/lib/libcudart_static.a"))
+
+    def test_without_the_shim_nothing_of_static_runtime_12_is_kept(self):
+        self.assert_not_kept(self.runtime("-cu12/nvidia/cuda_runtime/lib/libcudart_static.a"))
+
+    def test_without_the_shim_nothing_of_static_runtime_11_is_kept(self):
+        self.assert_not_kept(self.nvjpeg())
 
     def test_runtime_13(self):
         self.assert_taken(self.runtime("/nvidia/cu13/lib/libcudart.so.13"))
@@ -99,6 +116,9 @@ class Links(Ways):
 
     def test_static_runtime_12(self):
         self.assert_taken(self.runtime("-cu12/nvidia/cuda_runtime/lib/libcudart_static.a"))
+
+    def test_static_runtime_11(self):   # within NVIDIA's encoder, which waits for its kernels between them
+        self.assert_taken(self.nvjpeg(), says="0 5", memory=(32 << 20) + 1024, steps=3, SIMGPU_KERNEL_US="1000")
 
     def asked(self, program):
         """What it asks for by cuGetProcAddress, and whose entries it is given: [whose, version, flags, name]."""
@@ -135,6 +155,24 @@ class Links(Ways):
 
     def test_what_runtime_11_asks_for(self):
         self.assert_answers(self.runtime("-cu11/nvidia/cuda_runtime/lib/libcudart.so.11.0"))
+
+    def test_what_static_runtime_13_asks_for(self):
+        self.assert_answers(self.runtime("/nvidia/cu13/lib/libcudart_static.a"))
+
+    def test_what_static_runtime_12_asks_for(self):
+        self.assert_answers(self.runtime("-cu12/nvidia/cuda_runtime/lib/libcudart_static.a"))
+
+    def test_what_static_runtime_11_asks_for(self):
+        self.assert_answers(self.nvjpeg())
+
+    if os.path.exists(STATIC_11):
+        def test_static_runtime_11_by_itself(self):
+            runtime = self.runtime("/libcudart_static.a", "nvidia-cuda-dev")
+            self.assert_taken(runtime)
+            self.assert_answers(runtime)
+
+        def test_without_the_shim_nothing_of_static_runtime_11_by_itself_is_kept(self):
+            self.assert_not_kept(self.runtime("/libcudart_static.a", "nvidia-cuda-dev"))
 
     def test_driver_newer_than_the_shim(self):
         folder = tempfile.mkdtemp(prefix="takt-newer-")

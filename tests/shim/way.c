@@ -1,7 +1,10 @@
-// A program that finds CUDA in one way: by a runtime, shared or static (-DRUNTIME), or by direct linking with
-// the driver. It allocates a little, and twice its quota, which must fail with the API's own error; says so,
-// and waits for a line. Then it launches a kernel, says what came of it, and waits for another one.
+// A program that finds CUDA in one way: by a runtime, shared or static (-DRUNTIME), by a library that has the
+// static runtime of 11.8 within (-DNVJPEG), or by direct linking with the driver. It allocates a little, and
+// twice its quota, which must fail with the API's own error; says so, and waits for a line. Then it launches
+// a kernel, says what came of it, and waits for another one.
+#include <pthread.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 
 #define BLOCKS (108 * 8 * 500) // a millisecond: what is shorter is no step
@@ -53,6 +56,70 @@ static int work(void)
                                      (struct dim3){256, 1, 1}, NULL, 0, NULL);
 
         return error ? error : cudaDeviceSynchronize();
+}
+#elif defined NVJPEG
+#define SIDE 64
+#define RGB_INTERLEAVED 5
+#define HALF_CHROMA 2
+
+struct image {
+        void *channel[4];
+        size_t pitch[4];
+};
+
+int nvjpegGetCudartProperty(int which, int *value); // 0: the major version, 1: the minor one
+int nvjpegCreateSimple(void **handle);
+int nvjpegSetDeviceMemoryPadding(size_t padding, void *handle);
+int nvjpegEncoderStateCreate(void *handle, void **encoder, void *stream);
+int nvjpegEncoderParamsCreate(void *handle, void **how, void *stream);
+int nvjpegEncoderParamsSetSamplingFactors(void *how, int chroma, void *stream);
+int nvjpegEncodeImage(void *handle, void *encoder, void *how, const struct image *source, int format,
+                      int width, int height, void *stream);
+#define ALLOCATE(pointer, size) allocate(size)
+
+static void *handle, *encoder, *how;
+
+static int begin(void)
+{
+        int major, minor;
+
+        return nvjpegGetCudartProperty(0, &major) || nvjpegGetCudartProperty(1, &minor) || major != 11 ||
+               minor != 8 || nvjpegCreateSimple(&handle) || nvjpegEncoderParamsCreate(handle, &how, NULL) ||
+               nvjpegEncoderParamsSetSamplingFactors(how, HALF_CHROMA, NULL);
+}
+
+// An encoder has a large buffer, of 16 MiB, and a small one: each becomes a multiple of this size.
+static void *make_encoder(void *size)
+{
+        void *made;
+        int error = nvjpegSetDeviceMemoryPadding(*(size_t *)size, handle);
+
+        error = error ? error : nvjpegEncoderStateCreate(handle, &made, NULL);
+        if (!error)
+                encoder = made;
+        return (void *)(intptr_t)error;
+}
+
+// In a thread of its own: a refusal stays its thread's last error, which the library would take for its
+// kernel's.
+static int allocate(size_t size)
+{
+        pthread_t thread;
+        void *error;
+
+        if (pthread_create(&thread, NULL, make_encoder, &size) || pthread_join(thread, &error))
+                return -1;
+        return (int)(intptr_t)error;
+}
+
+// The pixels are nowhere: only kernels would look at them.
+static int work(void)
+{
+        struct image image = {{(void *)1}, {(size_t)3 * SIDE}};
+        int error = nvjpegSetDeviceMemoryPadding(1, handle);
+
+        return error ? error
+                     : nvjpegEncodeImage(handle, encoder, how, &image, RGB_INTERLEAVED, SIDE, SIDE, NULL);
 }
 #else
 int cuInit(unsigned flags);
