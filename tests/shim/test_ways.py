@@ -14,7 +14,6 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 SIMGPU_DIR = os.path.dirname(SIMGPU)
 NVML = f"{SIMGPU_DIR}/libnvidia-ml.so.1"
 UNPACKED = f"{os.environ.get('TAKT_CACHE', '/nowhere')}/unpacked"   # by script/fetch
-STATIC_11 = f"{UNPACKED}/nvidia-cuda-dev/libcudart_static.a"   # only by script/fetch static11: 774 MB
 NEWER = """
 import ctypes
 cuda = ctypes.CDLL("libcuda.so.1")
@@ -164,15 +163,6 @@ class Links(Ways):
 
     def test_what_static_runtime_11_asks_for(self):
         self.assert_answers(self.nvjpeg())
-
-    if os.path.exists(STATIC_11):
-        def test_static_runtime_11_by_itself(self):
-            runtime = self.runtime("/libcudart_static.a", "nvidia-cuda-dev")
-            self.assert_taken(runtime)
-            self.assert_answers(runtime)
-
-        def test_without_the_shim_nothing_of_static_runtime_11_by_itself_is_kept(self):
-            self.assert_not_kept(self.runtime("/libcudart_static.a", "nvidia-cuda-dev"))
 
     def test_driver_newer_than_the_shim(self):
         folder = tempfile.mkdtemp(prefix="takt-newer-")
