@@ -297,7 +297,7 @@ static int kube_open(struct node *node, const struct door_services *services, co
 }
 
 // A slot is its container's: whoever comes from another pod has it from somewhere else.
-static int may_have_slot(uint32_t tenant, pid_t pid, const char *pod)
+static int may_have_slot(uint32_t tenant, pid_t pid, const char *pod, enum cgroup_qos qos)
 {
         static uint64_t said_ns; // a process may try as often as it likes: a line a second tells of it
         uint64_t now_ns = takt_clock_now();
@@ -316,6 +316,8 @@ static int may_have_slot(uint32_t tenant, pid_t pid, const char *pod)
                 kube.pods.due_ns = 0; // time to learn its name
                 wishes_settle(&kube.wishes);
         }
+        if (claim >= 0)
+                wishes_joined(&kube.wishes, (uint32_t)index, qos == CGROUP_BEST_EFFORT);
         return claim >= 0;
 }
 
@@ -330,7 +332,7 @@ static int kube_may_join(uint32_t tenant, pid_t pid)
         if (error < 0)
                 return error == -ENOENT; // one that has ended may have been of any pod
         may = dra_may_join(&kube.claiming.driver.dra, tenant, pod, takt_clock_now());
-        return may == -ENOENT ? may_have_slot(tenant, pid, pod) : may;
+        return may == -ENOENT ? may_have_slot(tenant, pid, pod, qos) : may;
 }
 
 static void kube_close(void)

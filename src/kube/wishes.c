@@ -24,12 +24,17 @@ static void say_wrong(struct wishes *w, struct pod *pod, const char *why)
 // Without a word of class: an objective makes it deadline, else it is the configuration's; and where that
 // says nothing, the pod's QoS class decides. (Guaranteed would be deadline, but there is no deadline without
 // an objective.)
+static enum core_class class_of_qos(int is_best_effort)
+{
+        return is_best_effort ? CORE_CLASS_IDLE : CORE_CLASS_FAIR;
+}
+
 static void choose_class(const struct pod *pod, const struct resource *resource, struct core_contract *c)
 {
         if (promise_has_objective(&pod->words))
                 c->class = CORE_CLASS_DEADLINE;
         else if (!resource->own)
-                c->class = pod->qos == POD_BEST_EFFORT ? CORE_CLASS_IDLE : CORE_CLASS_FAIR;
+                c->class = class_of_qos(pod->qos == POD_BEST_EFFORT);
 }
 
 // What the pod is to be promised for the slot. What is no promise, or none that the slot's device can keep,
@@ -170,6 +175,21 @@ void wishes_settle(struct wishes *w)
                 if (pod && slot->judged != pod->print)
                         settle(w, i, pod);
         }
+}
+
+void wishes_joined(struct wishes *w, uint32_t index, int is_best_effort)
+{
+        const struct slot *slot = &w->slots->slot[index];
+        const struct resource *resource = &w->slots->resource[slot->resource];
+        struct core_contract contract = resource->contract;
+        char why[256];
+
+        contract.class = class_of_qos(is_best_effort);
+        if (w->deaf || resource->own || slot->judged || wishes_pod_of(w, slot) ||
+            !same(&slot->contract, &resource->contract) || same(&slot->contract, &contract))
+                return;
+        if (slots_amend(w->slots, index, &contract, why, sizeof why))
+                fprintf(stderr, "taktd: slot %s: pod %s: %s\n", slot->id, slot->pod, why);
 }
 
 static void changed(void *context)

@@ -85,6 +85,11 @@ class Pods(unittest.TestCase):
         node.delete("one")
         node.until("the tenant is gone", lambda: not self.takt.tenants())
 
+    def test_class_is_by_the_pods_cgroup_without_an_api_server(self):
+        node.start(worker("least"), worker("more", requests={"cpu": "10m"}), worker("own", FORTY))
+        self.working("least", "more", "own")
+        self.assertEqual({name.split("/")[1]: t["class"] for name, t in self.takt.tenants().items()}, {"least": "idle", "more": "fair", "own": "deadline"})
+
     def test_promise_that_does_not_fit_is_refused_with_its_numbers(self):
         node.start(worker("forty", FORTY), worker("thirty", THIRTY), worker("other", THIRTY))
         self.working("forty", "thirty", "other")
