@@ -33,8 +33,8 @@ void wishes_allocated(struct wishes *wishes, const struct wish *wish, uint32_t s
 // Judges what was not judged yet, of pods that are known by now: after each look at who has which slot, and
 // each change of the pods.
 void wishes_settle(struct wishes *wishes);
-// A process of the slot's pod comes, of which its cgroup says that it is of the class BestEffort, or not. Where
-// the API server has not told of the pod, that decides what its annotations and its QoS class would.
+// A process of the slot's pod comes, of which its cgroup says that it is of the class BestEffort, or not.
+// Where the API server has not told of the pod, that decides what its annotations and its QoS class would.
 void wishes_joined(struct wishes *wishes, uint32_t slot, int is_best_effort);
 // The pod that has the slot; NULL: not known, or not for sure.
 struct pod *wishes_pod_of(struct wishes *wishes, const struct slot *slot);
