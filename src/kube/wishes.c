@@ -97,7 +97,7 @@ int wishes_at_allocate(struct wishes *w, uint32_t index, struct wish *ret)
                 contract = contract_of(w, p, slot, 0);
                 if (ret->pod && !same(&contract, &ret->contract))
                         return ret->pod = NULL, -EAGAIN;
-                *ret = (struct wish){ret->pod ? ret->pod : p, contract};
+                *ret = (struct wish){ret->pod ? ret->pod : p, ret->n_pods + 1, contract};
         }
         return 0;
 }
@@ -119,7 +119,10 @@ void wishes_allocated(struct wishes *w, const struct wish *wish, uint32_t index,
                 return;
         promise_text(&wish->contract, promise, sizeof promise);
         snprintf(text, sizeof text, "%s: %s", promise, why);
-        say(w, wish->pod, 1, "PromiseRefused", text);
+        if (wish->n_pods == 1)
+                say(w, wish->pod, 1, "PromiseRefused", text);
+        else
+                fprintf(stderr, "taktd: one of %u pods that wish the same is refused: %s\n", wish->n_pods, text);
 }
 
 struct pod *wishes_pod_of(struct wishes *w, const struct slot *slot)

@@ -14,6 +14,7 @@ struct wishes {
 // A promise that an Allocate can only mean.
 struct wish {
         struct pod *pod; // NULL: none; of several who wish the same, one
+        uint32_t n_pods; // how many they are
         struct core_contract contract;
 };
 
@@ -27,7 +28,8 @@ int wishes_at_allocate(struct wishes *wishes, uint32_t slot, struct wish *ret_wi
 // Whether new pods are told of now. While they are not, a wish may be of another pod than the one that is
 // given the slot: no refusal may rest on it.
 int wishes_hear(const struct wishes *wishes);
-// What came of it: error 0, or why the core refused. is_final: it is not tried again.
+// What came of it: error 0, or why the core refused. is_final: it is not tried again. An event tells the pod,
+// if it is the only one; else the log does, and the kubelet's own event, which has the reason, names it.
 void wishes_allocated(struct wishes *wishes, const struct wish *wish, uint32_t slot, int error,
                       const char *why, int is_final);
 // Judges what was not judged yet, of pods that are known by now: after each look at who has which slot, and

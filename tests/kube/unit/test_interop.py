@@ -189,10 +189,10 @@ print(kept)
 """
 
 
-def pod_cgroup(uid):
-    """A cgroup as a kubelet makes it, in either version; None where this user may make none."""
+def pod_cgroup(uid, qos=""):
+    """A cgroup as a kubelet makes it, in either version; None where this user may make none. qos: the folder of a class, with a slash."""
     for root in ("/sys/fs/cgroup/pids", "/sys/fs/cgroup"):
-        path = f"{root}/takt-test-{os.getpid()}/kubepods/pod{uid}"
+        path = f"{root}/takt-test-{os.getpid()}/kubepods/{qos}pod{uid}"
         try:
             os.makedirs(path)
         except OSError:

@@ -15,7 +15,7 @@ from served import Unix
 from wished import PROMISE, Wished
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../node"))
-from takt import LANE, Session, join_frame  # noqa: E402
+from takt import LANE, Session, join_frame, until  # noqa: E402
 
 
 # A program that uses the GPU, and has not loaded the shim.
@@ -34,6 +34,12 @@ sys.stdin.read()
 
 
 class Wishes(Wished):
+    def join_from(self, group, mounts):
+        """A process of this cgroup joins, and ends."""
+        frame = join_frame(uuid=bytes.fromhex(GPUS[0].replace("-", "")))
+        said = subprocess.run([sys.executable, "-c", JOINER, group, mounts["/run/takt"] + "/join", frame.hex()], capture_output=True, text=True, timeout=10).stdout
+        self.assertEqual(said.strip(), WELCOME)
+
     def test_one_wish_is_judged_at_allocate(self):
         self.start(pod("a", annotations={"takt.dev/share": "60%", "takt.dev/memory": "12Gi"}), pod("b", annotations={"takt.dev/share": "60%", "takt.dev/memory": "12Gi"}))
         env, _ = self.plugin.allocate(self.slot(0))
@@ -42,6 +48,14 @@ class Wishes(Wished):
         self.assertIn("would break", why)
         self.assertIn("share 60 %", self.event("PromiseRefused", "b"))
         self.assertEqual(len(self.tenants()), 1)
+
+    def test_of_several_that_wish_the_same_none_is_named_for_another(self):
+        same = {"takt.dev/share": "60%"}
+        self.start(pod("a", annotations=same), pod("b", annotations=same), pod("c", annotations=same))
+        self.plugin.allocate(self.slot(0))
+        self.assertIn("would break", self.refused(self.slot(1)))
+        self.assertIn("would break", self.logged("one of 2 pods that wish the same is refused: share 60 %"))
+        self.assertTrue(self.server.events.empty())
 
     def test_pods_that_want_no_slot_keep_none_out(self):
         """Where GPUs are claimed, too, all that have annotations are kept, for what is wrong with them."""
@@ -99,9 +113,7 @@ class Wishes(Wished):
         os.unlink(f"{self.dir}/kubelet/pod-resources/kubelet.sock")    # the kubelet does not say it
         self.start(pod("a", annotations={"takt.dev/share": "50%"}), pod("b", uid, annotations={"takt.dev/class": "fair", "takt.dev/memory": "4Gi"}))
         _, mounts = self.plugin.allocate(self.slot(0))
-        frame = join_frame(uuid=bytes.fromhex(GPUS[0].replace("-", "")))
-        said = subprocess.run([sys.executable, "-c", JOINER, group, mounts["/run/takt"] + "/join", frame.hex()], capture_output=True, text=True, timeout=10).stdout
-        self.assertEqual(said.strip(), WELCOME)
+        self.join_from(group, mounts)
         self.assertIn("class fair", self.event("Promised", "b"))
         self.assertEqual([(t["class"], t["memory_quota"]) for t in self.tenants()], [("fair", 4 << 30)])
 
@@ -247,6 +259,27 @@ class Wishes(Wished):
                 self.assertEqual([t["class"] for t in self.tenants()], [expected])
                 self.server.change("DELETED", pod("a"))
                 self.end()
+
+    def test_while_nobody_tells_of_the_pod_its_cgroup_says_the_class(self):
+        uid = "fc4b7b33-2b0c-42d5-9244-93a11eca7e10"
+        for folder, promise, more, expected in (
+                ("besteffort/", "", "", "idle"), ("burstable/", "", "", "fair"), ("", "", "", "fair"), ("besteffort/", "takt: {weight: 5}", "", "fair"),
+                ("besteffort/", PROMISE, "", "deadline"), ("besteffort/", "", ", annotations: false", "fair")):
+            group = pod_cgroup(uid, folder)
+            if not group:
+                self.skipTest("no cgroup can be made here")
+            with self.subTest((folder, promise, more)):
+                self.start(promise=promise, more=more, wait=not more)
+                _, mounts = self.plugin.allocate(self.slot(0))
+                self.join_from(group, mounts)
+                self.join_from(group, mounts)   # the next one changes nothing
+                self.assertEqual([t["class"] for t in self.tenants()], [expected])
+                if expected == "idle":
+                    self.server.change("ADDED", pod("a", uid, qos="Burstable"))
+                    until(self, lambda: [t["class"] for t in self.tenants()], ["fair"])
+                    self.server.change("DELETED", pod("a", uid))
+                self.end()
+            os.removedirs(group)
 
     def test_who_has_begun_or_has_ended_or_asks_for_nothing_is_not_meant(self):
         wish = {"takt.dev/memory": "1Gi"}
