@@ -2,7 +2,7 @@
 #pragma once
 #include "core/core.h"
 
-#define NODE_TENANTS_MAX CORE_SEATS_MAX
+#define NODE_TENANTS_MAX 64
 #define NODE_SESSIONS_MAX 256
 #define NODE_STREAMS_MAX 256        // open request and control connections
 #define NODE_NAME_SIZE 384          // a pod's: namespace (63), name (253), container (63)
