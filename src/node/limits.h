@@ -4,7 +4,9 @@
 
 #define NODE_TENANTS_MAX 64
 #define NODE_SESSIONS_MAX 256
-#define NODE_STREAMS_MAX 256        // open request and control connections
+#define NODE_STREAMS_MAX 256 // open request and control connections
+// Bytes of answers that are not read yet: of 256 tenants one takes up to 1 MB.
+#define NODE_UNSENT_MAX (16 << 20)
 #define NODE_NAME_SIZE 384          // a pod's: namespace (63), name (253), container (63)
 #define NODE_BOUND_NS (2 * TAKT_MS) // most work in flight while others have a seat
 #define NODE_SWITCH_NS                                                                                       \

@@ -66,6 +66,8 @@ struct stream {
         struct watch watch;
         size_t size;
         char text[4096]; // the line that is being received
+        char *unsent;    // an answer that its reader has no room for yet
+        size_t unsent_size, n_sent;
 };
 
 struct node {
@@ -98,6 +100,7 @@ int watch_add_news(struct node *node, struct watch *watch, int fd, uint32_t inde
 // holds up no gate.
 int watch_add_stream(struct node *node, struct watch *watch, int fd, uint32_t index,
                      void (*ready)(struct node *, struct watch *, uint32_t));
+void watch_change(struct node *node, struct watch *watch, uint32_t events); // EPOLLIN, EPOLLOUT
 void watch_remove(struct node *node, struct watch *watch);
 int listen_at(const char *path, int type, uid_t owner);
 int accept_at(struct node *node, int fd); // -1: nobody, or nobody that there is room for
@@ -153,6 +156,11 @@ void node_rest(struct node *node);
 void stream_accept(struct node *node, struct watch *watch, uint32_t events);
 void stream_drop(struct node *node, uint32_t stream);
 void refusal_explain(const struct node *node, const struct core_refusal *refusal, char *text, size_t size);
+
+// answer.c: text is a line on the heap, and taken over.
+void answer_send(struct node *node, struct stream *stream, char *text, size_t size);
+void answer_go_on(struct node *node, struct stream *stream); // its reader has room again
+void answer_drop(struct stream *stream);
 
 // door.c: loads the Kubernetes side and opens it. 0, or a negative errno with the reason.
 int door_open(struct node *node, const char *config, char *why, size_t size);

@@ -12,7 +12,7 @@ from takt import until
 from agent import holdings
 
 PROMISE = {"slo_ns": 200e6, "share_ppm": 100000}
-N_MANY = 400   # more than any table of the daemon holds
+N_MANY = 1100   # more than any table of the daemon holds
 
 
 class Floods(unittest.TestCase):
@@ -115,6 +115,25 @@ class Floods(unittest.TestCase):
                 slow.sendall(b'{"op":"status"}\n' * 100)
         self.others_go_on()
         self.all_is_given_back()
+
+    def test_answers_that_nobody_reads(self):
+        """Each has a buffer of the kernel's, and all of them together so much of the daemon's."""
+        tenants = [self.daemon.tenant("\x01" * 370, step_ns=1e6, **{"class": "idle"}) for _ in range(60)]
+        self.assertTrue(all(t.answer["ok"] for t in tenants))
+        size, before = len(json.dumps(self.ask())), self.resident()
+        for _ in range(300):
+            with contextlib.suppress(BrokenPipeError):
+                self.connect(f"{self.daemon.dir}/control").sendall(b'{"op":"status"}\n' * 3)
+        self.others_go_on()
+        self.assertGreater(300 * size, 40 << 20)
+        self.assertLess(self.resident() - before, 20 << 20)
+        self.assertEqual(len(self.ask()["tenants"]), 62)
+        self.open.close()
+        self.others_go_on()
+
+    def resident(self):
+        with open(f"/proc/{self.daemon.process.pid}/status") as file:
+            return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmRSS:"))
 
     def test_orders_of_others_come_between(self):
         """What is asked in one write is not answered in one turn: each answer says how old the daemon was."""
