@@ -183,6 +183,8 @@ static void do_register(struct node *node, struct stream *stream, json_t *object
                 refusal_explain(node, &refusal, text, sizeof text);
                 answer_error(node, stream, refusal.reason == CORE_REFUSAL_INVALID ? "contract" : "admission",
                              text);
+        } else if (index == -EUSERS) {
+                answer_error(node, stream, "admission", "no seat is left on this node");
         } else if (index == -ENODEV) {
                 snprintf(text, sizeof text, "there is no device %u", small_number(object, "device"));
                 answer_error(node, stream, "device", text);
@@ -395,20 +397,21 @@ static void readable(struct node *node, struct watch *watch, uint32_t events)
 // they leave a quarter of the places to control, and to each other seat its first.
 static int may_have_more(const struct node *node, enum stream_kind kind, uint32_t tenant, uid_t uid)
 {
+        uint64_t seats[TAKT_BITS_WORDS(NODE_TENANTS_MAX)] = {0};
         uint32_t n_free = 0, n_own = 0, n_left;
-        uint64_t seats = UINT64_C(1) << tenant;
 
         for (const struct stream *s = node->stream; s < node->stream + NODE_STREAMS_MAX; s++) {
                 n_free += !s->used;
                 n_own += s->used && s->kind == kind &&
                          (kind == STREAM_CONTROL ? s->uid == uid : s->tenant == tenant);
-                seats |= (uint64_t)(s->used && s->kind == STREAM_REQUESTS) << s->tenant;
+                if (s->used && s->kind == STREAM_REQUESTS)
+                        takt_bits_add(seats, s->tenant);
         }
         if (kind == STREAM_CONTROL)
                 return n_own < n_free;
         n_left = NODE_STREAMS_MAX / 4;
         if (n_own)
-                n_left += NODE_TENANTS_MAX - (uint32_t)__builtin_popcountll(seats);
+                n_left += NODE_TENANTS_MAX - takt_bits_count(seats, TAKT_BITS_WORDS(NODE_TENANTS_MAX));
         return n_own + n_left < n_free;
 }
 

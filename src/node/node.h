@@ -2,6 +2,7 @@
 #pragma once
 #include <stdint.h>
 #include <sys/types.h>
+#include "base/bits.h"
 #include "base/histogram.h"
 #include "base/time.h"
 #include "core/core.h"
@@ -20,6 +21,7 @@ struct device {
 struct session {
         uint8_t used;
         uint32_t tenant;
+        struct session *next; // of the tenant's
         pid_t pid;
         struct watch socket, kick, process; // `process`: the peer's pidfd
         int wake;
@@ -35,7 +37,7 @@ struct session {
 struct tenant {
         uint8_t used, seated;
         uint8_t by_door; // lives until the door drops it; the door says who may join
-        uint8_t holds, watched, free_mode;
+        uint8_t watched, free_mode;
         char name[NODE_NAME_SIZE];
         char dir[112];
         uid_t uid;
@@ -46,6 +48,7 @@ struct tenant {
         int page_fd;
         int32_t control; // the stream that registered it; -1: gone
         uint32_t n_sessions;
+        struct session *sessions; // that have joined
         // What the core was told: whether any process is busy, or wants.
         uint8_t busy, wants;
         uint64_t busy_since_ns;
@@ -83,7 +86,10 @@ struct node {
         struct tenant tenant[NODE_TENANTS_MAX];
         struct session session[NODE_SESSIONS_MAX];
         struct stream stream[NODE_STREAMS_MAX];
-        uint64_t owing; // bits of tenants whose gates closed: the core waits to hear what their pages say
+        uint32_t n_sessions;                     // that have joined
+        struct tenant *holder[CORE_DEVICES_MAX]; // whose gate is open, or NULL
+        // Tenants whose gates closed: the core waits to hear what their pages say.
+        uint64_t owing[TAKT_BITS_WORDS(NODE_TENANTS_MAX)];
         uint64_t n_events;
         const struct door *door; // NULL: none
         struct record_file *record;
