@@ -27,7 +27,7 @@ COUNTED(aligned_alloc, (size_t alignment, size_t size), alignment, size)
 
 static void join_all(struct core *core, struct core_effects *effects)
 {
-        for (uint32_t i = 0; i < CORE_SEATS_MAX; i++) {
+        for (uint32_t i = 0; i < CORE_PLACES_MAX; i++) {
                 struct core_contract contract = {.class = i % 4 ? CORE_CLASS_DEADLINE : CORE_CLASS_FAIR,
                                                  .slo_ns = (20 + i) * TAKT_S,
                                                  .share_ppm = 5000};
@@ -60,7 +60,7 @@ int main(int argc, char **argv)
         for (int i = 0; i < STEPS; i++) {
                 uint64_t r = takt_random_next(&random);
                 struct core_event event = {
-                        .kind = kinds[r % 6], .seat = (r >> 8) % CORE_SEATS_MAX, .now_ns = now += 10000};
+                        .kind = kinds[r % 6], .seat = (r >> 8) % CORE_PLACES_MAX, .now_ns = now += 10000};
 
                 if (event.kind >= CORE_EVENT_ARRIVED)
                         event.request = (r >> 16) % 8;

@@ -106,8 +106,8 @@ int admission_check(const struct core *core, uint32_t d, uint32_t seat, const st
                     struct core_refusal *ret_refusal)
 {
         const struct device *device = &core->device[d];
-        struct core_contract contracts[CORE_SEATS_MAX], newcomer = *contract;
-        uint32_t seat_of[CORE_SEATS_MAX], n = 0;
+        struct core_contract contracts[CORE_PLACES_MAX], newcomer = *contract;
+        uint32_t whose[CORE_PLACES_MAX], n = 0;
         uint64_t memory = newcomer.memory_bytes;
 
         *ret_refusal = (struct core_refusal){.seat = seat};
@@ -115,14 +115,20 @@ int admission_check(const struct core *core, uint32_t d, uint32_t seat, const st
                 ret_refusal->reason = CORE_REFUSAL_INVALID;
                 return -EINVAL;
         }
-        FOR_EACH_SEAT(i, device->seats & ~(UINT64_C(1) << seat))
+        FOR_EACH_SEAT(i, device->seats)
         {
-                contracts[n] = core->seat[i].contract;
+                if (device->seat[i].number == seat)
+                        continue;
+                if (n == CORE_PLACES_MAX - 1) {
+                        ret_refusal->reason = CORE_REFUSAL_FULL;
+                        return -EUSERS;
+                }
+                contracts[n] = device->seat[i].contract;
                 memory += contracts[n].memory_bytes;
-                seat_of[n++] = (uint32_t)i;
+                whose[n++] = device->seat[i].number;
         }
         contracts[n] = newcomer;
-        seat_of[n++] = seat;
+        whose[n++] = seat;
         if (device->config.memory_bytes && memory > device->config.memory_bytes) {
                 ret_refusal->reason = CORE_REFUSAL_MEMORY;
                 ret_refusal->demand_bytes = memory;
@@ -130,7 +136,7 @@ int admission_check(const struct core *core, uint32_t d, uint32_t seat, const st
                 return -ENOSPC;
         }
         if (core_admission_fullest(contracts, n, device->config.switch_ns, ret_refusal) > CORE_PPM) {
-                ret_refusal->seat = seat_of[ret_refusal->seat];
+                ret_refusal->seat = whose[ret_refusal->seat];
                 return -EDQUOT;
         }
         return 0;
@@ -141,7 +147,7 @@ int core_would_admit(const struct core *core, uint32_t device, const struct core
         struct core_refusal refusal;
         uint32_t seat = 0;
 
-        while (seat < CORE_SEATS_MAX && core->seat[seat].used)
+        while (seat < CORE_SEATS_MAX && core->where[seat].used)
                 seat++;
         return seat < CORE_SEATS_MAX && admission_check(core, device, seat, contract, &refusal) == 0;
 }

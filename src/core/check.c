@@ -1,18 +1,18 @@
 // What must hold after every step, and what must not.
 #include "core/internal.h"
 
-static void check_seat(const struct core *core, uint32_t i)
+static void check_seat(const struct core *core, uint32_t number)
 {
-        const struct seat *seat = &core->seat[i];
-        const struct device *device = &core->device[seat->device];
-        uint64_t bit = UINT64_C(1) << i;
+        const struct device *device = &core->device[core->where[number].device];
+        const struct seat *seat = &device->seat[core->where[number].place];
         uint32_t pending = 0;
 
-        assert(seat->device < core->n_devices);
-        assert(device->seats & bit);
-        assert(!seat->open || device->holder == (int32_t)i); // one holder per device
+        assert(seat->device < core->n_devices && device == &core->device[seat->device]);
+        assert(seat->number == number && seat == &device->seat[seat->place]); // and nobody else's
+        assert(device->seats & bit(seat->place));
+        assert(!seat->open || device->holder == seat->place); // one holder per device
         assert(!seat->open || !seat->wants);
-        assert(!seat->wants == !(device->wanting & bit));
+        assert(!seat->wants == !(device->wanting & bit(seat->place)));
         assert(seat->n_requests <= CORE_REQUESTS_MAX);
         for (uint32_t r = 0; r < seat->n_requests; r++)
                 pending += !seat->request[r].has_token;
@@ -30,11 +30,10 @@ static void check_device(const struct core *core, uint32_t d)
         uint64_t memory = 0;
 
         assert((device->phase == PHASE_FREE) == (device->holder == NO_SEAT));
-        assert(device->holder == NO_SEAT || core->seat[device->holder].used); // no grant to the unknown
-        assert(device->holder == NO_SEAT || core->seat[device->holder].device == d);
-        assert(device->overlap == NO_SEAT || core->seat[device->overlap].used); // nor beside the holder
+        assert(device->holder == NO_SEAT || device->seats & bit(device->holder));   // no grant to the unknown
+        assert(device->overlap == NO_SEAT || device->seats & bit(device->overlap)); // nor beside the holder
         assert((device->phase == PHASE_HELD) ==
-               (device->holder != NO_SEAT && core->seat[device->holder].open));
+               (device->holder != NO_SEAT && device->seat[device->holder].open));
         assert(device->phase != PHASE_FREE || !device->wanting);    // work conserving
         assert(!device->wanting || device->timer_ns != TAKT_NEVER); // every wait is bounded
         assert(!(device->wanting & ~device->seats));
@@ -42,8 +41,9 @@ static void check_device(const struct core *core, uint32_t d)
         assert(device->accounted_ns <= core->now_ns);
         FOR_EACH_SEAT(i, device->seats)
         {
-                assert(core->seat[i].used);
-                memory += core->seat[i].contract.memory_bytes;
+                assert(core->where[device->seat[i].number].used);
+                assert(device->seat[i].device == d && device->seat[i].place == i);
+                memory += device->seat[i].contract.memory_bytes;
         }
         assert(!device->config.memory_bytes || memory <= device->config.memory_bytes);
 }
@@ -51,7 +51,7 @@ static void check_device(const struct core *core, uint32_t d)
 void core_check(const struct core *core)
 {
         for (uint32_t i = 0; i < CORE_SEATS_MAX; i++)
-                if (core->seat[i].used)
+                if (core->where[i].used)
                         check_seat(core, i);
         for (uint32_t d = 0; d < core->n_devices; d++)
                 check_device(core, d);

@@ -1,5 +1,6 @@
 // One event in, effects out: finds the seat, notes what the event says, and lets the device decide anew.
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 #include "core/internal.h"
 
@@ -14,12 +15,14 @@ struct core *core_init(void *storage, uint32_t n_devices, const struct core_devi
         struct core *core = storage;
 
         assert(n_devices >= 1 && n_devices <= CORE_DEVICES_MAX);
-        memset(core, 0, sizeof *core);
+        memset(core, 0, offsetof(struct core, device));
         core->now_ns = now_ns;
         core->n_devices = n_devices;
         for (uint32_t d = 0; d < n_devices; d++) {
                 struct device *device = &core->device[d];
 
+                // Seats are made when somebody joins: most of a large storage is never touched.
+                memset(device, 0, offsetof(struct device, seat));
                 device->config = devices[d];
                 device->holder = device->last_holder = device->overlap = NO_SEAT;
                 device->accounted_ns = now_ns;
@@ -39,19 +42,37 @@ static void take_contract(struct seat *seat, const struct device *device,
         seat->recovered_ns = 0;
 }
 
+// At the lowest place that is free on the device.
+static struct seat *sit_down(struct core *core, uint32_t number, uint32_t d)
+{
+        struct device *device = &core->device[d];
+        uint8_t place = (uint8_t)__builtin_ctzll(~device->seats);
+        struct seat *seat = &device->seat[place];
+
+        assert(~device->seats);
+        memset(seat, 0, sizeof *seat);
+        seat->device = d;
+        seat->place = place;
+        seat->number = (uint16_t)number;
+        device->seats |= bit(place);
+        core->where[number].used = 1;
+        core->where[number].device = (uint8_t)d;
+        core->where[number].place = place;
+        return seat;
+}
+
 static void join(struct core *core, const struct core_event *event, struct core_effects *effects)
 {
-        struct seat *seat = &core->seat[event->seat];
         struct device *device = &core->device[event->device];
+        struct seat *seat;
         struct core_refusal refusal = {.reason = CORE_REFUSAL_FULL, .seat = event->seat};
 
-        if (seat->used || admission_check(core, event->device, event->seat, event->contract, &refusal) < 0) {
+        if (core->where[event->seat].used ||
+            admission_check(core, event->device, event->seat, event->contract, &refusal) < 0) {
                 effect_add(effects, CORE_EFFECT_REFUSE, event->seat, event->device)->refusal = refusal;
                 return;
         }
-        memset(seat, 0, sizeof *seat);
-        seat->used = 1;
-        seat->device = event->device;
+        seat = sit_down(core, event->seat, event->device);
         take_contract(seat, device, event->contract);
         pace_init(seat, event->now_ns);
         if (seat->contract.class == CORE_CLASS_DEADLINE) {
@@ -61,8 +82,7 @@ static void join(struct core *core, const struct core_event *event, struct core_
                                  event->now_ns);
                 order_charged(seat);
         }
-        device->seats |= UINT64_C(1) << event->seat;
-        order_seated(core, device);
+        order_seated(device);
         effect_add(effects, CORE_EFFECT_ADMIT, event->seat, event->device);
         lease_mode(core, event->device, effects);
 }
@@ -78,9 +98,9 @@ static void budget_amend(struct core_budget *budget, uint64_t depth_ns, uint32_t
 
 static void amend(struct core *core, const struct core_event *event, struct core_effects *effects)
 {
-        struct seat *seat = &core->seat[event->seat];
+        struct seat *seat = seat_of(core, event->seat);
         struct device *device = &core->device[seat->device];
-        int active = seat->wants || seat->busy || device->holder == (int32_t)event->seat;
+        int active = seat->wants || seat->busy || device->holder == seat->place;
         struct core_refusal refusal;
 
         if (admission_check(core, seat->device, event->seat, event->contract, &refusal) < 0) {
@@ -96,7 +116,7 @@ static void amend(struct core *core, const struct core_event *event, struct core
                 budget_amend(&seat->peak, seat->contract.burst_ns, seat->contract.peak_ppm, core->now_ns);
                 order_charged(seat);
         }
-        order_seated(core, device);
+        order_seated(device);
         if (active && order_class(seat, core->now_ns) == CORE_CLASS_FAIR)
                 order_fair_enter(core, device, seat);
         effect_add(effects, CORE_EFFECT_ADMIT, event->seat, seat->device);
@@ -104,24 +124,25 @@ static void amend(struct core *core, const struct core_event *event, struct core
 
 static void leave(struct core *core, uint32_t s, struct core_effects *effects)
 {
-        uint32_t device = core->seat[s].device;
+        struct seat *seat = seat_of(core, s);
+        uint32_t device = seat->device;
 
-        lease_drop(core, s);
-        core->seat[s].used = 0;
-        order_seated(core, &core->device[device]);
+        lease_drop(core, seat);
+        core->where[s].used = 0;
+        order_seated(&core->device[device]);
         lease_mode(core, device, effects);
 }
 
 static void want(struct core *core, uint32_t s, int on)
 {
-        struct seat *seat = &core->seat[s];
+        struct seat *seat = seat_of(core, s);
         struct device *device = &core->device[seat->device];
 
         if (seat->wants == on || (on && seat->open))
                 return;
         seat->wants = (uint8_t)on;
         if (!on) {
-                device->wanting &= ~(UINT64_C(1) << s);
+                device->wanting &= ~bit(seat->place);
                 return;
         }
         seat->want_since_ns = core->now_ns;
@@ -130,7 +151,7 @@ static void want(struct core *core, uint32_t s, int on)
                 order_fair_enter(core, device, seat);
         if (!device->wanting)
                 device->contended_ns = core->now_ns;
-        device->wanting |= UINT64_C(1) << s;
+        device->wanting |= bit(seat->place);
 }
 
 // Times told are between the last that we know of and now.
@@ -141,10 +162,10 @@ static uint64_t told(const struct core *core, uint64_t at_ns, uint64_t not_befor
 
 static void busy(struct core *core, const struct core_event *event)
 {
-        struct seat *seat = &core->seat[event->seat];
+        struct seat *seat = seat_of(core, event->seat);
         struct device *device = &core->device[seat->device];
 
-        if (device->holder == (int32_t)event->seat)
+        if (device->holder == seat->place)
                 device->asked = 0;
         // What was charged of the burst before is settled: its true length is known now.
         lease_charge(core, seat, takt_time_since(event->busy_ns, seat->prepaid_ns));
@@ -159,18 +180,18 @@ static void busy(struct core *core, const struct core_event *event)
         seat->busy = 1;
         seat->busy_since_ns = told(core, event->at_ns, seat->idle_since_ns);
         seat->prepaid_ns = 0;
-        if (device->holder == (int32_t)event->seat)
+        if (device->holder == seat->place)
                 lease_charge_linger(core, seat, seat->busy_since_ns);
         pace_step_begin(seat, seat->busy_since_ns);
 }
 
 static void idle(struct core *core, const struct core_event *event)
 {
-        struct seat *seat = &core->seat[event->seat];
+        struct seat *seat = seat_of(core, event->seat);
         struct device *device = &core->device[seat->device];
         uint64_t at = told(core, event->at_ns, seat->idle_since_ns);
 
-        if (device->holder == (int32_t)event->seat)
+        if (device->holder == seat->place)
                 device->asked = 0;
         lease_charge(core, seat, takt_time_since(event->busy_ns, seat->prepaid_ns));
         seat->account.busy_ns += event->busy_ns;
@@ -187,7 +208,7 @@ static void idle(struct core *core, const struct core_event *event)
 
 static void note(struct core *core, const struct core_event *event, struct core_effects *effects)
 {
-        struct seat *seat = &core->seat[event->seat];
+        struct seat *seat = seat_of(core, event->seat);
 
         switch (event->kind) {
         case CORE_EVENT_LEAVE:
@@ -226,7 +247,7 @@ static void decide_where_due(struct core *core, struct core_effects *effects)
         for (uint32_t d = 0; d < core->n_devices; d++) {
                 if (core->device[d].timer_ns > core->now_ns)
                         continue;
-                lease_account(core, &core->device[d], core->now_ns);
+                lease_account(&core->device[d], core->now_ns);
                 lease_decide(core, d, effects);
         }
 }
@@ -241,10 +262,10 @@ void core_step(struct core *core, const struct core_event *event, struct core_ef
         core->now_ns = takt_time_max(core->now_ns, event->now_ns);
         if (event->kind == CORE_EVENT_TIMER) {
                 decide_where_due(core, effects);
-        } else if (event->kind == CORE_EVENT_JOIN || core->seat[event->seat].used) {
-                device = event->kind == CORE_EVENT_JOIN ? event->device : core->seat[event->seat].device;
+        } else if (event->kind == CORE_EVENT_JOIN || core->where[event->seat].used) {
+                device = event->kind == CORE_EVENT_JOIN ? event->device : core->where[event->seat].device;
                 assert(device < core->n_devices);
-                lease_account(core, &core->device[device], core->now_ns);
+                lease_account(&core->device[device], core->now_ns);
                 if (event->kind == CORE_EVENT_JOIN)
                         join(core, event, effects);
                 else
@@ -262,15 +283,16 @@ void core_look(struct core *core, uint64_t now_ns)
 {
         core->now_ns = takt_time_max(core->now_ns, now_ns);
         for (uint32_t d = 0; d < core->n_devices; d++)
-                lease_account(core, &core->device[d], core->now_ns);
+                lease_account(&core->device[d], core->now_ns);
 }
 
 int core_account(const struct core *core, uint32_t s, struct core_account *ret_account)
 {
-        const struct seat *seat = &core->seat[s];
+        const struct seat *seat;
 
-        if (s >= CORE_SEATS_MAX || !seat->used)
+        if (s >= CORE_SEATS_MAX || !core->where[s].used)
                 return -ENOENT;
+        seat = &core->device[core->where[s].device].seat[core->where[s].place];
         *ret_account = seat->account;
         ret_account->gap_ns = seat->gap_ns;
         ret_account->step_ns = seat->step_ns;
@@ -283,10 +305,12 @@ int core_account(const struct core *core, uint32_t s, struct core_account *ret_a
 
 int core_device_account(const struct core *core, uint32_t d, struct core_device_account *ret_account)
 {
+        const struct device *device = &core->device[d];
+
         if (d >= core->n_devices)
                 return -ENOENT;
-        *ret_account = core->device[d].account;
-        ret_account->holder = core->device[d].holder;
-        ret_account->bypass = core->device[d].bypass;
+        *ret_account = device->account;
+        ret_account->holder = device->holder == NO_SEAT ? NO_SEAT : device->seat[device->holder].number;
+        ret_account->bypass = device->bypass;
         return 0;
 }

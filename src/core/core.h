@@ -1,9 +1,9 @@
 // The device scheduler as a pure function: events go in, effects come out, and nothing else happens.
 //
-// A *seat* is one tenant on one device. The caller numbers seats and devices from 0; a tenant with several
-// processes on a device has one seat there, and the caller tells only when the first becomes busy and the
-// last becomes idle. core_step() reads no clock and allocates nothing; time comes with the event and never
-// goes back.
+// A *seat* is one tenant on one device. The caller numbers seats and devices from 0, the seats of all devices
+// together; a tenant with several processes on a device has one seat there, and the caller tells only when
+// the first becomes busy and the last becomes idle. core_step() reads no clock and allocates nothing; time
+// comes with the event and never goes back.
 //
 // Decisions are made on what is known of the holder. So before each event of a device the caller looks at its
 // holder's page (and the event's own seat's) and tells BUSY or IDLE first if they have news.
@@ -11,10 +11,13 @@
 #include <stdint.h>
 #include "core/contract.h"
 
-#define CORE_SEATS_MAX 64
+#define CORE_SEATS_MAX 256 // of all devices
+#define CORE_PLACES_MAX 64 // seats on one device
 #define CORE_DEVICES_MAX 16
 #define CORE_REQUESTS_MAX 64 // known requests per seat; more are counted, without a deadline
-#define CORE_EFFECTS_MAX (CORE_SEATS_MAX * 2 + 8)
+// Of one step: a TIMER decides for every device, and a decision is BYPASS, NUDGE, OVERRUN, OPEN, WATCH at
+// most, or as many. A JOIN adds ADMIT and OPEN to that of its one device.
+#define CORE_EFFECTS_MAX (CORE_DEVICES_MAX * 5 + 2)
 
 enum core_event_kind {
         CORE_EVENT_JOIN = 1, // seat asks for a place on `device` with `contract`
@@ -71,7 +74,7 @@ struct core_refusal {
                 CORE_REFUSAL_TIME, // in some span of `span_ns`, `demand_ns` of device time would be due: over
                                    // it
                 CORE_REFUSAL_MEMORY,  // the memory promised would be `demand_bytes` of `capacity_bytes`
-                CORE_REFUSAL_FULL,    // no seat is left
+                CORE_REFUSAL_FULL,    // no place is left on the device, or the seat is taken
                 CORE_REFUSAL_INVALID, // the contract contradicts itself
         } reason;
         uint32_t seat; // whose promise breaks first: the seat with the nearest deadline in that span

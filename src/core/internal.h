@@ -44,7 +44,9 @@ struct seat {
         uint64_t turn_ns;             // fair class: the device's slice by its weight
         struct core_contract contract;
 
-        uint8_t used, open, soft;
+        uint8_t place;   // on its device
+        uint16_t number; // the caller's
+        uint8_t open, soft;
         uint8_t wants, busy;
         uint8_t in_step;  // between the first submission of a step and its end
         uint8_t is_first; // the step began with a request that had no token yet: a prefill
@@ -72,6 +74,7 @@ struct seat {
 
 enum phase { PHASE_FREE, PHASE_HELD, PHASE_DRAINING };
 
+// A device knows its seats by their places, 0 to CORE_PLACES_MAX - 1: its masks have a bit for each.
 struct device {
         struct core_device_config config;
         enum phase phase;
@@ -84,26 +87,40 @@ struct device {
         uint64_t contended_ns; // since when somebody waits
         uint64_t accounted_ns, switch_until_ns;
         uint64_t timer_ns;
-        uint64_t wanting;        // seats at the gate, one bit each
+        uint64_t wanting;        // seats at the gate
         uint64_t seats;          // seats on this device
         struct core_budget fair; // the fair class's guarantee
         struct core_budget left; // what is promised to nobody: the fair class's, before debtors have it
-        uint8_t promise[CORE_SEATS_MAX]; // seats of the deadline class, the longest first deadline first
+        uint8_t promise[CORE_PLACES_MAX]; // seats of the deadline class, the longest first deadline first
         uint32_t n_promises;
         // The longest first deadlines of the seats that keep to their budgets, and whose the longest is.
         uint64_t promised_ns, promised_next_ns;
         int32_t promised_to;
         struct core_device_account account;
+        struct seat seat[CORE_PLACES_MAX]; // by place; what nobody ever sat on was never written
 };
 
 struct core {
         uint64_t now_ns;
         uint32_t n_devices;
+        struct {
+                uint8_t used, device, place;
+        } where[CORE_SEATS_MAX]; // by the caller's numbers
         struct device device[CORE_DEVICES_MAX];
-        struct seat seat[CORE_SEATS_MAX];
 };
 
-// Iterates over the seats in a mask, lowest first.
+static inline struct seat *seat_of(struct core *core, uint32_t number)
+{
+        return &core->device[core->where[number].device].seat[core->where[number].place];
+}
+
+// Of a place.
+static inline uint64_t bit(int32_t place)
+{
+        return UINT64_C(1) << place;
+}
+
+// Iterates over the places in a mask, lowest first.
 #define FOR_EACH_SEAT(i, mask)                                                                               \
         for (uint64_t rest_ = (mask), i; rest_ && (i = (uint64_t)__builtin_ctzll(rest_), 1);                 \
              rest_ &= rest_ - 1)
@@ -151,7 +168,7 @@ static inline enum core_class order_class(const struct seat *seat, uint64_t now_
 uint64_t order_key(const struct core *core, const struct seat *seat);
 uint64_t order_next_key(const struct core *core, const struct seat *seat);
 // A seat came, went, or has another contract.
-void order_seated(const struct core *core, struct device *device);
+void order_seated(struct device *device);
 void order_charged(struct seat *seat);
 void order_promises(const struct core *core, struct device *device);
 int32_t order_best(const struct core *core, const struct device *device);
@@ -160,9 +177,9 @@ void order_fair_enter(const struct core *core, const struct device *device, stru
 void order_fair_leave(const struct core *core, const struct device *device, struct seat *seat);
 
 // lease.c
-void lease_account(struct core *core, struct device *device, uint64_t now_ns);
+void lease_account(struct device *device, uint64_t now_ns);
 void lease_charge(struct core *core, struct seat *seat, uint64_t cost_ns);
 void lease_charge_linger(struct core *core, struct seat *seat, uint64_t until_ns);
 void lease_decide(struct core *core, uint32_t device, struct core_effects *effects);
 void lease_mode(struct core *core, uint32_t device, struct core_effects *effects);
-void lease_drop(struct core *core, uint32_t seat);
+void lease_drop(struct core *core, struct seat *seat);

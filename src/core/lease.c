@@ -10,13 +10,8 @@
 // the holder's next step would still be the earliest.
 #include "core/internal.h"
 
-static uint64_t bit(int32_t seat)
-{
-        return UINT64_C(1) << seat;
-}
-
 // Granted + idle + switch = elapsed, always.
-void lease_account(struct core *core, struct device *device, uint64_t now_ns)
+void lease_account(struct device *device, uint64_t now_ns)
 {
         struct core_device_account *a = &device->account;
         uint64_t span = takt_time_since(now_ns, device->accounted_ns), in_switch;
@@ -28,15 +23,15 @@ void lease_account(struct core *core, struct device *device, uint64_t now_ns)
                 a->idle_ns += span - in_switch;
         } else {
                 a->granted_ns += span - in_switch;
-                core->seat[device->holder].account.granted_ns += span - in_switch;
+                device->seat[device->holder].account.granted_ns += span - in_switch;
         }
         device->accounted_ns = now_ns;
 }
 
 // Whether the device is or was just given to the seat.
-static int has_device(const struct device *device, int32_t seat)
+static int has_device(const struct device *device, const struct seat *seat)
 {
-        return device->holder == seat || device->overlap == seat;
+        return device->holder == seat->place || device->overlap == seat->place;
 }
 
 // Time that nobody else wanted costs half: using it harms nobody, but whoever lives on it must not come with
@@ -58,7 +53,7 @@ void lease_charge(struct core *core, struct seat *seat, uint64_t cost_ns)
                 break;
         case CORE_CLASS_FAIR:
                 seat->vruntime += cost_ns * 100 / seat->contract.weight;
-                if (!has_device(device, (int32_t)(seat - core->seat))) // what it claims is not its class's
+                if (!has_device(device, seat)) // what it claims is not its class's
                         break;
                 core_budget_charge(&device->fair, cost_ns, now_ns, FAIR_WAIT_NS);
                 core_budget_charge(&device->left, cost_ns, now_ns, DEBT_NS);
@@ -94,8 +89,8 @@ static void charge_so_far(struct core *core, struct seat *seat)
 static void open_gate(struct core *core, uint32_t d, int32_t next, int soft, struct core_effects *effects)
 {
         struct device *device = &core->device[d];
-        struct seat *seat = &core->seat[next];
-        struct core_effect *effect = effect_add(effects, CORE_EFFECT_OPEN, (uint32_t)next, d);
+        struct seat *seat = &device->seat[next];
+        struct core_effect *effect = effect_add(effects, CORE_EFFECT_OPEN, seat->number, d);
         uint64_t waited = takt_time_since(core->now_ns, seat->want_since_ns);
 
         assert(!seat->open);
@@ -131,10 +126,10 @@ static uint64_t drain_ns(const struct device *device, const struct seat *holder)
 static void close_gate(struct core *core, uint32_t d, struct core_effects *effects)
 {
         struct device *device = &core->device[d];
-        struct seat *seat = &core->seat[device->holder];
+        struct seat *seat = &device->seat[device->holder];
 
         assert(seat->open);
-        effect_add(effects, CORE_EFFECT_CLOSE, (uint32_t)device->holder, d);
+        effect_add(effects, CORE_EFFECT_CLOSE, seat->number, d);
         if (!seat->busy)
                 lease_charge_linger(core, seat, core->now_ns);
         seat->open = 0;
@@ -152,7 +147,7 @@ static void watch(struct core *core, uint32_t d, int on, struct core_effects *ef
         if (device->watched == on)
                 return;
         device->watched = (uint8_t)on;
-        effect_add(effects, CORE_EFFECT_WATCH, (uint32_t)device->holder, d)->on = (uint8_t)on;
+        effect_add(effects, CORE_EFFECT_WATCH, device->seat[device->holder].number, d)->on = (uint8_t)on;
 }
 
 // A step is kept whole, unless it serves a new request (a prefill may be left between two submissions),
@@ -170,7 +165,7 @@ static uint64_t whole_until(const struct core *core, const struct seat *holder)
 // late otherwise, and the two sharing the device get it done sooner.
 static int soft_is_better(const struct core *core, const struct device *device, int32_t best)
 {
-        const struct seat *h = &core->seat[device->holder], *w = &core->seat[best];
+        const struct seat *h = &device->seat[device->holder], *w = &device->seat[best];
         uint64_t now = core->now_ns, rest = takt_time_since(h->step_began_ns + h->step_ns, now);
         uint64_t hard, soft;
 
@@ -185,8 +180,8 @@ static int soft_is_better(const struct core *core, const struct device *device, 
 // when the holder has used up its budget: no need to look at each slice.
 static uint64_t next_look(const struct core *core, const struct device *device, int32_t best)
 {
-        int deadlines = order_class(&core->seat[device->holder], core->now_ns) == CORE_CLASS_DEADLINE &&
-                        order_class(&core->seat[best], core->now_ns) == CORE_CLASS_DEADLINE;
+        int deadlines = order_class(&device->seat[device->holder], core->now_ns) == CORE_CLASS_DEADLINE &&
+                        order_class(&device->seat[best], core->now_ns) == CORE_CLASS_DEADLINE;
 
         return core->now_ns + (deadlines ? LOOK_SLICES : 1) * device->config.slice_ns;
 }
@@ -194,7 +189,7 @@ static uint64_t next_look(const struct core *core, const struct device *device, 
 static void decide_busy(struct core *core, uint32_t d, int32_t best, struct core_effects *effects)
 {
         struct device *device = &core->device[d];
-        struct seat *h = &core->seat[device->holder];
+        struct seat *h = &device->seat[device->holder];
         uint64_t whole;
 
         charge_so_far(core, h);
@@ -228,14 +223,14 @@ static int gap_is_short(const struct core *core, const struct device *device, co
 
 static int lingers(const struct core *core, const struct device *device, const struct seat *h, int32_t best)
 {
-        return pace_expects_step(h) && gap_is_short(core, device, h, &core->seat[best]) &&
+        return pace_expects_step(h) && gap_is_short(core, device, h, &device->seat[best]) &&
                !order_before(core, device, best, device->holder);
 }
 
 static void decide_idle(struct core *core, uint32_t d, int32_t best, struct core_effects *effects)
 {
         struct device *device = &core->device[d];
-        const struct seat *h = &core->seat[device->holder];
+        const struct seat *h = &device->seat[device->holder];
         uint64_t until = takt_time_max(h->idle_since_ns, h->opened_ns) + pace_linger(h);
         uint64_t awake = h->opened_ns + WAKE_NS;
 
@@ -251,11 +246,11 @@ static void decide_idle(struct core *core, uint32_t d, int32_t best, struct core
 static void overrun(struct core *core, uint32_t d, struct core_effects *effects)
 {
         struct device *device = &core->device[d];
-        struct seat *h = &core->seat[device->holder];
+        struct seat *h = &device->seat[device->holder];
 
         h->account.overruns++;
         h->strikes_ns = takt_time_max(h->strikes_ns, core->now_ns) + TAKT_S;
-        effect_add(effects, CORE_EFFECT_OVERRUN, (uint32_t)device->holder, d)->ns =
+        effect_add(effects, CORE_EFFECT_OVERRUN, h->number, d)->ns =
                 core->now_ns - device->closed_ns - drain_ns(device, h);
 }
 
@@ -267,7 +262,7 @@ static void tail_ended(struct seat *seat)
 static void decide_draining(struct core *core, uint32_t d, int32_t best, struct core_effects *effects)
 {
         struct device *device = &core->device[d];
-        struct seat *h = &core->seat[device->holder];
+        struct seat *h = &device->seat[device->holder];
         uint64_t nudge_ns = device->closed_ns + NUDGE_BOUNDS * drain_ns(device, h);
         uint64_t hang_ns = device->closed_ns + HANG_NS;
 
@@ -280,7 +275,7 @@ static void decide_draining(struct core *core, uint32_t d, int32_t best, struct 
         }
         if (h->busy && !device->nudged) {
                 device->nudged = 1;
-                effect_add(effects, CORE_EFFECT_NUDGE, (uint32_t)device->holder, d);
+                effect_add(effects, CORE_EFFECT_NUDGE, h->number, d);
                 overrun(core, d, effects);
         }
         if (h->busy && core->now_ns < hang_ns) {
@@ -298,13 +293,13 @@ static void decide_draining(struct core *core, uint32_t d, int32_t best, struct 
 }
 
 // Since when somebody waits whom the watchdog looks after; TAKT_NEVER: nobody does.
-static uint64_t waits_since(const struct core *core, const struct device *device)
+static uint64_t waits_since(const struct device *device)
 {
         uint64_t since = TAKT_NEVER;
 
         FOR_EACH_SEAT(i, device->wanting)
-        if (core->seat[i].contract.class != CORE_CLASS_IDLE)
-                since = takt_time_min(since, core->seat[i].want_since_ns);
+        if (device->seat[i].contract.class != CORE_CLASS_IDLE)
+                since = takt_time_min(since, device->seat[i].want_since_ns);
         return since;
 }
 
@@ -323,12 +318,12 @@ static void watchdog(struct core *core, uint32_t d, uint64_t since_ns, struct co
 void lease_decide(struct core *core, uint32_t d, struct core_effects *effects)
 {
         struct device *device = &core->device[d];
-        uint64_t wanting = device->wanting, since_ns = waits_since(core, device);
+        uint64_t wanting = device->wanting, since_ns = waits_since(device);
         int32_t best;
 
         device->timer_ns = TAKT_NEVER;
-        if (device->overlap != NO_SEAT && !core->seat[device->overlap].busy) {
-                tail_ended(&core->seat[device->overlap]);
+        if (device->overlap != NO_SEAT && !device->seat[device->overlap].busy) {
+                tail_ended(&device->seat[device->overlap]);
                 device->overlap = NO_SEAT;
         }
         watchdog(core, d, since_ns, effects);
@@ -341,7 +336,7 @@ void lease_decide(struct core *core, uint32_t d, struct core_effects *effects)
                         open_gate(core, d, best, 0, effects);
         } else if (best != NO_SEAT) {
                 watch(core, d, 1, effects);
-                if (core->seat[device->holder].busy)
+                if (device->seat[device->holder].busy)
                         decide_busy(core, d, best, effects);
                 else
                         decide_idle(core, d, best, effects);
@@ -353,7 +348,7 @@ void lease_decide(struct core *core, uint32_t d, struct core_effects *effects)
                         device->timer_ns = core->now_ns + device->config.slice_ns;
         }
         if (device->wanting != wanting)
-                since_ns = waits_since(core, device);
+                since_ns = waits_since(device);
         if (!device->bypass && since_ns != TAKT_NEVER)
                 device->timer_ns = takt_time_min(device->timer_ns, since_ns + device->config.watchdog_ns);
 }
@@ -366,22 +361,21 @@ void lease_mode(struct core *core, uint32_t d, struct core_effects *effects)
 
         if (device->phase != PHASE_HELD)
                 return;
-        effect = effect_add(effects, CORE_EFFECT_OPEN, (uint32_t)device->holder, d);
+        effect = effect_add(effects, CORE_EFFECT_OPEN, device->seat[device->holder].number, d);
         effect->free = device->seats == bit(device->holder);
 }
 
-void lease_drop(struct core *core, uint32_t s)
+void lease_drop(struct core *core, struct seat *seat)
 {
-        struct seat *seat = &core->seat[s];
         struct device *device = &core->device[seat->device];
 
-        device->wanting &= ~bit((int32_t)s);
-        device->seats &= ~bit((int32_t)s);
-        if (device->overlap == (int32_t)s)
+        device->wanting &= ~bit(seat->place);
+        device->seats &= ~bit(seat->place);
+        if (device->overlap == seat->place)
                 device->overlap = NO_SEAT;
-        if (device->last_holder == (int32_t)s)
+        if (device->last_holder == seat->place)
                 device->last_holder = NO_SEAT;
-        if (device->holder != (int32_t)s)
+        if (device->holder != seat->place)
                 return;
         device->holder = NO_SEAT;
         device->phase = PHASE_FREE;

@@ -1,12 +1,12 @@
 // Who is next: the earliest deadline, then the fair by EEVDF (Stoica and Abdel-Wahab 1995), then the idle.
 #include "core/internal.h"
 
-static uint64_t first_ns(const struct core *core, uint64_t i)
+static uint64_t first_ns(const struct device *device, uint64_t i)
 {
-        return core->seat[i].contract.first_ns;
+        return device->seat[i].contract.first_ns;
 }
 
-void order_seated(const struct core *core, struct device *device)
+void order_seated(struct device *device)
 {
         uint64_t left_ppm = CORE_PPM;
 
@@ -15,10 +15,10 @@ void order_seated(const struct core *core, struct device *device)
         {
                 uint32_t at = device->n_promises;
 
-                if (core->seat[i].contract.class != CORE_CLASS_DEADLINE)
+                if (device->seat[i].contract.class != CORE_CLASS_DEADLINE)
                         continue;
-                left_ppm = takt_time_since(left_ppm, core->seat[i].contract.share_ppm);
-                for (; at && first_ns(core, device->promise[at - 1]) < first_ns(core, i); at--)
+                left_ppm = takt_time_since(left_ppm, device->seat[i].contract.share_ppm);
+                for (; at && first_ns(device, device->promise[at - 1]) < first_ns(device, i); at--)
                         device->promise[at] = device->promise[at - 1];
                 device->promise[at] = (uint8_t)i;
                 device->n_promises++;
@@ -41,13 +41,13 @@ void order_promises(const struct core *core, struct device *device)
         for (uint32_t n = 0; n < device->n_promises; n++) {
                 uint8_t i = device->promise[n];
 
-                if (core->seat[i].recovered_ns > core->now_ns)
+                if (device->seat[i].recovered_ns > core->now_ns)
                         continue;
                 if (device->promised_to != NO_SEAT) {
-                        device->promised_next_ns = first_ns(core, i);
+                        device->promised_next_ns = first_ns(device, i);
                         return;
                 }
-                device->promised_ns = first_ns(core, i);
+                device->promised_ns = first_ns(device, i);
                 device->promised_to = i;
         }
 }
@@ -58,7 +58,7 @@ static uint64_t promised(const struct core *core, const struct seat *seat)
         const struct device *device = &core->device[seat->device];
 
         return core->now_ns +
-               (device->promised_to == seat - core->seat ? device->promised_next_ns : device->promised_ns);
+               (device->promised_to == seat->place ? device->promised_next_ns : device->promised_ns);
 }
 
 // A debtor's deadline counts no earlier than the time at which it is out of debt; or, if that is sooner, than
@@ -92,21 +92,21 @@ static uint64_t active_fair(const struct core *core, const struct device *device
         uint64_t active = device->wanting, fair = 0;
 
         if (device->holder != NO_SEAT)
-                active |= UINT64_C(1) << device->holder;
+                active |= bit(device->holder);
         FOR_EACH_SEAT(i, active)
-        fair |= (uint64_t)(order_class(&core->seat[i], core->now_ns) == CORE_CLASS_FAIR) << i;
+        fair |= (uint64_t)(order_class(&device->seat[i], core->now_ns) == CORE_CLASS_FAIR) << i;
         return fair;
 }
 
 // The weighted mean of these seats' service: whoever is at or below it is owed time. 0: there are none. The
 // sum may wrap; what is left of it above the least does not.
-static uint64_t virtual_time(const struct core *core, uint64_t fair)
+static uint64_t virtual_time(const struct device *device, uint64_t fair)
 {
         uint64_t least = UINT64_MAX, sum = 0, weights = 0;
 
         FOR_EACH_SEAT(i, fair)
         {
-                const struct seat *seat = &core->seat[i];
+                const struct seat *seat = &device->seat[i];
 
                 least = takt_time_min(least, seat->vruntime);
                 sum += seat->vruntime * seat->contract.weight;
@@ -118,7 +118,7 @@ static uint64_t virtual_time(const struct core *core, uint64_t fair)
 static uint64_t virtual_time_of_others(const struct core *core, const struct device *device,
                                        const struct seat *seat)
 {
-        return virtual_time(core, active_fair(core, device) & ~(UINT64_C(1) << (seat - core->seat)));
+        return virtual_time(device, active_fair(core, device) & ~bit(seat->place));
 }
 
 // Who was away for a gap between two steps has the service that it had: its debt stays, and what it is owed,
@@ -178,12 +178,12 @@ static int yields_to_fair(const struct core *core, const struct device *device, 
         return seat->recovered_ns > core->now_ns && core_budget_recovered(&device->left) < seat->recovered_ns;
 }
 
-static int32_t first_come(const struct core *core, const struct device *device)
+static int32_t first_come(const struct device *device)
 {
         int32_t first = NO_SEAT;
 
         FOR_EACH_SEAT(i, device->wanting)
-        if (first == NO_SEAT || core->seat[i].want_since_ns < core->seat[first].want_since_ns)
+        if (first == NO_SEAT || device->seat[i].want_since_ns < device->seat[first].want_since_ns)
                 first = (int32_t)i;
         return first;
 }
@@ -194,19 +194,19 @@ int32_t order_best(const struct core *core, const struct device *device)
         uint64_t fair_seats, fair_now;
 
         if (device->bypass)
-                return first_come(core, device);
+                return first_come(device);
         fair_seats = active_fair(core, device);
-        fair_now = virtual_time(core, fair_seats);
+        fair_now = virtual_time(device, fair_seats);
         FOR_EACH_SEAT(i, device->wanting & fair_seats)
-        consider(&fair, i, virtual_deadline(&core->seat[i], fair_now));
+        consider(&fair, i, virtual_deadline(&device->seat[i], fair_now));
         FOR_EACH_SEAT(i, device->wanting & ~fair_seats)
-        if (core->seat[i].contract.class == CORE_CLASS_DEADLINE)
-                consider(&deadline, i, order_key(core, &core->seat[i]));
+        if (device->seat[i].contract.class == CORE_CLASS_DEADLINE)
+                consider(&deadline, i, order_key(core, &device->seat[i]));
         else
-                consider(&idle, i, core->seat[i].want_since_ns);
+                consider(&idle, i, device->seat[i].want_since_ns);
         if (deadline.seat != NO_SEAT && fair.seat != NO_SEAT &&
-            (guarantee(device, &core->seat[fair.seat]) < deadline.key ||
-             yields_to_fair(core, device, &core->seat[deadline.seat])))
+            (guarantee(device, &device->seat[fair.seat]) < deadline.key ||
+             yields_to_fair(core, device, &device->seat[deadline.seat])))
                 return fair.seat;
         if (deadline.seat != NO_SEAT)
                 return deadline.seat;
@@ -226,14 +226,14 @@ static int fair_before(const struct core *core, const struct device *device, con
 
         if (!slice_is_over(core, device, holder))
                 return 0;
-        fair_now = virtual_time(core, active_fair(core, device));
+        fair_now = virtual_time(device, active_fair(core, device));
         return virtual_deadline(waiter, fair_now) <= virtual_deadline(holder, fair_now);
 }
 
 // Whether the waiter should have the device rather than the holder, if the holder can be split now.
 int order_before(const struct core *core, const struct device *device, int32_t waiter, int32_t holder)
 {
-        const struct seat *w = &core->seat[waiter], *h = &core->seat[holder];
+        const struct seat *w = &device->seat[waiter], *h = &device->seat[holder];
         enum core_class wc = order_class(w, core->now_ns), hc = order_class(h, core->now_ns);
         uint64_t wk, hk;
 

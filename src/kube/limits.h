@@ -26,7 +26,7 @@
 #define KUBE_NEWS_NS (500 * TAKT_MS)  // so much later than the kubelet we may hear of a new pod
 #define KUBE_WAITING_MAX 8            // Allocate calls that wait for its answer
 #define KUBE_FAREWELL_NS (1 * TAKT_S) // how long a kubelet may take to close a connection that we ended
-#define KUBE_CLAIMS_MAX 64            // that are prepared at once: as many as the core has seats
+#define KUBE_CLAIMS_MAX 256           // that are prepared at once: as many as the core has seats
 #define KUBE_CLAIM_RESULTS_MAX 4      // GPUs (shares) of one claim
 #define KUBE_CLAIM_PODS_MAX 256       // pods that one claim is reserved for (the API server's own limit)
 #define KUBE_CLAIM_RECORD_MAX 65536   // bytes of a claim's record

@@ -10,24 +10,23 @@
 #include "node/node.h"
 #include "wire/request.h"
 
-static void answer(const struct stream *stream, json_t *object)
+static void answer(struct node *node, struct stream *stream, json_t *object)
 {
         char *text = json_dumps(object, JSON_COMPACT);
         size_t size = text ? strlen(text) : 0;
 
         json_decref(object);
-        if (text)
-                text[size] = '\n'; // in place of the end: what is sent is counted
-        // Nothing here waits: whose buffer an answer does not fit is cut off, as half of one is worse than
-        // none; so is who would wait for one that there is no memory for.
-        if (!text || send(stream->watch.fd, text, size + 1, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)size + 1)
+        if (!text) { // nobody waits for an answer that there is no memory for
                 shutdown(stream->watch.fd, SHUT_RDWR);
-        free(text);
+                return;
+        }
+        text[size] = '\n'; // in place of the end: what is sent is counted
+        answer_send(node, stream, text, size + 1);
 }
 
-static void answer_error(const struct stream *stream, const char *kind, const char *message)
+static void answer_error(struct node *node, struct stream *stream, const char *kind, const char *message)
 {
-        answer(stream, json_pack("{s:b,s:s,s:s}", "ok", 0, "error", kind, "message", message));
+        answer(node, stream, json_pack("{s:b,s:s,s:s}", "ok", 0, "error", kind, "message", message));
 }
 
 static uint64_t number(json_t *object, const char *key)
@@ -158,12 +157,12 @@ static void do_register(struct node *node, struct stream *stream, json_t *object
         if (wrong) {
                 snprintf(text, sizeof text, "not understood: \"%.*s\"", (int)whole_characters(wrong, 100),
                          wrong);
-                answer_error(stream, "usage", text);
+                answer_error(node, stream, "usage", text);
                 return;
         }
         cut_name(called, sizeof called, name ? name : "tenant");
         if (node->n_devices == 0) {
-                answer_error(stream, "device", "no GPU was found on this machine");
+                answer_error(node, stream, "device", "no GPU was found on this machine");
                 return;
         }
         if (core_contract_complete(&contract) < 0) {
@@ -182,17 +181,21 @@ static void do_register(struct node *node, struct stream *stream, json_t *object
         }
         if (index == -EDQUOT) {
                 refusal_explain(node, &refusal, text, sizeof text);
-                answer_error(stream, refusal.reason == CORE_REFUSAL_INVALID ? "contract" : "admission", text);
+                answer_error(node, stream, refusal.reason == CORE_REFUSAL_INVALID ? "contract" : "admission",
+                             text);
+        } else if (index == -EUSERS) {
+                answer_error(node, stream, "admission", "no seat is left on this node");
         } else if (index == -ENODEV) {
                 snprintf(text, sizeof text, "there is no device %u", small_number(object, "device"));
-                answer_error(stream, "device", text);
+                answer_error(node, stream, "device", text);
         } else if (index < 0) {
-                answer_error(stream, "system", strerror(-index));
+                answer_error(node, stream, "system", strerror(-index));
         } else {
                 snprintf(path, sizeof path, "%s/join", node->tenant[index].dir);
                 snprintf(requests, sizeof requests, "%s/requests", node->tenant[index].dir);
-                answer(stream, json_pack("{s:b,s:i,s:s,s:s,s:s}", "ok", 1, "tenant", index, "dir",
-                                         node->tenant[index].dir, "join", path, "requests", requests));
+                answer(node, stream,
+                       json_pack("{s:b,s:i,s:s,s:s,s:s}", "ok", 1, "tenant", index, "dir",
+                                 node->tenant[index].dir, "join", path, "requests", requests));
         }
 }
 
@@ -282,7 +285,7 @@ static json_t *device_status(const struct node *node, uint32_t d)
                          (json_int_t)a.switches, "bypass", a.bypass);
 }
 
-static void do_status(struct node *node, const struct stream *stream)
+static void do_status(struct node *node, struct stream *stream)
 {
         json_t *devices = json_array(), *tenants = json_array();
 
@@ -292,9 +295,10 @@ static void do_status(struct node *node, const struct stream *stream)
         for (uint32_t i = 0; i < NODE_TENANTS_MAX; i++)
                 if (node->tenant[i].used && (stream->uid == 0 || stream->uid == node->tenant[i].uid))
                         json_array_append_new(tenants, tenant_status(node, i));
-        answer(stream, json_pack("{s:b,s:s,s:i,s:I,s:o,s:o,s:o}", "ok", 1, "version", TAKT_VERSION, "pid",
-                                 (int)getpid(), "events", (json_int_t)node->n_events, "wait_bounds_ns",
-                                 wait_bounds(), "devices", devices, "tenants", tenants));
+        answer(node, stream,
+               json_pack("{s:b,s:s,s:i,s:I,s:o,s:o,s:o}", "ok", 1, "version", TAKT_VERSION, "pid",
+                         (int)getpid(), "events", (json_int_t)node->n_events, "wait_bounds_ns", wait_bounds(),
+                         "devices", devices, "tenants", tenants));
 }
 
 static void control_line(struct node *node, struct stream *stream, const char *line, size_t size)
@@ -303,13 +307,13 @@ static void control_line(struct node *node, struct stream *stream, const char *l
         const char *op = json_string_value(json_object_get(object, "op"));
 
         if (!op)
-                answer_error(stream, "usage", "not a JSON object with an \"op\"");
+                answer_error(node, stream, "usage", "not a JSON object with an \"op\"");
         else if (!strcmp(op, "register"))
                 do_register(node, stream, object);
         else if (!strcmp(op, "status"))
                 do_status(node, stream);
         else
-                answer_error(stream, "usage", "unknown op");
+                answer_error(node, stream, "usage", "unknown op");
         json_decref(object);
 }
 
@@ -370,9 +374,14 @@ static ssize_t receive(struct stream *stream, int fd)
 static void readable(struct node *node, struct watch *watch, uint32_t events)
 {
         struct stream *stream = &node->stream[watch->index];
-        ssize_t n = receive(stream, watch->fd);
+        ssize_t n;
 
         (void)events;
+        if (stream->unsent) {
+                answer_go_on(node, stream);
+                return;
+        }
+        n = receive(stream, watch->fd);
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
                 return;
         if (n <= 0) {
@@ -388,20 +397,21 @@ static void readable(struct node *node, struct watch *watch, uint32_t events)
 // they leave a quarter of the places to control, and to each other seat its first.
 static int may_have_more(const struct node *node, enum stream_kind kind, uint32_t tenant, uid_t uid)
 {
+        uint64_t seats[TAKT_BITS_WORDS(NODE_TENANTS_MAX)] = {0};
         uint32_t n_free = 0, n_own = 0, n_left;
-        uint64_t seats = UINT64_C(1) << tenant;
 
         for (const struct stream *s = node->stream; s < node->stream + NODE_STREAMS_MAX; s++) {
                 n_free += !s->used;
                 n_own += s->used && s->kind == kind &&
                          (kind == STREAM_CONTROL ? s->uid == uid : s->tenant == tenant);
-                seats |= (uint64_t)(s->used && s->kind == STREAM_REQUESTS) << s->tenant;
+                if (s->used && s->kind == STREAM_REQUESTS)
+                        takt_bits_add(seats, s->tenant);
         }
         if (kind == STREAM_CONTROL)
                 return n_own < n_free;
         n_left = NODE_STREAMS_MAX / 4;
         if (n_own)
-                n_left += NODE_TENANTS_MAX - (uint32_t)__builtin_popcountll(seats);
+                n_left += NODE_TENANTS_MAX - takt_bits_count(seats, TAKT_BITS_WORDS(NODE_TENANTS_MAX));
         return n_own + n_left < n_free;
 }
 
@@ -424,9 +434,6 @@ void stream_accept(struct node *node, struct watch *watch, uint32_t events)
                 close(fd);
                 return;
         }
-        // A status is sent whole or not at all, and of 64 tenants with names of control characters is 240 KB.
-        if (is_control)
-                setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &(int){1 << 19}, sizeof(int));
         stream->used = 1;
         stream->kind = is_control ? STREAM_CONTROL : STREAM_REQUESTS;
         stream->tenant = watch->index;
@@ -440,6 +447,7 @@ void stream_drop(struct node *node, uint32_t index)
         struct stream *stream = &node->stream[index];
 
         watch_remove(node, &stream->watch);
+        answer_drop(stream);
         stream->used = 0;
         if (stream->kind != STREAM_CONTROL)
                 return;

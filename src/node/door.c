@@ -5,18 +5,9 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <unistd.h>
 #include "base/clock.h"
 #include "node/node.h"
-
-static void watch_change(struct node *node, struct watch *watch, uint32_t events)
-{
-        struct epoll_event event = {.events = events, .data.ptr = watch};
-
-        (void)node;
-        epoll_ctl(watch->epoll, EPOLL_CTL_MOD, watch->fd, &event);
-}
 
 static uint32_t devices(const struct node *node, struct door_device *ret)
 {

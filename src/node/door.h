@@ -37,7 +37,7 @@ struct door_account {
 };
 
 #define DOOR_DEVICES_MAX 16
-#define DOOR_TENANTS_MAX 64
+#define DOOR_TENANTS_MAX 256
 
 // What devices and tenants did, as of now; a tenant's since it was admitted, a device's since the daemon
 // began. Times in ns; what counts up never goes back.

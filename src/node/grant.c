@@ -10,24 +10,17 @@
 #include "base/clock.h"
 #include "node/node.h"
 
-static int is_session_of(const struct session *s, uint32_t tenant)
+static int holds(const struct node *node, const struct tenant *t)
 {
-        return s->used && s->client && s->tenant == tenant;
+        return node->holder[t->device] == t;
 }
-
-// Places are given from the first on, so that the search ends early with the last of the tenant's.
-#define FOR_EACH_SESSION(node, s, t)                                                                         \
-        for (uint32_t left = (node)->tenant[t].n_sessions; left; left = 0)                                   \
-                for (struct session *s = (node)->session; left && s < (node)->session + NODE_SESSIONS_MAX;   \
-                     s++)                                                                                    \
-                        if (is_session_of(s, t) && left--)
 
 // Writes what the tenant's gate is into one session's page, and wakes who waits there.
 static void show(struct node *node, struct session *s)
 {
         const struct tenant *t = &node->tenant[s->tenant];
         struct takt_lane_daemon *lane = &s->daemon->lane[t->device];
-        uint32_t state = !t->holds ? TAKT_GATE_CLOSED : t->free_mode ? TAKT_GATE_FREE : TAKT_GATE_OPEN;
+        uint32_t state = !holds(node, t) ? TAKT_GATE_CLOSED : t->free_mode ? TAKT_GATE_FREE : TAKT_GATE_OPEN;
         uint32_t word = atomic_load_explicit(&lane->gate, memory_order_relaxed);
         int changes = TAKT_GATE_STATE(word) != state || !(word >> 2);
 
@@ -49,8 +42,8 @@ void grant_show(struct node *node, uint32_t session)
 
 static void show_all(struct node *node, uint32_t tenant)
 {
-        FOR_EACH_SESSION(node, s, tenant)
-        show(node, s);
+        for (struct session *s = node->tenant[tenant].sessions; s; s = s->next)
+                show(node, s);
 }
 
 // Puts the sessions' lanes together: busy while any is, wanting while any does.
@@ -64,8 +57,7 @@ static struct sum sum_of(struct node *node, uint32_t tenant, uint64_t now_ns)
 {
         struct sum sum = {.busy_since_ns = TAKT_NEVER};
 
-        FOR_EACH_SESSION(node, s, tenant)
-        {
+        for (struct session *s = node->tenant[tenant].sessions; s; s = s->next) {
                 struct takt_lane_view view;
 
                 session_read(node, s, now_ns, &view);
@@ -98,7 +90,8 @@ static void tell_pages(struct node *node, uint32_t i, int answer)
         t->untold_ns += sum.busy_ns;
         t->untold_steps += sum.steps;
         // Behind a closed gate, idle means that the device is free: not while another process is still busy.
-        if ((t->untold_steps && (t->holds || !sum.busy)) || (t->busy && !sum.busy) || (answer && !sum.busy)) {
+        if ((t->untold_steps && (holds(node, t) || !sum.busy)) || (t->busy && !sum.busy) ||
+            (answer && !sum.busy)) {
                 event.kind = CORE_EVENT_IDLE;
                 event.at_ns = sum.busy ? sum.busy_since_ns : sum.idle_since_ns;
                 event.busy_ns = t->untold_ns;
@@ -119,7 +112,7 @@ static void tell_pages(struct node *node, uint32_t i, int answer)
                 t->untold_ns = 0;
                 tell_one(node, event, NULL);
         }
-        if ((sum.want > 0) != t->wants && (!sum.want || !t->holds)) {
+        if ((sum.want > 0) != t->wants && (!sum.want || !holds(node, t))) {
                 t->wants = sum.want > 0;
                 if (t->wants)
                         t->want_since_ns = now;
@@ -134,21 +127,21 @@ static void close_gate(struct node *node, uint32_t tenant)
 {
         struct tenant *t = &node->tenant[tenant];
 
-        t->holds = t->watched = 0;
+        node->holder[t->device] = NULL;
+        t->watched = 0;
         show_all(node, tenant);
         record_add(node->record, RECORD_CLOSE, tenant, t->device, takt_clock_now());
         // Orders our store before our look at the pages, in every thread that runs now: the launch path has
         // no fence.
         syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0);
-        node->owing |= UINT64_C(1) << tenant;
+        takt_bits_add(node->owing, tenant);
 }
 
 static void nudge(struct node *node, uint32_t tenant)
 {
         uint64_t one = 1;
 
-        FOR_EACH_SESSION(node, s, tenant)
-        {
+        for (const struct session *s = node->tenant[tenant].sessions; s; s = s->next) {
                 ssize_t n = write(s->wake, &one, sizeof one);
 
                 (void)n;
@@ -166,7 +159,7 @@ static void apply(struct node *node, const struct core_effect *effect, struct co
                 record_add(node->record, RECORD_OPEN, effect->seat, t->device, now);
                 if (t->wants)
                         takt_histogram_add(&t->waits, takt_time_since(now, t->want_since_ns));
-                t->holds = 1;
+                node->holder[t->device] = t;
                 t->wants = 0;
                 t->free_mode = effect->free;
                 show_all(node, effect->seat);
@@ -196,14 +189,14 @@ static void apply(struct node *node, const struct core_effect *effect, struct co
 // gate: that one's turn comes in the same loop, not inside it.
 static void answer(struct node *node)
 {
+        int32_t tenant;
+
         if (node->answering)
                 return;
         node->answering = 1;
-        while (node->owing) {
-                uint32_t tenant = (uint32_t)__builtin_ctzll(node->owing);
-
-                node->owing &= node->owing - 1;
-                tell_pages(node, tenant, 1);
+        while ((tenant = takt_bits_first(node->owing, TAKT_BITS_WORDS(NODE_TENANTS_MAX))) >= 0) {
+                takt_bits_drop(node->owing, (uint32_t)tenant);
+                tell_pages(node, (uint32_t)tenant, 1);
         }
         node->answering = 0;
 }
@@ -220,25 +213,29 @@ static void tell_one(struct node *node, struct core_event event, struct core_ref
         answer(node);
 }
 
-// Before a decision the core hears what the holders' pages say now.
+// Before a decision the core hears what the holders' pages say now, and then this tenant's.
+static void tell_holders(struct node *node, uint32_t tenant)
+{
+        for (uint32_t d = 0; d < node->n_devices; d++) {
+                const struct tenant *holder = node->holder[d];
+
+                if (holder && holder != &node->tenant[tenant])
+                        tell_pages(node, (uint32_t)(holder - node->tenant), 0);
+        }
+        if (node->tenant[tenant].seated)
+                tell_pages(node, tenant, 0);
+}
+
 void grant_tell(struct node *node, struct core_event event, struct core_refusal *ret_refusal)
 {
-        for (uint32_t i = 0; i < NODE_TENANTS_MAX; i++)
-                if (node->tenant[i].seated && (node->tenant[i].holds || i == event.seat))
-                        tell_pages(node, i, 0);
+        tell_holders(node, event.seat);
         event.now_ns = takt_clock_now();
         tell_one(node, event, ret_refusal);
 }
 
 void grant_read(struct node *node, uint32_t session)
 {
-        uint32_t tenant = node->session[session].tenant;
-
-        for (uint32_t i = 0; i < NODE_TENANTS_MAX; i++)
-                if (node->tenant[i].seated && node->tenant[i].holds && i != tenant)
-                        tell_pages(node, i, 0);
-        if (node->tenant[tenant].seated)
-                tell_pages(node, tenant, 0);
+        tell_holders(node, node->session[session].tenant);
 }
 
 void grant_look(struct node *node)

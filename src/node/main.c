@@ -121,10 +121,15 @@ static void all_descriptors(void)
 {
         struct rlimit limit;
 
-        if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-                limit.rlim_cur = limit.rlim_max;
-                setrlimit(RLIMIT_NOFILE, &limit);
-        }
+        if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+                return;
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+        if (limit.rlim_max < NODE_DESCRIPTORS_MAX)
+                fprintf(stderr,
+                        "taktd: may open %lu files at most (ulimit -Hn, LimitNOFILE): %d tenants with their "
+                        "processes take up to %d\n",
+                        limit.rlim_max, NODE_TENANTS_MAX, NODE_DESCRIPTORS_MAX);
 }
 
 static int start_core(void)

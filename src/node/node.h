@@ -2,6 +2,7 @@
 #pragma once
 #include <stdint.h>
 #include <sys/types.h>
+#include "base/bits.h"
 #include "base/histogram.h"
 #include "base/time.h"
 #include "core/core.h"
@@ -20,6 +21,7 @@ struct device {
 struct session {
         uint8_t used;
         uint32_t tenant;
+        struct session *next; // of the tenant's
         pid_t pid;
         struct watch socket, kick, process; // `process`: the peer's pidfd
         int wake;
@@ -35,7 +37,7 @@ struct session {
 struct tenant {
         uint8_t used, seated;
         uint8_t by_door; // lives until the door drops it; the door says who may join
-        uint8_t holds, watched, free_mode;
+        uint8_t watched, free_mode;
         char name[NODE_NAME_SIZE];
         char dir[112];
         uid_t uid;
@@ -46,6 +48,7 @@ struct tenant {
         int page_fd;
         int32_t control; // the stream that registered it; -1: gone
         uint32_t n_sessions;
+        struct session *sessions; // that have joined
         // What the core was told: whether any process is busy, or wants.
         uint8_t busy, wants;
         uint64_t busy_since_ns;
@@ -66,6 +69,8 @@ struct stream {
         struct watch watch;
         size_t size;
         char text[4096]; // the line that is being received
+        char *unsent;    // an answer that its reader has no room for yet
+        size_t unsent_size, n_sent;
 };
 
 struct node {
@@ -81,7 +86,10 @@ struct node {
         struct tenant tenant[NODE_TENANTS_MAX];
         struct session session[NODE_SESSIONS_MAX];
         struct stream stream[NODE_STREAMS_MAX];
-        uint64_t owing; // bits of tenants whose gates closed: the core waits to hear what their pages say
+        uint32_t n_sessions;                     // that have joined
+        struct tenant *holder[CORE_DEVICES_MAX]; // whose gate is open, or NULL
+        // Tenants whose gates closed: the core waits to hear what their pages say.
+        uint64_t owing[TAKT_BITS_WORDS(NODE_TENANTS_MAX)];
         uint64_t n_events;
         const struct door *door; // NULL: none
         struct record_file *record;
@@ -98,6 +106,7 @@ int watch_add_news(struct node *node, struct watch *watch, int fd, uint32_t inde
 // holds up no gate.
 int watch_add_stream(struct node *node, struct watch *watch, int fd, uint32_t index,
                      void (*ready)(struct node *, struct watch *, uint32_t));
+void watch_change(struct node *node, struct watch *watch, uint32_t events); // EPOLLIN, EPOLLOUT
 void watch_remove(struct node *node, struct watch *watch);
 int listen_at(const char *path, int type, uid_t owner);
 int accept_at(struct node *node, int fd); // -1: nobody, or nobody that there is room for
@@ -153,6 +162,11 @@ void node_rest(struct node *node);
 void stream_accept(struct node *node, struct watch *watch, uint32_t events);
 void stream_drop(struct node *node, uint32_t stream);
 void refusal_explain(const struct node *node, const struct core_refusal *refusal, char *text, size_t size);
+
+// answer.c: text is a line on the heap, and taken over.
+void answer_send(struct node *node, struct stream *stream, char *text, size_t size);
+void answer_go_on(struct node *node, struct stream *stream); // its reader has room again
+void answer_drop(struct stream *stream);
 
 // door.c: loads the Kubernetes side and opens it. 0, or a negative errno with the reason.
 int door_open(struct node *node, const char *config, char *why, size_t size);

@@ -34,11 +34,15 @@ int sample_session(struct node *node, struct session *s)
 
 static void sample_all(struct node *node)
 {
+        uint32_t n_left = node->n_sessions;
         int any = 0;
 
-        for (struct session *s = node->session; s < node->session + NODE_SESSIONS_MAX; s++)
-                if (s->used && s->client)
+        // Places are given from the first on, so that the search ends early.
+        for (struct session *s = node->session; n_left; s++)
+                if (s->used && s->client) {
                         any |= sample_session(node, s);
+                        n_left--;
+                }
         node->sampled_ns = takt_clock_now();
         arm(node, any);
 }

@@ -59,18 +59,18 @@ static void pages_free(struct session *s)
 static struct session *session_free(struct node *node, uint32_t tenant)
 {
         struct session *free = NULL;
-        uint64_t seats = UINT64_C(1) << tenant;
-        uint32_t n_free = 0, n_own = 0;
+        uint64_t seats[TAKT_BITS_WORDS(NODE_TENANTS_MAX)] = {0};
+        uint32_t n_free = 0, n_own = 0, n_first;
 
         for (struct session *s = node->session + NODE_SESSIONS_MAX - 1; s >= node->session; s--) {
                 n_own += s->used && s->tenant == tenant;
-                seats |= (uint64_t)(s->used != 0) << s->tenant;
-                if (!s->used)
+                if (s->used)
+                        takt_bits_add(seats, s->tenant);
+                else
                         free = s, n_free++;
         }
-        if (n_own && n_own + NODE_TENANTS_MAX - (uint32_t)__builtin_popcountll(seats) >= n_free)
-                return NULL;
-        return free;
+        n_first = NODE_TENANTS_MAX - takt_bits_count(seats, TAKT_BITS_WORDS(NODE_TENANTS_MAX));
+        return n_own && n_own + n_first >= n_free ? NULL : free;
 }
 
 // The count is never read: whether a read blocks is a flag that the client shares, and so can change at any
@@ -214,6 +214,28 @@ static int session_make(struct node *node, struct session *s, int fds[TAKT_N_FDS
         return -EMFILE;
 }
 
+static void link_in(struct node *node, struct session *s)
+{
+        struct tenant *t = &node->tenant[s->tenant];
+
+        s->next = t->sessions;
+        t->sessions = s;
+        t->n_sessions++;
+        node->n_sessions++;
+}
+
+static void link_out(struct node *node, const struct session *s)
+{
+        struct tenant *t = &node->tenant[s->tenant];
+        struct session **at = &t->sessions;
+
+        while (*at != s)
+                at = &(*at)->next;
+        *at = s->next;
+        t->n_sessions--;
+        node->n_sessions--;
+}
+
 static int session_open(struct node *node, struct session *s, int fd, const struct takt_frame_join *join)
 {
         uint32_t index = (uint32_t)(s - node->session), tenant = s->tenant;
@@ -221,7 +243,7 @@ static int session_open(struct node *node, struct session *s, int fd, const stru
 
         if (error < 0)
                 return error;
-        node->tenant[tenant].n_sessions++;
+        link_in(node, s);
         fill_page(node, s, &join->head);
         sample_wake(node);
         error = send_welcome(node, fd, join, tenant, fds);
@@ -335,12 +357,12 @@ void session_drop(struct node *node, uint32_t index)
         if (!s->client)
                 return;
         sample_session(node, s);
+        link_out(node, s);
         // What it held of the tenant's memory is free: the driver takes it back with the process.
         held = s->client->lane[tenant->device].memory_used;
         if (held <= tenant->page->lane[tenant->device].memory_used)
                 atomic_fetch_sub(&tenant->page->lane[tenant->device].memory_used, held);
         pages_free(s);
-        tenant->n_sessions--;
         grant_read(node, index);
         tenant_unused(node, s->tenant);
 }

@@ -129,16 +129,22 @@ static int place(const struct node *node, int32_t reclaim)
         return -EUSERS;
 }
 
-// No user has more seats than are free, so that there is one for the next. Root's agents are many users'.
-static int may_sit_down(const struct node *node, uid_t uid)
+// No user has more seats than are free, of the node's and of each device's, so that there is one for the
+// next. Root's agents are many users'.
+static int may_sit_down(const struct node *node, uid_t uid, uint32_t device)
 {
-        uint32_t n_free = 0, n_own = 0;
+        uint32_t n_used = 0, n_own = 0, n_used_there = 0, n_own_there = 0;
 
         for (const struct tenant *t = node->tenant; t < node->tenant + NODE_TENANTS_MAX; t++) {
-                n_free += !t->used;
-                n_own += t->used && t->uid == uid;
+                int is_own = t->used && t->uid == uid, is_there = t->used && t->device == device;
+
+                n_used += t->used;
+                n_own += is_own;
+                n_used_there += is_there;
+                n_own_there += is_own && is_there;
         }
-        return node->user_mode || uid == 0 || n_own < n_free;
+        return node->user_mode || uid == 0 ||
+               (n_own + n_used < NODE_TENANTS_MAX && n_own_there + n_used_there < CORE_PLACES_MAX);
 }
 
 // Returns the tenant's number; -EDQUOT with the refusal filled in; or another negative errno.
@@ -154,7 +160,7 @@ int tenant_register(struct node *node, const struct tenant_order *order, struct 
         if (order->device >= node->n_devices)
                 return -ENODEV;
         *ret_refusal = (struct core_refusal){0};
-        if (!may_sit_down(node, order->uid)) {
+        if (!may_sit_down(node, order->uid, order->device)) {
                 ret_refusal->reason = CORE_REFUSAL_FULL;
                 return -EDQUOT;
         }
@@ -196,9 +202,8 @@ int tenant_amend(struct node *node, uint32_t index, const struct core_contract *
         if (ret_refusal->reason)
                 return -EDQUOT;
         t->contract = *contract;
-        for (struct session *s = node->session; s < node->session + NODE_SESSIONS_MAX; s++)
-                if (s->used && s->daemon && s->tenant == index)
-                        s->daemon->lane[t->device].memory_quota = contract->memory_bytes;
+        for (struct session *s = t->sessions; s; s = s->next)
+                s->daemon->lane[t->device].memory_quota = contract->memory_bytes;
         return 0;
 }
 
@@ -228,7 +233,9 @@ void tenant_drop(struct node *node, uint32_t index)
         if (t->page_fd >= 0)
                 close(t->page_fd);
         grant_tell(node, (struct core_event){.kind = CORE_EVENT_LEAVE, .seat = index}, NULL);
-        t->seated = t->holds = 0;
+        t->seated = 0;
+        if (node->holder[t->device] == t)
+                node->holder[t->device] = NULL;
         node_rest(node);
 }
 

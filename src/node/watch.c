@@ -54,6 +54,14 @@ int watch_start(struct node *node)
         return watch_add(node, &node->streams, epoll_create1(EPOLL_CLOEXEC), 0, next_stream);
 }
 
+void watch_change(struct node *node, struct watch *watch, uint32_t events)
+{
+        struct epoll_event event = {.events = events, .data.ptr = watch};
+
+        (void)node;
+        epoll_ctl(watch->epoll, EPOLL_CTL_MOD, watch->fd, &event);
+}
+
 void watch_remove(struct node *node, struct watch *watch)
 {
         (void)node;

@@ -1,10 +1,11 @@
-// base: the random numbers are those of the published generator, and the histogram's percentiles stay within
-// their bound.
+// base: the random numbers are those of the published generator, the histogram's percentiles stay within
+// their bound, and a set's words are one.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include "base/bits.h"
 #include "base/histogram.h"
 #include "base/random.h"
 #include "base/time.h"
@@ -184,6 +185,31 @@ static void time_never_wraps(void **state)
         assert_true(takt_time_max(3, TAKT_NEVER) == TAKT_NEVER);
 }
 
+static void a_set_is_one_over_all_its_words(void **state)
+{
+        static const uint32_t members[] = {0, 63, 64, 127, 129};
+        uint64_t set[TAKT_BITS_WORDS(130)] = {0};
+
+        (void)state;
+        assert_int_equal(TAKT_BITS_WORDS(130), 3);
+        assert_int_equal(takt_bits_first(set, 3), -1);
+        for (int i = 4; i >= 0; i--) {
+                takt_bits_add(set, members[i]);
+                takt_bits_add(set, members[i]); // again changes nothing
+                assert_int_equal(takt_bits_first(set, 3), members[i]);
+                assert_int_equal(takt_bits_count(set, 3), 5 - i);
+        }
+        for (uint32_t i = 0, at = 0; i < 130; i++) {
+                assert_int_equal(takt_bits_has(set, i), at < 5 && members[at] == i);
+                at += at < 5 && members[at] == i;
+        }
+        takt_bits_drop(set, 0);
+        takt_bits_drop(set, 0);
+        takt_bits_drop(set, 64);
+        assert_int_equal(takt_bits_first(set, 3), 63);
+        assert_int_equal(takt_bits_count(set, 3), 3);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -198,6 +224,7 @@ int main(void)
                 cmocka_unit_test(histogram_percentiles_are_the_nearest_ranks),
                 cmocka_unit_test(histogram_of_one_value_is_that_value),
                 cmocka_unit_test(time_never_wraps),
+                cmocka_unit_test(a_set_is_one_over_all_its_words),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

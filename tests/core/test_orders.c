@@ -55,8 +55,8 @@ struct world {
         uint64_t since_ns[SEATS]; // busy or idle
 };
 
-// A core small enough to copy: the seats that are not used lie at its end.
-static const size_t core_bytes = offsetof(struct core, seat) + SEATS * sizeof(struct seat);
+// A core small enough to copy: the places that are not used lie at its end.
+static const size_t core_bytes = offsetof(struct core, device[0].seat) + SEATS * sizeof(struct seat);
 // An effect that never came was not tested.
 static long seen[CORE_EFFECT_BYPASS + 1], seen_soft;
 
@@ -158,12 +158,13 @@ static void tell_one(struct core *core, struct world *w, struct core_event event
 static void agree(const struct core *core, const struct world *w)
 {
         for (unsigned i = 0; i < SEATS; i++) {
-                const struct seat *seat = &core->seat[i];
+                struct core_account a;
+                int used = core_account(core, i, &a) == 0;
 
-                assert(seat->used == (w->joined >> i & 1));
-                assert(!seat->used || seat->open == (w->open >> i & 1));
-                assert(!seat->used || seat->wants == (w->wants >> i & 1));
-                assert(!seat->used || seat->busy == (w->busy >> i & 1));
+                assert(used == (int)(w->joined >> i & 1));
+                assert(!used || a.holds == (w->open >> i & 1));
+                assert(!used || a.wants == (w->wants >> i & 1));
+                assert(!used || a.busy == (w->busy >> i & 1));
         }
         assert(!w->wants || w->open || w->busy);
         assert(!w->wants || w->timer_ns > w->now_ns);

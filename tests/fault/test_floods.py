@@ -3,6 +3,7 @@ import contextlib
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import unittest
@@ -12,7 +13,7 @@ from takt import until
 from agent import holdings
 
 PROMISE = {"slo_ns": 200e6, "share_ppm": 100000}
-N_MANY = 400   # more than any table of the daemon holds
+N_MANY = 1100   # more than any table of the daemon holds
 
 
 class Floods(unittest.TestCase):
@@ -114,6 +115,23 @@ class Floods(unittest.TestCase):
             for _ in range(2000):
                 slow.sendall(b'{"op":"status"}\n' * 100)
         self.others_go_on()
+        self.all_is_given_back()
+
+    def test_answers_that_nobody_reads(self):
+        """Each has a buffer of the kernel's; of what the daemon keeps a user has half, and whoever is past it is cut off."""
+        tenants = [self.daemon.tenant("\x01" * 370, step_ns=1e6, **{"class": "idle"}) for _ in range(60)]
+        self.assertTrue(all(t.answer["ok"] for t in tenants))
+        self.before, size, lost = holdings(self.good), len(json.dumps(self.ask(), separators=(",", ":"))), select.poll()
+        for _ in range(200):
+            s = self.connect(f"{self.daemon.dir}/control")
+            lost.register(s, 0)   # its end is told all the same
+            with contextlib.suppress(BrokenPipeError):
+                s.sendall(b'{"op":"status"}\n' * 3)
+        most = (8 << 20) // size
+        self.assertLess(most, 100)
+        until(self, lambda: 0 < 200 - len(lost.poll(0)) <= most, True, never_s=60)
+        self.others_go_on()
+        self.assertEqual(len(self.ask()["tenants"]), 62)
         self.all_is_given_back()
 
     def test_orders_of_others_come_between(self):

@@ -136,6 +136,7 @@ static void all_are_served(struct world *w)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+        static void *storage; // megabytes: anew for each input they would take longer than all else
         struct bytes b = {data, data + size};
         struct world w = {.now_ns = 1000 * TAKT_S, .timer_ns = TAKT_NEVER};
         struct core_device_config config[DEVICES_MAX];
@@ -147,11 +148,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                                         .bound_ns = 2 * TAKT_MS,
                                                         .watchdog_ns = 10 * TAKT_S,
                                                         .slice_ns = 2 * TAKT_MS};
-        w.core = aligned_alloc(64, (core_size() + 63) / 64 * 64);
-        core_init(w.core, w.n_devices, config, w.now_ns);
+        if (!storage)
+                storage = aligned_alloc(64, (core_size() + 63) / 64 * 64);
+        w.core = core_init(storage, w.n_devices, config, w.now_ns);
         while (b.at < b.end)
                 take_event(&w, &b);
         all_are_served(&w);
-        free(w.core);
         return 0;
 }

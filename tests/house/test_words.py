@@ -90,7 +90,7 @@ class Words(unittest.TestCase):
         table = re.findall(r"(?m)^\| (`.*?) \|", page)
         known = re.search(r"numbers\[\] = \{(.*?)NULL", code, re.S)[1] + '"class" "reclaim" "name"'
         self.assertEqual(set(re.findall(r"`(\w+)`", " ".join(table))), set(re.findall(r'"(\w+)"', known)))
-        kinds = set(re.findall(r'answer_error\(stream, "(\w+)"', code)) | {"contract", "admission"}
+        kinds = set(re.findall(r'answer_error\(node, stream, "(\w+)"', code)) | {"contract", "admission"}
         self.assertIn('? "contract" : "admission"', code)
         errors = page.partition('"error":KIND')[2].partition("`{")[0]
         self.assertEqual(set(re.findall(r"`(\w+)` \(", errors)), kinds)

@@ -250,8 +250,8 @@ class Contracts(Case):
         fair = {"class": "fair"}
         taken = self.daemon.tenant("holder", **fair).answer["tenant"]
         self.assertNotEqual(self.daemon.tenant("other", reclaim=taken, **fair).answer["tenant"], taken)
-        self.assertEqual(self.daemon.tenant("third", reclaim=40, **fair).answer["tenant"], 40)
-        for far in (64, -5, 2**40):
+        self.assertEqual(self.daemon.tenant("third", reclaim=200, **fair).answer["tenant"], 200)
+        for far in (256, -5, 2**40):
             self.assertTrue(self.daemon.tenant(reclaim=far, **fair).answer["ok"])
 
     @as_root
@@ -264,6 +264,17 @@ class Contracts(Case):
                 return [sum(a["ok"] for a in answers), answers[-1]["message"], self.daemon.tenant("x", **{"class": "fair"}).answer["ok"]]
         n, message, again = as_user(OTHER_UID, greedy)
         self.assertEqual((n, message, again), (32, "no seat is left on the device", False))
+
+    @as_root
+    def test_no_user_takes_all_seats_of_the_node(self):
+        daemon = takt.Daemon(devices=[f"{n:032x}:{40 << 30}" for n in range(1, 6)])
+        self.addCleanup(daemon.stop)
+        os.chmod(daemon.dir, 0o755)
+
+        def greedy():
+            with daemon.control() as s:
+                return [sum(daemon.ask(s, op="register", device=device, **{"class": "fair"})["ok"] for _ in range(64)) for device in range(5)]
+        self.assertEqual(as_user(OTHER_UID, greedy), [32, 32, 32, 32, 0])
 
     @as_root
     def test_user_sees_and_enters_only_what_is_theirs(self):

@@ -10,6 +10,7 @@ import time
 import unittest
 
 import takt
+from takt import until
 
 PROMISE = {"slo_ns": 200e6, "share_ppm": 200000}
 
@@ -72,6 +73,17 @@ class Node(unittest.TestCase):
         session.close()
         other = self.daemon.tenant(**PROMISE).join()   # whoever comes next is served after the loss was seen
         self.assertIn(other.take(), ("free", "open"))
+
+    def test_gate_of_a_holder_that_left_is_closed_to_who_has_its_number(self):
+        tenant = self.daemon.tenant(**PROMISE)
+        session = tenant.join()
+        self.assertEqual(session.take(), "free")
+        tenant.control.close()
+        session.close()
+        until(self, lambda: self.daemon.status()["tenants"], [])
+        again = self.daemon.tenant(reclaim=tenant.answer["tenant"], **PROMISE)
+        self.assertEqual(again.answer["tenant"], tenant.answer["tenant"])
+        self.assertEqual(again.join().gate(), "closed")
 
     def test_daemons_page_is_read_only(self):
         session = self.daemon.tenant(**PROMISE).join()

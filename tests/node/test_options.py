@@ -37,6 +37,20 @@ class Options(unittest.TestCase):
             self.assertIn("taktd: ", err)
             self.assertIn(said, err)
 
+    def test_too_few_descriptors_for_all_tenants_are_said(self):
+        for most in (3967, 3968):
+            ready, there = os.pipe()
+            process = subprocess.Popen(
+                ["prlimit", f"--nofile={most}", TAKTD, "--dir", self.folder(), "--device", f"{A}:{1 << 30}", "--ready", str(there)],
+                pass_fds=[there], stderr=subprocess.PIPE, text=True)
+            os.close(there)
+            with open(ready) as said:
+                self.assertEqual(said.read(), "1")
+            process.terminate()
+            _, err = process.communicate(timeout=60)
+            self.assertEqual(err, "taktd: may open 3967 files at most (ulimit -Hn, LimitNOFILE): 256 tenants with their processes take up to 3968\n"
+                             if most < 3968 else "")
+
     def test_devices_that_are_none(self):
         for text in ("", "x", A, f"{A}:", f"{A}:x", f"{A}:0", f"{A}:-5", f"{A}:5x", f"{A[:-1]}:5", f"{A}0:5", f"{A[:-1]}g:5", f"{A} :5",
                      f"{A}:99999999999999999999", f"GPU-{A}-1:5", "GPU-:5"):

@@ -19,7 +19,7 @@ version: v1
 sharing:
   timeSlicing:
     resources:
-    - {{name: takt.dev/chat, replicas: 3, takt: {{ttft: 2s, itl: 200ms, share: 40%, memory: 8Gi}}}}
+    - {{name: takt.dev/chat, replicas: {replicas}, takt: {{{promise}}}}}
 takt: {{kubelet: {dir}/kubelet, {more}}}
 """
 LINE = re.compile(r'([a-z_]+)\{((?:[a-z_]+="(?:[^"\\\n]|\\[\\"n])*",?)*)\} ([0-9.e+-]+)')
@@ -37,7 +37,7 @@ class Unix(http.client.HTTPConnection):
 
 
 class Served(unittest.TestCase):
-    more = ""
+    more, replicas, promise = "", 3, "ttft: 2s, itl: 200ms, share: 40%, memory: 8Gi"
     devices = [f"{uuid}:{40 << 30}" for uuid in GPUS]   # []: by NVML
 
     def setUp(self):
@@ -49,7 +49,7 @@ class Served(unittest.TestCase):
 
     def start(self, metrics=None, more=""):
         with open(f"{self.dir}/config.yaml", "w") as out:
-            out.write(CONFIG.format(dir=self.dir, more=f'metrics: "{metrics or self.socket}", {more}'))
+            out.write(CONFIG.format(dir=self.dir, replicas=self.replicas, promise=self.promise, more=f'metrics: "{metrics or self.socket}", {more}'))
         ready, write = os.pipe()
         self.daemon = subprocess.Popen(
             [f"{BUILD}/src/node/taktd", "--dir", f"{self.dir}/run", "--kube", f"{self.dir}/config.yaml", "--ready", str(write),

@@ -141,5 +141,25 @@ class Metrics(Served):
         self.assertFalse(os.path.exists(self.socket))
 
 
+class Full(Served):
+    replicas, promise = 10, "slo: 2s, share: 5%, memory: 1Gi"
+    uuids = [f"{n:08x}-0000-4000-8000-000000000000" for n in range(8)]
+    devices = [f"{uuid}:{40 << 30}" for uuid in uuids]
+
+    def test_each_slot_of_eight_gpus_is_a_tenant(self):
+        kubelet = interop.Kubelet(f"{self.dir}/kubelet/device-plugins")
+        self.addCleanup(kubelet.stop)
+        self.start()
+        plugin = kubelet.plugin()
+        self.addCleanup(plugin.channel.close)
+        slots = [(uuid, n) for n in range(self.replicas) for uuid in self.uuids]
+        for n, (uuid, place) in enumerate(slots):
+            kubelet.pods["team", f"pod-{n}", "main"] = [f"GPU-{uuid}-{place}"]
+            plugin.allocate(f"GPU-{uuid}-{place}")
+        said = [dict(labels) for name, labels in self.scrape() if name == "takt_share_ratio"]
+        self.assertEqual(sorted((labels["gpu"], int(labels["seat"])) for labels in said),
+                         sorted((f"GPU-{uuid}", seat) for seat, (uuid, _) in enumerate(slots)))
+
+
 if __name__ == "__main__":
     unittest.main()
