@@ -122,7 +122,8 @@ void wishes_allocated(struct wishes *w, const struct wish *wish, uint32_t index,
         if (wish->n_pods == 1)
                 say(w, wish->pod, 1, "PromiseRefused", text);
         else
-                fprintf(stderr, "taktd: one of %u pods that wish the same is refused: %s\n", wish->n_pods, text);
+                fprintf(stderr, "taktd: one of %u pods that wish the same is refused: %s\n", wish->n_pods,
+                        text);
 }
 
 struct pod *wishes_pod_of(struct wishes *w, const struct slot *slot)
