@@ -15,11 +15,6 @@ static inline void takt_bits_drop(uint64_t *set, uint32_t i)
         set[i / 64] &= ~(UINT64_C(1) << i % 64);
 }
 
-static inline int takt_bits_has(const uint64_t *set, uint32_t i)
-{
-        return (int)(set[i / 64] >> i % 64 & 1);
-}
-
 static inline uint32_t takt_bits_count(const uint64_t *set, uint32_t n_words)
 {
         uint32_t n = 0;

@@ -21,14 +21,14 @@ static void say_wrong(struct wishes *w, struct pod *pod, const char *why)
         say(w, pod, 1, "InvalidAnnotation", text);
 }
 
-// Without a word of class: an objective makes it deadline, else it is the configuration's; and where that
-// says nothing, the pod's QoS class decides. (Guaranteed would be deadline, but there is no deadline without
-// an objective.)
+// Guaranteed would be deadline, but there is no deadline without an objective.
 static enum core_class class_of_qos(int is_best_effort)
 {
         return is_best_effort ? CORE_CLASS_IDLE : CORE_CLASS_FAIR;
 }
 
+// Without a word of class: an objective makes it deadline, else it is the configuration's; and where that
+// says nothing, the pod's QoS class decides.
 static void choose_class(const struct pod *pod, const struct resource *resource, struct core_contract *c)
 {
         if (promise_has_objective(&pod->words))
@@ -189,7 +189,7 @@ void wishes_joined(struct wishes *w, uint32_t index, int is_best_effort)
         char why[256];
 
         contract.class = class_of_qos(is_best_effort);
-        if (w->deaf || resource->own || slot->judged || wishes_pod_of(w, slot) ||
+        if (w->deaf || resource->own || slot->judged || podlist_by_uid(&w->list, slot->pod) ||
             !same(&slot->contract, &resource->contract) || same(&slot->contract, &contract))
                 return;
         if (slots_amend(w->slots, index, &contract, why, sizeof why))

@@ -1,5 +1,6 @@
 // Answers on the control socket. Nothing here waits: what does not fit its reader's buffer is kept, and sent
 // as it reads; until then nothing more is read of what it asks.
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -18,9 +19,11 @@ static int send_more(struct stream *stream)
         return stream->n_sent == stream->unsent_size;
 }
 
-// No user's unread answers take more memory than is left for those of others.
+// No user's unread answers take more memory than is left for those of others; but one of them is kept
+// whatever others have.
 static int may_keep(const struct node *node, uid_t uid)
 {
+        uint32_t n_answers = 0;
         size_t n_all = 0, n_own = 0;
 
         for (const struct stream *s = node->stream; s < node->stream + NODE_STREAMS_MAX; s++) {
@@ -28,8 +31,9 @@ static int may_keep(const struct node *node, uid_t uid)
 
                 n_all += size;
                 n_own += s->uid == uid ? size : 0;
+                n_answers += s->uid == uid && size;
         }
-        return n_own + n_all <= NODE_UNSENT_MAX;
+        return n_answers == 1 || n_own + n_all <= NODE_UNSENT_MAX;
 }
 
 void answer_drop(struct stream *stream)
@@ -43,6 +47,7 @@ void answer_send(struct node *node, struct stream *stream, char *text, size_t si
 {
         int done;
 
+        assert(!stream->unsent);
         stream->unsent = text;
         stream->unsent_size = size;
         stream->n_sent = 0;

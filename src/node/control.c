@@ -354,8 +354,8 @@ static void take_lines(struct node *node, struct stream *stream)
                 stream_drop(node, (uint32_t)(stream - node->stream));
 }
 
-// Of a flood only so much a turn: the others are heard in between. An order takes a millisecond or more: of
-// those one, and the others stay in the socket.
+// Of a flood only so much a turn: the others are heard in between. An order takes a millisecond, or ten where
+// all tenants are a user's: of those one a turn. The others, and what comes meanwhile, stay in the socket.
 static ssize_t receive(struct stream *stream, int fd)
 {
         size_t room = sizeof stream->text - stream->size;
@@ -364,9 +364,10 @@ static ssize_t receive(struct stream *stream, int fd)
 
         if (stream->kind == STREAM_CONTROL) {
                 n = recv(fd, at, room, MSG_DONTWAIT | MSG_PEEK);
-                end = n > 0 ? memchr(at, '\n', (size_t)n) : NULL;
-                if (end)
-                        room = (size_t)(end - at) + 1;
+                if (n <= 0)
+                        return n;
+                end = memchr(at, '\n', (size_t)n);
+                room = end ? (size_t)(end - at) + 1 : (size_t)n;
         }
         return recv(fd, at, room, MSG_DONTWAIT);
 }
@@ -434,6 +435,9 @@ void stream_accept(struct node *node, struct watch *watch, uint32_t events)
                 close(fd);
                 return;
         }
+        // What is not read is kept by us, within bounds, not by the kernel.
+        if (is_control)
+                setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &(int){NODE_SEND_BUFFER}, sizeof(int));
         stream->used = 1;
         stream->kind = is_control ? STREAM_CONTROL : STREAM_REQUESTS;
         stream->tenant = watch->index;

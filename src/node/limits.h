@@ -10,6 +10,7 @@
 #define NODE_DESCRIPTORS_MAX (NODE_TENANTS_MAX * 3 + NODE_SESSIONS_MAX * 4 + NODE_STREAMS_MAX + 128)
 // Bytes of answers that are not read yet: of 256 tenants one takes up to 1 MB.
 #define NODE_UNSENT_MAX (16 << 20)
+#define NODE_SEND_BUFFER 16384      // the kernel's, of a control connection: as much as a few tenants' status
 #define NODE_NAME_SIZE 384          // a pod's: namespace (63), name (253), container (63)
 #define NODE_BOUND_NS (2 * TAKT_MS) // most work in flight while others have a seat
 #define NODE_SWITCH_NS                                                                                       \

@@ -1,4 +1,5 @@
-// The daemon's state: devices, tenants, sessions, connections; all in one place, all of fixed size.
+// The daemon's state: devices, tenants, sessions, connections; all in one place, all of fixed
+// size but for answers that their readers have no room for (answer.c).
 #pragma once
 #include <stdint.h>
 #include <sys/types.h>

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include "node/limits.h"
 
 struct record_file *record_open(const char *dir)
 {
@@ -40,6 +41,9 @@ void record_close(const char *dir)
         snprintf(path, sizeof path, "%s/leases", dir);
         unlink(path);
 }
+
+_Static_assert(NODE_TENANTS_MAX <= UINT8_MAX + 1 && CORE_DEVICES_MAX <= UINT8_MAX + 1,
+               "a record has a byte for each");
 
 void record_add(struct record_file *file, enum record_kind kind, uint32_t tenant, uint32_t device,
                 uint64_t at_ns)

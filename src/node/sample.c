@@ -38,7 +38,7 @@ static void sample_all(struct node *node)
         int any = 0;
 
         // Places are given from the first on, so that the search ends early.
-        for (struct session *s = node->session; n_left; s++)
+        for (struct session *s = node->session; n_left && s < node->session + NODE_SESSIONS_MAX; s++)
                 if (s->used && s->client) {
                         any |= sample_session(node, s);
                         n_left--;

@@ -130,7 +130,7 @@ static int place(const struct node *node, int32_t reclaim)
 }
 
 // No user has more seats than are free, of the node's and of each device's, so that there is one for the
-// next. Root's agents are many users'.
+// next. Root's agents are many users'. Returns 0, -EUSERS (of the node) or -EDQUOT (of the device).
 static int may_sit_down(const struct node *node, uid_t uid, uint32_t device)
 {
         uint32_t n_used = 0, n_own = 0, n_used_there = 0, n_own_there = 0;
@@ -143,8 +143,11 @@ static int may_sit_down(const struct node *node, uid_t uid, uint32_t device)
                 n_used_there += is_there;
                 n_own_there += is_own && is_there;
         }
-        return node->user_mode || uid == 0 ||
-               (n_own + n_used < NODE_TENANTS_MAX && n_own_there + n_used_there < CORE_PLACES_MAX);
+        if (node->user_mode || uid == 0)
+                return 0;
+        if (n_own + n_used >= NODE_TENANTS_MAX)
+                return -EUSERS;
+        return n_own_there + n_used_there < CORE_PLACES_MAX ? 0 : -EDQUOT;
 }
 
 // Returns the tenant's number; -EDQUOT with the refusal filled in; or another negative errno.
@@ -160,9 +163,9 @@ int tenant_register(struct node *node, const struct tenant_order *order, struct 
         if (order->device >= node->n_devices)
                 return -ENODEV;
         *ret_refusal = (struct core_refusal){0};
-        if (!may_sit_down(node, order->uid, order->device)) {
+        if ((error = may_sit_down(node, order->uid, order->device)) < 0) {
                 ret_refusal->reason = CORE_REFUSAL_FULL;
-                return -EDQUOT;
+                return error;
         }
         event.seat = (uint32_t)index;
         grant_tell(node, event, ret_refusal);

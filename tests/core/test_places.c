@@ -119,7 +119,7 @@ static void a_place_that_is_left_is_taken_again(void **state)
         assert_holder(1, 117);
 }
 
-// Of equals who came first, not who has the lowest number; and each is called by its number.
+// Of equals who has the lowest place, whatever their numbers; and each is called by its number.
 static void equals_are_served_by_place(void **state)
 {
         (void)state;

@@ -1,4 +1,5 @@
-"""A client process of its own, to be killed or stopped; and what the daemon holds, to see whether it grows."""
+"""A client process of its own, to be killed or stopped; what the daemon holds, to see whether it grows; and in what order it answers."""
+import json
 import os
 import signal
 
@@ -43,3 +44,21 @@ def holdings(tenant):
     proc = f"/proc/{daemon.process.pid}"
     with open(f"{proc}/maps") as maps:
         return len(os.listdir(f"{proc}/fd")), sum("takt" in line for line in maps)
+
+
+def answered_before_another(daemon):
+    """Of 100 orders in one write, how many are answered before one of another connection that was there as soon. Each answer says how old
+    the daemon was."""
+    def age(answers):
+        return json.loads(answers.readline())["devices"][0]["elapsed_ns"]
+    with daemon.control() as many, daemon.control() as other, many.makefile() as of_many, other.makefile() as of_other:
+        for s in (many, other):
+            daemon.ask(s, op="status")   # it knows both
+        daemon.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, daemon.process.pid, os.WSTOPPED | os.WNOWAIT)
+        many.sendall(b'{"op":"status"}\n' * 100)
+        other.sendall(b'{"op":"status"}\n')
+        daemon.process.send_signal(signal.SIGCONT)
+        before = [age(of_many) for _ in range(100)]
+        own = age(of_other)
+    return sum(one < own for one in before)

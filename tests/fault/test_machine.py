@@ -1,4 +1,4 @@
-"""The machine's own faults: a clock that jumps, and memory that runs out."""
+"""The machine's own faults: a clock that jumps, memory that runs out, news that come at the wrong moment."""
 import contextlib
 import os
 import resource
@@ -9,11 +9,11 @@ import unittest
 
 import takt
 from takt import until
-from agent import holdings
+from agent import answered_before_another, holdings
 from behind import Behind, Host
 
 PROMISE = {"slo_ns": 200e6, "share_ppm": 200000}
-WALL, SCARCE, NVML, HASTE = (os.environ[name] for name in ("WALL", "SCARCE", "NVML", "HASTE"))
+WALL, SCARCE, NVML, HASTE, GLANCE = (os.environ[name] for name in ("WALL", "SCARCE", "NVML", "HASTE", "GLANCE"))
 
 
 class Clock(Behind):
@@ -34,6 +34,15 @@ class Clock(Behind):
         for tenant in status["tenants"]:
             self.assertLess(tenant["wait_max_ns"], 10 * 10**9)
             self.assertEqual(tenant["overruns"], 0)
+
+
+class Orders(unittest.TestCase):
+    """25: more comes just when the daemon has looked what there is."""
+
+    def test_those_of_others_come_between(self):
+        daemon = takt.Daemon(env=dict(os.environ, LD_PRELOAD=GLANCE), devices=[takt.A_DEVICE])
+        self.addCleanup(daemon.stop)
+        self.assertLess(answered_before_another(daemon), 10)
 
 
 class Wait(unittest.TestCase):

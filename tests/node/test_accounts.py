@@ -273,8 +273,10 @@ class Contracts(Case):
 
         def greedy():
             with daemon.control() as s:
-                return [sum(daemon.ask(s, op="register", device=device, **{"class": "fair"})["ok"] for _ in range(64)) for device in range(5)]
-        self.assertEqual(as_user(OTHER_UID, greedy), [32, 32, 32, 32, 0])
+                answers = [[daemon.ask(s, op="register", device=device, **{"class": "fair"}) for _ in range(64)] for device in range(5)]
+                return [[sum(a["ok"] for a in of_device), of_device[-1]["message"]] for of_device in answers]
+        device, node = [32, "no seat is left on the device"], "no seat is left on this node"
+        self.assertEqual(as_user(OTHER_UID, greedy), [device, device, device, [32, node], [0, node]])
 
     @as_root
     def test_user_sees_and_enters_only_what_is_theirs(self):

@@ -38,6 +38,8 @@ class Options(unittest.TestCase):
             self.assertIn(said, err)
 
     def test_too_few_descriptors_for_all_tenants_are_said(self):
+        with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../docs/man/taktd.8")) as page:
+            self.assertIn("it opens up to 3968 files", page.read())
         for most in (3967, 3968):
             ready, there = os.pipe()
             process = subprocess.Popen(

@@ -53,9 +53,12 @@ class Wishes(Wished):
         same = {"takt.dev/share": "60%"}
         self.start(pod("a", annotations=same), pod("b", annotations=same), pod("c", annotations=same))
         self.plugin.allocate(self.slot(0))
+        self.kubelet.pods = {("default", "a", "c0"): [self.slot(0)]}
         self.assertIn("would break", self.refused(self.slot(1)))
         self.assertRegex(self.logged("one of 2 pods that wish the same is refused"), "share 60 %.*would break")
-        self.assertTrue(self.server.events.empty())
+        self.server.change("MODIFIED", pod("a", annotations={"takt.dev/share": "50%"}))
+        for reason in ("Promised", "PromiseChanged"):   # and nothing between
+            self.event(reason, "a")
 
     def test_pods_that_want_no_slot_keep_none_out(self):
         """Where GPUs are claimed, too, all that have annotations are kept, for what is wrong with them."""
