@@ -54,7 +54,8 @@ static void copy_that_waits_spins(void **state)
         OK(cuMemAlloc_v2, &memory, sizeof host);
         assert_false(SLEEPS(cuMemcpyDtoH_v2, host, memory, sizeof host)); // for the work before it
         device->copy_slowdown = 20000;
-        assert_false(SLEEPS(cuMemcpyDtoH_v2, host, memory, sizeof host)); // and for itself, which takes longer
+        assert_false(
+                SLEEPS(cuMemcpyDtoH_v2, host, memory, sizeof host)); // and for itself, which takes longer
         OK(cuCtxSetFlags, 4);
         assert_true(SLEEPS(cuMemcpyDtoH_v2, host, memory, sizeof host));
         OK(cuCtxSetFlags, 0);
