@@ -4,7 +4,7 @@
 static void check_seat(const struct core *core, uint32_t number)
 {
         const struct device *device = &core->device[core->where[number].device];
-        const struct seat *seat = &device->seat[core->where[number].place];
+        const struct seat *seat = seat_of(core, number);
         uint32_t pending = 0;
 
         assert(seat->device < core->n_devices && device == &core->device[seat->device]);

@@ -292,7 +292,7 @@ int core_account(const struct core *core, uint32_t s, struct core_account *ret_a
 
         if (s >= CORE_SEATS_MAX || !core->where[s].used)
                 return -ENOENT;
-        seat = &core->device[core->where[s].device].seat[core->where[s].place];
+        seat = seat_of(core, s);
         *ret_account = seat->account;
         ret_account->gap_ns = seat->gap_ns;
         ret_account->step_ns = seat->step_ns;

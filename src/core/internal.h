@@ -109,9 +109,10 @@ struct core {
         struct device device[CORE_DEVICES_MAX];
 };
 
-static inline struct seat *seat_of(struct core *core, uint32_t number)
+// The seat of a number that is used; to be written only where the core is.
+static inline struct seat *seat_of(const struct core *core, uint32_t number)
 {
-        return &core->device[core->where[number].device].seat[core->where[number].place];
+        return (struct seat *)&core->device[core->where[number].device].seat[core->where[number].place];
 }
 
 // Of a place.

@@ -3,6 +3,7 @@ import array
 import json
 import mmap
 import os
+import resource
 import select
 import shutil
 import signal
@@ -93,6 +94,12 @@ class Tenant:
 
 def join_frame(magic=0x544B4154, major=1, minor=0, features=0, size=280, kind=1, devices=1, uuid=UUID):
     return struct.pack("<IHHHHI", magic, kind, size, major, minor, features) + struct.pack("<II", devices, 0) + uuid + bytes(240)
+
+
+def all_descriptors():
+    """For a test that opens more than most programs."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def until(test, found, wanted, never_s=10):

@@ -2,7 +2,6 @@
 import contextlib
 import json
 import os
-import resource
 import socket
 import struct
 import subprocess
@@ -21,8 +20,7 @@ FAIR = {"class": "fair"}
 class Many(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        takt.all_descriptors()
 
     def begin(self, **options):
         self.daemon = takt.Daemon(**options)

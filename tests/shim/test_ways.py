@@ -14,6 +14,12 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 SIMGPU_DIR = os.path.dirname(SIMGPU)
 NVML = f"{SIMGPU_DIR}/libnvidia-ml.so.1"
 UNPACKED = f"{os.environ.get('TAKT_CACHE', '/nowhere')}/unpacked"   # by script/fetch
+# Runtimes, behind the name of their package.
+SHARED_13 = "/nvidia/cu13/lib/libcudart.so.13"
+SHARED_12 = "-cu12/nvidia/cuda_runtime/lib/libcudart.so.12"
+SHARED_11 = "-cu11/nvidia/cuda_runtime/lib/libcudart.so.11.0"
+STATIC_13 = "/nvidia/cu13/lib/libcudart_static.a"
+STATIC_12 = "-cu12/nvidia/cuda_runtime/lib/libcudart_static.a"
 NEWER = """
 import ctypes
 cuda = ctypes.CDLL("libcuda.so.1")
@@ -93,28 +99,28 @@ class Links(Ways):
         self.assert_not_kept(self.compile("way.c", SIMGPU))
 
     def test_without_the_shim_nothing_of_static_runtime_13_is_kept(self):
-        self.assert_not_kept(self.runtime("/nvidia/cu13/lib/libcudart_static.a"))
+        self.assert_not_kept(self.runtime(STATIC_13))
 
     def test_without_the_shim_nothing_of_static_runtime_12_is_kept(self):
-        self.assert_not_kept(self.runtime("-cu12/nvidia/cuda_runtime/lib/libcudart_static.a"))
+        self.assert_not_kept(self.runtime(STATIC_12))
 
     def test_without_the_shim_nothing_of_static_runtime_11_is_kept(self):
         self.assert_not_kept(self.nvjpeg())
 
     def test_runtime_13(self):
-        self.assert_taken(self.runtime("/nvidia/cu13/lib/libcudart.so.13"))
+        self.assert_taken(self.runtime(SHARED_13))
 
     def test_runtime_12(self):
-        self.assert_taken(self.runtime("-cu12/nvidia/cuda_runtime/lib/libcudart.so.12"))
+        self.assert_taken(self.runtime(SHARED_12))
 
     def test_runtime_11(self):
-        self.assert_taken(self.runtime("-cu11/nvidia/cuda_runtime/lib/libcudart.so.11.0"))
+        self.assert_taken(self.runtime(SHARED_11))
 
     def test_static_runtime_13(self):
-        self.assert_taken(self.runtime("/nvidia/cu13/lib/libcudart_static.a"))
+        self.assert_taken(self.runtime(STATIC_13))
 
     def test_static_runtime_12(self):
-        self.assert_taken(self.runtime("-cu12/nvidia/cuda_runtime/lib/libcudart_static.a"))
+        self.assert_taken(self.runtime(STATIC_12))
 
     def test_static_runtime_11(self):   # within NVIDIA's encoder, which waits for its kernels between them
         self.assert_taken(self.nvjpeg(), says="0 5", memory=(32 << 20) + 1024, steps=3, SIMGPU_KERNEL_US="1000")
@@ -147,19 +153,19 @@ class Links(Ways):
                              {row[3] for row in asked if row[0] == "shim"})
 
     def test_what_runtime_13_asks_for(self):
-        self.assert_answers(self.runtime("/nvidia/cu13/lib/libcudart.so.13"))
+        self.assert_answers(self.runtime(SHARED_13))
 
     def test_what_runtime_12_asks_for(self):
-        self.assert_answers(self.runtime("-cu12/nvidia/cuda_runtime/lib/libcudart.so.12"))
+        self.assert_answers(self.runtime(SHARED_12))
 
     def test_what_runtime_11_asks_for(self):
-        self.assert_answers(self.runtime("-cu11/nvidia/cuda_runtime/lib/libcudart.so.11.0"))
+        self.assert_answers(self.runtime(SHARED_11))
 
     def test_what_static_runtime_13_asks_for(self):
-        self.assert_answers(self.runtime("/nvidia/cu13/lib/libcudart_static.a"))
+        self.assert_answers(self.runtime(STATIC_13))
 
     def test_what_static_runtime_12_asks_for(self):
-        self.assert_answers(self.runtime("-cu12/nvidia/cuda_runtime/lib/libcudart_static.a"))
+        self.assert_answers(self.runtime(STATIC_12))
 
     def test_what_static_runtime_11_asks_for(self):
         self.assert_answers(self.nvjpeg())
