@@ -15,7 +15,7 @@ class Agent:
 
 
 ROUTER = Agent("router", 4, "27:43", "4:8", "a100-llama3-8b-q4-short", "e2e", 200,
-               ("--slo", "200ms", "--share", "26%", "--peak", "35%", "--burst", "20ms", "--depth", "110ms", "--memory", "8GiB"))
+               ("--slo", "200ms", "--share", "26%", "--peak", "50%", "--burst", "20ms", "--depth", "110ms", "--memory", "8GiB"))
 CHAT = Agent("chat", 1.5, "80:165", "20:60", "a100-llama3-8b-q4", "ttft", 200,
              ("--ttft", "200ms", "--itl", "70ms", "--share", "32%", "--peak", "34%", "--burst", "50ms", "--depth", "300ms", "--step", "16ms",
               "--memory", "8GiB"))

@@ -9,16 +9,16 @@
 #define NO_SEAT (-1)
 
 // Numbers of the policy that no contract states. docs/SCHEDULER.md says why each is what it is.
-#define GAP_START_NS (1 * TAKT_MS)    // a gap is this long until it is learned
-#define GAP_LONGEST_NS (20 * TAKT_MS) // longer pauses are idleness, not gaps between steps
-#define PREFILL_STEPS 2               // a step as long as this many of its like is a prefill
-#define LINGER_SHORTEST_NS                                                                                   \
-        (2 * TAKT_MS) // tried 0.9 to 3 ms: the router's p99 against alone is 1.13, 1.09, 1.06, 1.08
-#define LINGER_LONGEST_NS (4 * TAKT_MS) // never hold an idle device longer than this for somebody's next step
-#define GAP_PIECES 4                    // a pace of more pieces of others than this lends its gaps to them
-#define LOOK_SLICES 5                   // between looks at a holder and a waiter that both have deadlines
-#define DEBT_NS (2 * TAKT_S)            // longest wait that past use can cost
-#define FAIR_AWAY_NS (10 * TAKT_MS)     // a shorter time without work is a gap between two steps
+#define GAP_START_NS (1 * TAKT_MS)      // a gap is this long until it is learned
+#define GAP_LONGEST_NS (20 * TAKT_MS)   // longer pauses are idleness, not gaps between steps
+#define PREFILL_STEPS 2                 // a step as long as this many of its like is a prefill
+#define LINGER_LONGEST_NS (6 * TAKT_MS) // never hold an idle device longer than this for somebody's next step
+#define LINGER_BLIND_MIN_NS (2 * TAKT_MS)
+#define LINGER_BLIND_MAX_NS (4 * TAKT_MS)
+#define GAP_PIECES 4                // a pace of more pieces of others than this lends its gaps to them
+#define LOOK_SLICES 5               // between looks at a holder and a waiter that both have deadlines
+#define DEBT_NS (2 * TAKT_S)        // longest wait that past use can cost
+#define FAIR_AWAY_NS (10 * TAKT_MS) // a shorter time without work is a gap between two steps
 #define FAIR_GUARANTEE_PPM 50000 // the fair class gets this much of the device whatever is promised to others
 #define FAIR_WAIT_NS (1 * TAKT_S) // and its first in line gets it within this time
 #define WAKE_NS TAKT_MS           // a grant is not taken back before its process had time to wake

@@ -97,13 +97,17 @@ void pace_step_end(struct seat *seat, uint64_t at_ns, uint32_t steps, uint64_t b
         seat->step_deadline_ns = TAKT_NEVER;
 }
 
-// Giving up too early costs the holder a whole step of somebody else's, lingering on costs the gap: so in
-// doubt longer.
+// Giving up too early costs the holder a whole piece of somebody else's, lingering on costs the gap: so in
+// doubt longer. Whose requests are seen is sure to come, however late; blind, nobody knows.
 uint64_t pace_linger(const struct seat *seat)
 {
         uint64_t likely = seat->gap_ns + 4 * seat->gap_deviation_ns;
 
-        return takt_time_min(takt_time_max(likely, LINGER_SHORTEST_NS), LINGER_LONGEST_NS);
+        if (seat->gap_ns > LINGER_LONGEST_NS)
+                return 0;
+        if (seat->seen)
+                return LINGER_LONGEST_NS;
+        return takt_time_min(takt_time_max(likely, LINGER_BLIND_MIN_NS), LINGER_BLIND_MAX_NS);
 }
 
 int pace_expects_step(const struct seat *seat)

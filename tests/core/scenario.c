@@ -21,7 +21,7 @@ struct news {
 
 struct agent {
         const struct scenario_agent *what;
-        struct takt_random random;
+        struct takt_random random, host_random;
         uint64_t next_arrival_ns, next_id;
         struct request waiting[WAITING_MAX], active[ACTIVE_MAX], current;
         uint32_t n_waiting, n_active;
@@ -274,6 +274,16 @@ static void end_decode(struct world *w, uint32_t i)
         }
 }
 
+// What the host takes between two steps: more with more sessions, and now and then much more.
+static uint64_t host_ns(const struct scenario *s, struct agent *a)
+{
+        double ms = s->host_ms + .37 * (a->n_active > 1 ? fmin(a->n_active, 4) - 1 : 0);
+
+        if (s->host_more_ms > 0)
+                ms -= log(1 - takt_random_unit(&a->host_random)) * s->host_more_ms;
+        return (uint64_t)(ms * MS);
+}
+
 // The piece in flight is done: the next piece, or the host's time before that; or the end of the step.
 static void piece_done(struct world *w, uint32_t i)
 {
@@ -287,10 +297,7 @@ static void piece_done(struct world *w, uint32_t i)
                 return;
         }
         a->steps++;
-        a->ready_ns =
-                w->now_ns +
-                (uint64_t)((w->scenario->host_ms + .37 * (a->n_active > 1 ? fmin(a->n_active, 4) - 1 : 0)) *
-                           MS);
+        a->ready_ns = w->now_ns + host_ns(w->scenario, a);
         if (!a->left_ns)
                 a->step = STEP_NONE;
         if (gated(w) && (a->watched || !a->open))
@@ -464,6 +471,7 @@ void scenario_run(const struct scenario *scenario, enum scenario_policy policy, 
         for (uint32_t i = 0; i < scenario->n_agents; i++) {
                 agents[i].what = &scenario->agent[i];
                 takt_random_seed(&agents[i].random, seed * 100 + i);
+                takt_random_seed(&agents[i].host_random, seed * 100 + i + 50);
         }
         if (policy == SCENARIO_ALONE) {
                 for (uint32_t i = 0; i < scenario->n_agents; i++) {
@@ -517,7 +525,7 @@ void scenario_demo(struct scenario *s)
                            1,
                            {.slo_ns = 200 * TAKT_MS,
                             .share_ppm = 260000,
-                            .peak_ppm = 350000,
+                            .peak_ppm = 500000,
                             .burst_ns = 20 * TAKT_MS,
                             .depth_ns = 110 * TAKT_MS,
                             .step_ns = 5 * TAKT_MS}},
@@ -566,7 +574,8 @@ void scenario_demo(struct scenario *s)
 void scenario_engine(struct scenario *s)
 {
         scenario_demo(s);
-        s->host_ms = .5;
+        s->host_ms = .4;
+        s->host_more_ms = .4;
         s->piece_ns = 15 * TAKT_MS;
         s->tells_late = 1;
         s->pieces_are_steps = 1;
