@@ -19,23 +19,6 @@ static int send_more(struct stream *stream)
         return stream->n_sent == stream->unsent_size;
 }
 
-// No user's unread answers take more memory than is left for those of others; but one of them is kept
-// whatever others have.
-static int may_keep(const struct node *node, uid_t uid)
-{
-        uint32_t n_answers = 0;
-        size_t n_all = 0, n_own = 0;
-
-        for (const struct stream *s = node->stream; s < node->stream + NODE_STREAMS_MAX; s++) {
-                size_t size = s->used && s->unsent ? s->unsent_size : 0;
-
-                n_all += size;
-                n_own += s->uid == uid ? size : 0;
-                n_answers += s->uid == uid && size;
-        }
-        return n_answers == 1 || n_own + n_all <= NODE_UNSENT_MAX;
-}
-
 void answer_drop(struct stream *stream)
 {
         free(stream->unsent);
@@ -43,32 +26,41 @@ void answer_drop(struct stream *stream)
 }
 
 // Half of an answer is worse than none: whose cannot be sent as a whole is cut off.
+static void cut_off(struct stream *stream)
+{
+        answer_drop(stream);
+        stream->telling = 0;
+        shutdown(stream->watch.fd, SHUT_RDWR);
+}
+
+static void go_on(struct node *node, struct stream *stream)
+{
+        int done = send_more(stream);
+
+        if (done < 0)
+                cut_off(stream);
+        else if (done)
+                answer_drop(stream);
+        watch_change(node, &stream->watch, stream->unsent || stream->telling ? EPOLLOUT : EPOLLIN);
+}
+
 void answer_send(struct node *node, struct stream *stream, char *text, size_t size)
 {
-        int done;
-
         assert(!stream->unsent);
+        if (!text) {
+                cut_off(stream);
+                return;
+        }
         stream->unsent = text;
         stream->unsent_size = size;
         stream->n_sent = 0;
-        done = send_more(stream);
-        if (!done && may_keep(node, stream->uid)) {
-                watch_change(node, &stream->watch, EPOLLOUT);
-                return;
-        }
-        answer_drop(stream);
-        if (done <= 0)
-                shutdown(stream->watch.fd, SHUT_RDWR);
+        go_on(node, stream);
 }
 
 void answer_go_on(struct node *node, struct stream *stream)
 {
-        int done = send_more(stream);
-
-        if (!done)
-                return;
-        answer_drop(stream);
-        if (done < 0)
-                shutdown(stream->watch.fd, SHUT_RDWR);
-        watch_change(node, &stream->watch, EPOLLIN);
+        if (stream->unsent)
+                go_on(node, stream);
+        else
+                status_go_on(node, stream);
 }

@@ -16,11 +16,8 @@ static void answer(struct node *node, struct stream *stream, json_t *object)
         size_t size = text ? strlen(text) : 0;
 
         json_decref(object);
-        if (!text) { // nobody waits for an answer that there is no memory for
-                shutdown(stream->watch.fd, SHUT_RDWR);
-                return;
-        }
-        text[size] = '\n'; // in place of the end: what is sent is counted
+        if (text)
+                text[size] = '\n'; // in place of the end: what is sent is counted
         answer_send(node, stream, text, size + 1);
 }
 
@@ -199,108 +196,6 @@ static void do_register(struct node *node, struct stream *stream, json_t *object
         }
 }
 
-// The curve as pairs [span, most device time used in such a span], both in ns.
-static json_t *curve_of(const struct usage *usage)
-{
-        json_t *curve = json_array();
-
-        for (unsigned k = 0; k < USAGE_SPANS; k++)
-                json_array_append_new(curve, json_pack("[I,I]", (json_int_t)USAGE_SPAN_NS(k),
-                                                       (json_int_t)usage_most(usage, k)));
-        return curve;
-}
-
-static json_t *used(const struct usage *usage)
-{
-        uint64_t seen_ns = usage->since_ns ? takt_time_since(takt_clock_now(), usage->since_ns) : 0;
-
-        return json_pack("{s:I,s:I,s:I,s:o}", "seen_ns", (json_int_t)seen_ns, "total_ns",
-                         (json_int_t)usage->total_ns, "memory_max", (json_int_t)usage->memory_max, "curve",
-                         curve_of(usage));
-}
-
-// Bounds for counts of waits, four an octave from 20 us to 275 s: each is the end of one of the histogram's
-// buckets, so that the counts are exact.
-#define WAIT_BOUNDS 96
-#define WAIT_BOUND_NS(k) (((UINT64_C(5) + (k) % 4) << (12 + (k) / 4)) - 1)
-
-static json_t *wait_bounds(void)
-{
-        json_t *bounds = json_array();
-
-        for (unsigned k = 0; k < WAIT_BOUNDS; k++)
-                json_array_append_new(bounds, json_integer((json_int_t)WAIT_BOUND_NS(k)));
-        return bounds;
-}
-
-// How many waits were up to each bound and beyond the one before it; and last, how many were beyond all.
-static json_t *counts_of(const struct takt_histogram *waits)
-{
-        uint64_t bound[WAIT_BOUNDS], n[WAIT_BOUNDS + 1];
-        json_t *counts = json_array();
-
-        for (unsigned k = 0; k < WAIT_BOUNDS; k++)
-                bound[k] = WAIT_BOUND_NS(k);
-        takt_histogram_up_to(waits, bound, WAIT_BOUNDS, n);
-        n[WAIT_BOUNDS] = waits->count;
-        for (unsigned k = 0; k <= WAIT_BOUNDS; k++)
-                json_array_append_new(counts, json_integer((json_int_t)(n[k] - (k ? n[k - 1] : 0))));
-        return counts;
-}
-
-static json_t *tenant_status(const struct node *node, uint32_t i)
-{
-        static const char *const classes[] = {"deadline", "fair", "idle"};
-        const struct tenant *t = &node->tenant[i];
-        struct core_account a = {0};
-
-        core_account(node->core, i, &a);
-        return json_pack(
-                "{s:i,s:s,s:i,s:s,s:s,s:i,s:i,s:b,s:b,s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:"
-                "I,s:I,s:o,s:o}",
-                "tenant", (int)i, "name", t->name, "device", (int)t->device, "class", classes[a.class],
-                "promised", classes[t->contract.class], "processes", (int)t->n_sessions, "uid", (int)t->uid,
-                "holds", a.holds, "wants", a.wants, "busy", a.busy, "granted_ns", (json_int_t)a.granted_ns,
-                "busy_ns", (json_int_t)a.busy_ns, "grants", (json_int_t)a.grants, "steps",
-                (json_int_t)a.steps, "requests", (json_int_t)a.requests, "overruns", (json_int_t)a.overruns,
-                "gap_ns", (json_int_t)a.gap_ns, "step_ns", (json_int_t)a.step_ns, "wait_p50_ns",
-                (json_int_t)takt_histogram_at(&t->waits, 500), "wait_p99_ns",
-                (json_int_t)takt_histogram_at(&t->waits, 990), "wait_max_ns", (json_int_t)a.wait_max_ns,
-                "memory_used", (json_int_t)t->page->lane[t->device].memory_used, "memory_quota",
-                (json_int_t)t->contract.memory_bytes, "used", used(&t->usage), "waits", counts_of(&t->waits));
-}
-
-static json_t *device_status(const struct node *node, uint32_t d)
-{
-        struct core_device_account a = {0};
-        char uuid[41];
-
-        core_device_account(node->core, d, &a);
-        devices_uuid(&node->device[d], uuid);
-        return json_pack("{s:i,s:s,s:s,s:I,s:i,s:I,s:I,s:I,s:I,s:I,s:b}", "device", (int)d, "name",
-                         node->device[d].name, "uuid", uuid, "memory",
-                         (json_int_t)node->device[d].memory_bytes, "holder", (int)a.holder, "elapsed_ns",
-                         (json_int_t)a.elapsed_ns, "granted_ns", (json_int_t)a.granted_ns, "idle_ns",
-                         (json_int_t)a.idle_ns, "switch_ns", (json_int_t)a.switch_ns, "switches",
-                         (json_int_t)a.switches, "bypass", a.bypass);
-}
-
-static void do_status(struct node *node, struct stream *stream)
-{
-        json_t *devices = json_array(), *tenants = json_array();
-
-        grant_look(node);
-        for (uint32_t d = 0; d < node->n_devices; d++)
-                json_array_append_new(devices, device_status(node, d));
-        for (uint32_t i = 0; i < NODE_TENANTS_MAX; i++)
-                if (node->tenant[i].used && (stream->uid == 0 || stream->uid == node->tenant[i].uid))
-                        json_array_append_new(tenants, tenant_status(node, i));
-        answer(node, stream,
-               json_pack("{s:b,s:s,s:i,s:I,s:o,s:o,s:o}", "ok", 1, "version", TAKT_VERSION, "pid",
-                         (int)getpid(), "events", (json_int_t)node->n_events, "wait_bounds_ns", wait_bounds(),
-                         "devices", devices, "tenants", tenants));
-}
-
 static void control_line(struct node *node, struct stream *stream, const char *line, size_t size)
 {
         json_t *object = json_loadb(line, size, JSON_REJECT_DUPLICATES, NULL);
@@ -311,7 +206,7 @@ static void control_line(struct node *node, struct stream *stream, const char *l
         else if (!strcmp(op, "register"))
                 do_register(node, stream, object);
         else if (!strcmp(op, "status"))
-                do_status(node, stream);
+                status_begin(node, stream);
         else
                 answer_error(node, stream, "usage", "unknown op");
         json_decref(object);
@@ -354,8 +249,8 @@ static void take_lines(struct node *node, struct stream *stream)
                 stream_drop(node, (uint32_t)(stream - node->stream));
 }
 
-// Of a flood only so much a turn: the others are heard in between. An order takes a millisecond, or ten where
-// all tenants are a user's: of those one a turn. The others, and what comes meanwhile, stay in the socket.
+// Of a flood only so much a turn: the others are heard in between. An order takes up to a millisecond: of
+// those one a turn. The others, and what comes meanwhile, stay in the socket.
 static ssize_t receive(struct stream *stream, int fd)
 {
         size_t room = sizeof stream->text - stream->size;
@@ -378,7 +273,7 @@ static void readable(struct node *node, struct watch *watch, uint32_t events)
         ssize_t n;
 
         (void)events;
-        if (stream->unsent) {
+        if (stream->unsent || stream->telling) {
                 answer_go_on(node, stream);
                 return;
         }
@@ -443,6 +338,7 @@ void stream_accept(struct node *node, struct watch *watch, uint32_t events)
         stream->tenant = watch->index;
         stream->uid = uid;
         stream->size = 0;
+        stream->telling = 0;
         watch_add_stream(node, &stream->watch, fd, (uint32_t)(stream - node->stream), readable);
 }
 

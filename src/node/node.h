@@ -1,5 +1,5 @@
 // The daemon's state: devices, tenants, sessions, connections; all in one place, all of fixed
-// size but for answers that their readers have no room for (answer.c).
+// size but for what an answer's reader has no room for (answer.c).
 #pragma once
 #include <stdint.h>
 #include <sys/types.h>
@@ -70,8 +70,10 @@ struct stream {
         struct watch watch;
         size_t size;
         char text[4096]; // the line that is being received
-        char *unsent;    // an answer that its reader has no room for yet
+        char *unsent;    // of an answer, what its reader has no room for yet
         size_t unsent_size, n_sent;
+        uint8_t telling, told; // a status is being told; and of a tenant already
+        uint32_t next;         // the tenant that comes next in it
 };
 
 struct node {
@@ -164,10 +166,14 @@ void stream_accept(struct node *node, struct watch *watch, uint32_t events);
 void stream_drop(struct node *node, uint32_t stream);
 void refusal_explain(const struct node *node, const struct core_refusal *refusal, char *text, size_t size);
 
-// answer.c: text is a line on the heap, and taken over.
+// answer.c: text is a line on the heap, or a piece of one, and taken over; NULL: there was no memory for it.
 void answer_send(struct node *node, struct stream *stream, char *text, size_t size);
 void answer_go_on(struct node *node, struct stream *stream); // its reader has room again
 void answer_drop(struct stream *stream);
+
+// status.c
+void status_begin(struct node *node, struct stream *stream);
+void status_go_on(struct node *node, struct stream *stream); // what was told last is sent
 
 // door.c: loads the Kubernetes side and opens it. 0, or a negative errno with the reason.
 int door_open(struct node *node, const char *config, char *why, size_t size);

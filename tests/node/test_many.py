@@ -108,6 +108,20 @@ class Many(unittest.TestCase):
         for line in text.splitlines():
             self.assertEqual(len(json.loads(line)["tenants"]), ON_NODE)
 
+    def test_status_is_made_as_it_is_read(self):
+        """So that no gate waits for all of a long one: who ends before the reader comes to it is not told."""
+        self.begin(devices=DEVICES)
+        tenants = self.tenants(ON_NODE, len(DEVICES), name="\x01" * 370 + "{}")
+        slow, text = self.daemon.control(), b""
+        with slow:
+            slow.sendall(b'{"op":"status"}\n')
+            text += slow.recv(1)   # it has begun
+            tenants[-1].control.close()
+            takt.until(self, lambda: len(self.daemon.status()["tenants"]), ON_NODE - 1)
+            while not text.endswith(b"\n"):
+                text += slow.recv(65536) or self.fail(f"cut off after {len(text)} bytes")
+        self.assertEqual([t["tenant"] for t in json.loads(text)["tenants"]], list(range(ON_NODE - 1)))
+
 
 if __name__ == "__main__":
     unittest.main(warnings="ignore")
