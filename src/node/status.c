@@ -101,8 +101,9 @@ static void put(FILE *out, json_t *object)
 
 static void put_head(FILE *out, const struct node *node)
 {
-        fprintf(out, "{\"ok\":true,\"version\":\"%s\",\"pid\":%d,\"events\":%lu,\"wait_bounds_ns\":",
-                TAKT_VERSION, (int)getpid(), node->n_events);
+        fprintf(out,
+                "{\"ok\":true,\"version\":\"%s\",\"pid\":%d,\"events\":%lu,\"wait_bounds_ns\":", TAKT_VERSION,
+                (int)getpid(), node->n_events);
         put(out, wait_bounds());
         for (uint32_t d = 0; d < node->n_devices; d++) {
                 fputs(d ? "," : ",\"devices\":[", out);
