@@ -20,7 +20,7 @@ CHAT = Agent("chat", 1.5, "80:165", "20:60", "a100-llama3-8b-q4", "ttft", 200,
              ("--ttft", "200ms", "--itl", "70ms", "--share", "32%", "--peak", "34%", "--burst", "50ms", "--depth", "300ms", "--step", "16ms",
               "--memory", "8GiB"))
 SUMMARISER = Agent("summariser", .35, "1280:2560", "60:120", "a100-llama3-8b-q4", "ttft", 2000,
-                   ("--ttft", "2s", "--itl", "150ms", "--share", "32%", "--peak", "38%", "--burst", "610ms", "--depth", "610ms", "--step", "16ms",
+                   ("--ttft", "2s", "--itl", "150ms", "--share", "26%", "--peak", "38%", "--burst", "610ms", "--depth", "610ms", "--step", "16ms",
                     "--memory", "16GiB"))
 
 LOADS = {

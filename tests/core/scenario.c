@@ -552,7 +552,7 @@ void scenario_demo(struct scenario *s)
                            0,
                            {.ttft_ns = 2000 * TAKT_MS,
                             .itl_ns = 150 * TAKT_MS,
-                            .share_ppm = 320000,
+                            .share_ppm = 260000,
                             .peak_ppm = 380000,
                             .burst_ns = 610 * TAKT_MS,
                             .depth_ns = 610 * TAKT_MS,
