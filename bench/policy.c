@@ -88,8 +88,8 @@ static double capacity(const struct scenario *demo, enum scenario_policy policy,
 int main(int argc, char **argv)
 {
         struct bench bench;
-        struct scenario s, engine;
-        struct pooled alone, stock, takt, blind, engine_alone, engine_takt;
+        struct scenario s, engine, slow;
+        struct pooled alone, stock, takt, blind, engine_alone, engine_takt, slow_alone, slow_takt;
         uint32_t n_seeds = 10;
         double carried, carried_stock;
 
@@ -104,12 +104,16 @@ int main(int argc, char **argv)
         scenario_engine(&engine);
         pool(&engine, SCENARIO_ALONE, n_seeds, &engine_alone);
         pool(&engine, SCENARIO_TAKT, n_seeds, &engine_takt);
+        scenario_slow(&slow);
+        pool(&slow, SCENARIO_ALONE, n_seeds, &slow_alone);
+        pool(&slow, SCENARIO_TAKT, n_seeds, &slow_takt);
         if (!bench.json) {
                 show(&s, "alone", &alone);
                 show(&s, "stock", &stock);
                 show(&s, "takt", &takt);
                 show(&s, "blind", &blind);
                 show(&engine, "engine", &engine_takt);
+                show(&slow, "slow", &slow_takt);
         }
         bench_row(&bench, "router p99 end to end, Takt to alone",
                   at(&takt, ROUTER, .99) / at(&alone, ROUTER, .99), 1.10, "x");
@@ -127,6 +131,10 @@ int main(int argc, char **argv)
                   engine_takt.late[ROUTER] + engine_takt.late[CHAT], -1, "");
         bench_row(&bench, "device idle while somebody waits, with those",
                   100 * engine_takt.wasted_ms / engine_takt.waited_ms, -1, "%");
+        bench_row(&bench, "router p99, Takt to alone, on a slow day",
+                  at(&slow_takt, ROUTER, .99) / at(&slow_alone, ROUTER, .99), -1, "x");
+        bench_row(&bench, "router and chat past 200 ms, then", slow_takt.late[ROUTER] + slow_takt.late[CHAT],
+                  -1, "");
         carried = capacity(&s, SCENARIO_TAKT, 4 * n_seeds);
         carried_stock = capacity(&s, SCENARIO_STOCK, 4 * n_seeds);
         bench_row(&bench, "load carried at 99.8 % in time, Takt", carried, -1, "x");

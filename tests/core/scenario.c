@@ -582,3 +582,14 @@ void scenario_engine(struct scenario *s)
         for (uint32_t i = 1; i < s->n_agents; i++)
                 s->agent[i].contract.step_ns = 16 * TAKT_MS;
 }
+
+void scenario_slow(struct scenario *s)
+{
+        scenario_engine(s);
+        s->host_ms = s->host_more_ms = .6;
+        for (uint32_t i = 0; i < s->n_agents; i++) {
+                s->agent[i].decode_ms *= 1.1;
+                s->agent[i].prefill_ms[0] *= 1.1;
+                s->agent[i].prefill_ms[1] *= 1.1;
+        }
+}
