@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 import uuid
 from urllib.parse import parse_qs, urlsplit
 
@@ -96,6 +97,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             super().handle_one_request()
         except OSError:  # the client has gone
             self.close_connection = True
+
+    def parse_request(self):
+        self.began_ns = time.monotonic_ns()   # the rest of the request is still to be read
+        return super().parse_request()
 
     def answer(self, status, body, kind="application/json"):
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
