@@ -231,12 +231,11 @@ static void decide_idle(struct core *core, uint32_t d, int32_t best, struct core
 {
         struct device *device = &core->device[d];
         const struct seat *h = &device->seat[device->holder];
-        uint64_t from = takt_time_max(h->idle_since_ns, h->opened_ns), until = from + pace_linger(h);
-        uint64_t look = from + device->config.slice_ns; // it may have begun, and told nobody
+        uint64_t until = takt_time_max(h->idle_since_ns, h->opened_ns) + pace_linger(h);
         uint64_t awake = h->opened_ns + WAKE_NS;
 
         if (core->now_ns < until && lingers(core, device, h, best))
-                device->timer_ns = core->now_ns < look ? takt_time_min(look, until) : until;
+                device->timer_ns = takt_time_min(until, core->now_ns + device->config.slice_ns); // a look
         else if (h->idle_since_ns == h->opened_ns && core->now_ns < awake)
                 device->timer_ns =
                         awake; // or two could be let in and shut out in turns, before either has moved

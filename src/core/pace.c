@@ -13,13 +13,16 @@ void pace_init(struct seat *seat, uint64_t now_ns)
         seat->idle_since_ns = now_ns;
 }
 
-// Mean and mean deviation with gains of 1/8 and 1/4 (Jacobson 1988).
+// Mean and mean deviation with gains of 1/8 and 1/4 (Jacobson 1988). Blind, a long one is a pause; within a
+// request that is seen it is a gap all the same.
 static void learn_gap(struct seat *seat, uint64_t gap_ns)
 {
-        uint64_t off = gap_ns > seat->gap_ns ? gap_ns - seat->gap_ns : seat->gap_ns - gap_ns;
+        uint64_t off;
 
-        if (gap_ns > GAP_LONGEST_NS)
+        if (gap_ns > GAP_LONGEST_NS && !seat->seen)
                 return;
+        gap_ns = takt_time_min(gap_ns, GAP_LONGEST_NS);
+        off = gap_ns > seat->gap_ns ? gap_ns - seat->gap_ns : seat->gap_ns - gap_ns;
         seat->gap_ns = seat->gap_ns - seat->gap_ns / 8 + gap_ns / 8;
         seat->gap_deviation_ns = seat->gap_deviation_ns - seat->gap_deviation_ns / 4 + off / 4;
 }
@@ -98,16 +101,18 @@ void pace_step_end(struct seat *seat, uint64_t at_ns, uint32_t steps, uint64_t b
 }
 
 // Giving up too early costs the holder a whole piece of somebody else's, lingering on costs the gap: so in
-// doubt longer. Whose requests are seen is sure to come, however late; blind, nobody knows.
+// doubt longer. Whose requests are seen is sure to come, however late; blind, nobody knows. Who takes too
+// long as a rule is not waited for between two steps; one that has said that it is ready is.
 uint64_t pace_linger(const struct seat *seat)
 {
         uint64_t likely = seat->gap_ns + 4 * seat->gap_deviation_ns;
+        uint64_t longest = seat->seen ? LINGER_LONGEST_NS : LINGER_BLIND_MAX_NS;
 
-        if (seat->gap_ns > LINGER_LONGEST_NS)
+        if (seat->gap_ns > longest && !seat->in_step)
                 return 0;
         if (seat->seen)
-                return LINGER_LONGEST_NS;
-        return takt_time_min(takt_time_max(likely, LINGER_BLIND_MIN_NS), LINGER_BLIND_MAX_NS);
+                return longest;
+        return takt_time_min(takt_time_max(likely, LINGER_BLIND_MIN_NS), longest);
 }
 
 int pace_expects_step(const struct seat *seat)

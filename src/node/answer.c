@@ -29,7 +29,7 @@ void answer_drop(struct stream *stream)
 static void cut_off(struct stream *stream)
 {
         answer_drop(stream);
-        stream->telling = 0;
+        stream->telling = STATUS_NONE;
         shutdown(stream->watch.fd, SHUT_RDWR);
 }
 

@@ -3,10 +3,8 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
-#include "base/clock.h"
 #include "node/node.h"
 #include "wire/request.h"
 
@@ -338,7 +336,7 @@ void stream_accept(struct node *node, struct watch *watch, uint32_t events)
         stream->tenant = watch->index;
         stream->uid = uid;
         stream->size = 0;
-        stream->telling = 0;
+        stream->telling = STATUS_NONE;
         watch_add_stream(node, &stream->watch, fd, (uint32_t)(stream - node->stream), readable);
 }
 

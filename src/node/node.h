@@ -72,8 +72,9 @@ struct stream {
         char text[4096]; // the line that is being received
         char *unsent;    // of an answer, what its reader has no room for yet
         size_t unsent_size, n_sent;
-        uint8_t telling, told; // a status is being told; and of a tenant already
-        uint32_t next;         // the tenant that comes next in it
+        enum { STATUS_NONE, STATUS_HEAD, STATUS_TENANTS } telling; // what of a status comes next
+        uint8_t told;                                              // a tenant was told of
+        uint32_t next;                                             // the tenant that comes next
 };
 
 struct node {
@@ -131,7 +132,7 @@ void session_read(const struct node *node, struct session *session, uint64_t now
 // grant.c: tells the core, and does what it says.
 void grant_tell(struct node *node, struct core_event event, struct core_refusal *ret_refusal);
 void grant_read(struct node *node, uint32_t session);
-void grant_look(struct node *node); // at all pages, what nobody was told yet; the accounts are as of now then
+void grant_look(struct node *node); // at all pages, what nobody was told yet: the accounts are as of now then
 void grant_timer(struct node *node, struct watch *watch, uint32_t events);
 void grant_arm(struct node *node); // sets the timer to what the core wants: once a turn, after its gates
 void grant_show(struct node *node, uint32_t session);

@@ -93,55 +93,69 @@ static json_t *device_status(const struct node *node, uint32_t d)
                          (json_int_t)a.switches, "bypass", a.bypass);
 }
 
-static void put(FILE *out, json_t *object)
+// Of what there was no memory for, nothing: 0; else 1.
+static int put(FILE *out, json_t *object)
 {
-        json_dumpf(object, out, JSON_COMPACT);
+        int done = object && json_dumpf(object, out, JSON_COMPACT) == 0;
+
         json_decref(object);
+        return done;
 }
 
-static void put_head(FILE *out, const struct node *node)
+static int put_head(FILE *out, const struct node *node)
 {
+        int done;
+
         fprintf(out,
                 "{\"ok\":true,\"version\":\"%s\",\"pid\":%d,\"events\":%lu,\"wait_bounds_ns\":", TAKT_VERSION,
                 (int)getpid(), node->n_events);
-        put(out, wait_bounds());
+        done = put(out, wait_bounds());
+        fputs(",\"devices\":[", out);
         for (uint32_t d = 0; d < node->n_devices; d++) {
-                fputs(d ? "," : ",\"devices\":[", out);
-                put(out, device_status(node, d));
+                fputs(d ? "," : "", out);
+                done &= put(out, device_status(node, d));
         }
-        fputs(node->n_devices ? "],\"tenants\":[" : ",\"devices\":[],\"tenants\":[", out);
+        fputs("],\"tenants\":[", out);
+        return done;
 }
 
-static void put_tenants(FILE *out, const struct node *node, struct stream *stream)
+static int put_tenants(FILE *out, const struct node *node, struct stream *stream)
 {
+        int done = 1;
+
         for (uint32_t n = 0; n < NODE_STATUS_TENANTS && stream->next < NODE_TENANTS_MAX; stream->next++) {
                 const struct tenant *t = &node->tenant[stream->next];
 
                 if (!t->used || (stream->uid != 0 && stream->uid != t->uid))
                         continue;
-                if (stream->told)
-                        fputc(',', out);
-                put(out, tenant_status(node, stream->next));
+                fputs(stream->told ? "," : "", out);
+                done &= put(out, tenant_status(node, stream->next));
                 stream->told = 1;
                 n++;
         }
-        if (stream->next < NODE_TENANTS_MAX)
-                return;
-        fputs("]}\n", out);
-        stream->telling = 0;
+        if (stream->next == NODE_TENANTS_MAX) {
+                fputs("]}\n", out);
+                stream->telling = STATUS_NONE;
+        }
+        return done;
 }
 
-static void tell(struct node *node, struct stream *stream, int head)
+void status_go_on(struct node *node, struct stream *stream)
 {
         char *text = NULL;
-        size_t size;
+        size_t size = 0;
         FILE *out = open_memstream(&text, &size);
+        int done = out != NULL;
 
-        if (out && head)
-                put_head(out, node);
-        if (out)
-                put_tenants(out, node, stream);
-        if (!out || fclose(out) != 0) {
+        if (out && stream->telling == STATUS_HEAD)
+                done = put_head(out, node);
+        if (out) {
+                stream->telling = STATUS_TENANTS;
+                done &= put_tenants(out, node, stream);
+                done &= !ferror(out);
+                done &= fclose(out) == 0;
+        }
+        if (!done) {
                 free(text);
                 text = NULL;
         }
@@ -151,13 +165,8 @@ static void tell(struct node *node, struct stream *stream, int head)
 void status_begin(struct node *node, struct stream *stream)
 {
         grant_look(node);
-        stream->telling = 1;
+        stream->telling = STATUS_HEAD;
         stream->told = 0;
         stream->next = 0;
-        tell(node, stream, 1);
-}
-
-void status_go_on(struct node *node, struct stream *stream)
-{
-        tell(node, stream, 0);
+        status_go_on(node, stream);
 }

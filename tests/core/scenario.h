@@ -67,7 +67,7 @@ void scenario_demo(struct scenario *scenario);
 // median, 2.2 or more once in a hundred steps; prompts in graphs of 15 ms, a step each; and a step's tokens
 // go out when the next step has begun.
 void scenario_engine(struct scenario *scenario);
-// That on a slow day: the host takes half as long again, and all steps a tenth longer.
+// That on a slow day: the host takes half as long again with one session, and all steps take a tenth longer.
 void scenario_slow(struct scenario *scenario);
 // Runs it; the same seed gives the same arrivals under every policy. ret is the caller's (it is large).
 void scenario_run(const struct scenario *scenario, enum scenario_policy policy, uint64_t seed,

@@ -150,7 +150,8 @@ static void gaps_are_no_credit(void **state)
         join(0, (struct tenant){.weight = 800, .piece_ns = TAKT_MS, .gap_ns = 9 * TAKT_MS});
         join(1, (struct tenant){.weight = 100, .piece_ns = 2 * TAKT_MS, .gap_ns = 100 * TAKT_US});
         join(2, (struct tenant){.weight = 100, .piece_ns = 2 * TAKT_MS, .gap_ns = 100 * TAKT_US});
-        contend(20 * TAKT_S, (const float[]){46, 27, 27});
+        contend(20 * TAKT_S,
+                (const float[]){10, 45, 45}); // all that it wants: 1 ms of 10, and nothing is kept for it
         tenants[0].gap_ns = 100 * TAKT_US;
         contend(2 * TAKT_S, (const float[]){80, 10, 10});
 }

@@ -21,6 +21,10 @@ def helm(*words):
     return run.stdout
 
 
+def uninstall(release):
+    helm("uninstall", release, "--namespace", SPACE, "--wait", "--ignore-not-found")
+
+
 def here(text):
     """As on a machine that is nobody else's: nothing is left below /var/lib."""
     return text.replace("/var/lib/takt", os.path.abspath("shims"))
@@ -43,9 +47,9 @@ def slice_uids():
     return [s["metadata"]["uid"] for s in node.get("resourceslices", "--field-selector=spec.driver=gpu.takt.dev")["items"]]
 
 
-def daemon():
-    """The newest pod of the DaemonSet."""
-    pods = node.get("pods", "-n", SPACE, "-l", "app.kubernetes.io/name=takt")["items"]
+def daemon(release="takt"):
+    """The newest pod of the release's DaemonSet."""
+    pods = node.get("pods", "-n", SPACE, "-l", f"app.kubernetes.io/instance={release}")["items"]
     return max(pods, key=lambda pod: pod["metadata"]["creationTimestamp"])["metadata"]["name"]
 
 
@@ -55,23 +59,29 @@ def pid_of_daemon():
     return int(run.stdout) if len(run.stdout.split()) == 1 else None
 
 
-def tenants():
+def tenants(release="takt"):
     """What the daemon says of its tenants; of none, while it is being started."""
     try:
-        return json.loads(node.kubectl("exec", "-n", SPACE, daemon(), "--", "takt", "status", "--json"))["tenants"]
+        return json.loads(node.kubectl("exec", "-n", SPACE, daemon(release), "--", "takt", "status", "--json"))["tenants"]
     except node.Failed:
         return []
 
 
-def work_of(name):
+def work_of(name, release="takt"):
     """What the daemon has counted of the pod's work since it started; None: nothing."""
-    return next((t["granted_ns"] for t in tenants() if t["name"] == f"default/{name}/agent"), None)
+    return next((t["granted_ns"] for t in tenants(release) if t["name"] == f"default/{name}/agent"), None)
 
 
-def works(name):
+def works(name, release="takt"):
     """Until the work of the pod is counted, and more and more."""
-    first = node.until(f"{name} works", lambda: work_of(name))
-    node.until(f"{name} works on", lambda: (work_of(name) or 0) > first)
+    first = node.until(f"{name} works", lambda: work_of(name, release))
+    node.until(f"{name} works on", lambda: (work_of(name, release) or 0) > first)
+
+
+def life(name):
+    """What changes when the pod's container is started anew."""
+    status = node.get("pod", name)["status"]["containerStatuses"][0]
+    return status["containerID"], status["restartCount"]
 
 
 def serves(slots):
@@ -95,17 +105,17 @@ class Install(unittest.TestCase):
         for name in ("takt.yaml", "takt-dra.yaml"):
             node.kubectl("delete", "--ignore-not-found", "--wait", "-f", f"{MANIFESTS}/{name}")
 
-    def chart(self, command="install", **more):
+    def chart(self, command="install", release="takt", **more):
         if command == "install":
             self.addCleanup(self.remove)
             node.kubectl("apply", "-f", f"{ROOT}/deploy/namespace.yaml")
-            self.addCleanup(helm, "uninstall", "takt", "--namespace", SPACE, "--wait")
-        helm(command, "takt", CHART, *simulated(**more))
+            self.addCleanup(uninstall, release)
+        helm(command, release, CHART, *simulated(**more))
 
-    def work(self, name):
+    def work(self, name, release="takt"):
         self.addCleanup(node.delete, name)
         node.start(node.pod(name, WORK, limits={GPU: 1}))
-        works(name)
+        works(name, release)
 
     def test_api_server_takes_all_of_it(self):
         node.kubectl("apply", "-f", f"{ROOT}/deploy/namespace.yaml")
@@ -154,13 +164,28 @@ class Install(unittest.TestCase):
         self.chart()
         serves(4)
         self.work("one")
-        old = node.get("pod", "one")["status"]["containerStatuses"][0]["containerID"]
+        before = life("one")
         self.chart("upgrade", replicas=6)
         serves(6)
         works("one")
-        status = node.get("pod", "one")["status"]["containerStatuses"][0]
-        self.assertEqual((status["containerID"], status["restartCount"]), (old, 0))
+        self.assertEqual(life("one"), before)
         self.work("two")
+
+    def test_second_release_waits_and_takes_over(self):
+        self.chart()
+        serves(4)
+        self.work("one")
+        before, pid = life("one"), node.until("the daemon", pid_of_daemon)
+        self.chart(release="other")
+        node.until("the other waits", lambda: f"waits for the end of the daemon in /run/takt (process {pid})" in
+                   node.kubectl("logs", "-n", SPACE, daemon("other")))
+        serves(4)
+        works("one")
+        uninstall("takt")
+        works("one", "other")
+        serves(4)
+        self.work("two", "other")
+        self.assertEqual(life("one"), before)
 
     def test_chart_with_claims_serves_who_has_one(self):
         self.chart(claims=True)
@@ -174,12 +199,11 @@ class Install(unittest.TestCase):
         pod["spec"]["containers"][0]["resources"] = {"claims": [{"name": "part"}]}
         node.start(claim, pod)
         node.until("one works", lambda: any(t["granted_ns"] for t in tenants()))
-        before, old = slice_uids(), daemon()
-        life = node.get("pod", "one")["status"]["containerStatuses"][0]["containerID"]
+        before, old = (slice_uids(), life("one")), daemon()
         self.chart("upgrade", claims=True, podAnnotations={"changed": "yes"})   # the next daemon waits beside the old one
         node.until("the next daemon is there", lambda: daemon() != old and pid_of_daemon())
         node.until("one works on", lambda: any(t["granted_ns"] for t in tenants()))
-        self.assertEqual((slice_uids(), node.get("pod", "one")["status"]["containerStatuses"][0]["containerID"]), (before, life))
+        self.assertEqual((slice_uids(), life("one")), before)
 
     def test_account_lets_the_daemon_read_pods_and_write_events(self):
         self.chart()
@@ -200,8 +224,7 @@ class Install(unittest.TestCase):
     def test_uninstalled_the_node_has_no_slots(self):
         self.chart()
         serves(4)
-        helm("uninstall", "takt", "--namespace", SPACE, "--wait")
-        self.addCleanup(helm, "install", "takt", CHART, *simulated())   # what the cleanup takes away
+        uninstall("takt")
         node.until("no slot is allocatable", lambda: node.allocatable(GPU)[1] == 0)
 
     def test_lost_daemon_is_started_again(self):
