@@ -25,11 +25,13 @@ void answer_drop(struct stream *stream)
         stream->unsent = NULL;
 }
 
-// Half of an answer is worse than none: whose cannot be sent as a whole is cut off.
+// Half of an answer is worse than none: whose cannot be sent as a whole is cut off, and nothing more of what
+// it asked is heard.
 static void cut_off(struct stream *stream)
 {
         answer_drop(stream);
         stream->telling = STATUS_NONE;
+        stream->is_cut = 1;
         shutdown(stream->watch.fd, SHUT_RDWR);
 }
 

@@ -275,7 +275,7 @@ static void readable(struct node *node, struct watch *watch, uint32_t events)
                 answer_go_on(node, stream);
                 return;
         }
-        n = receive(stream, watch->fd);
+        n = stream->is_cut ? 0 : receive(stream, watch->fd);
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
                 return;
         if (n <= 0) {
@@ -337,6 +337,7 @@ void stream_accept(struct node *node, struct watch *watch, uint32_t events)
         stream->uid = uid;
         stream->size = 0;
         stream->telling = STATUS_NONE;
+        stream->is_cut = 0;
         watch_add_stream(node, &stream->watch, fd, (uint32_t)(stream - node->stream), readable);
 }
 

@@ -73,8 +73,8 @@ struct stream {
         char *unsent;    // of an answer, what its reader has no room for yet
         size_t unsent_size, n_sent;
         enum { STATUS_NONE, STATUS_HEAD, STATUS_TENANTS } telling; // what of a status comes next
-        uint8_t told;                                              // a tenant was told of
-        uint32_t next;                                             // the tenant that comes next
+        uint8_t told, is_cut; // a tenant was told of; it is to be dropped
+        uint32_t next;        // the tenant that comes next
 };
 
 struct node {
