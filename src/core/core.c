@@ -196,12 +196,14 @@ static void idle(struct core *core, const struct core_event *event)
         lease_charge(core, seat, takt_time_since(event->busy_ns, seat->prepaid_ns));
         seat->account.busy_ns += event->busy_ns;
         seat->prepaid_ns = 0;
-        seat->busy = 0;
         if (event->steps) {
                 pace_step_begin(seat, takt_time_since(at, event->busy_ns));
                 pace_step_end(seat, at, event->steps, event->busy_ns);
         }
-        seat->idle_since_ns = at;
+        if (seat->busy ||
+            event->steps) // else it was idle already, whatever it says: the device waits no longer
+                seat->idle_since_ns = at;
+        seat->busy = 0;
         if (order_class(seat, core->now_ns) == CORE_CLASS_FAIR && !seat->wants)
                 order_fair_leave(core, device, seat);
 }
