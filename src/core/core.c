@@ -200,8 +200,8 @@ static void idle(struct core *core, const struct core_event *event)
                 pace_step_begin(seat, takt_time_since(at, event->busy_ns));
                 pace_step_end(seat, at, event->steps, event->busy_ns);
         }
-        if (seat->busy ||
-            event->steps) // else it was idle already, whatever it says: the device waits no longer
+        // Who was idle already has not begun to be, whatever it says: the device waits no longer for it.
+        if (seat->busy || event->steps)
                 seat->idle_since_ns = at;
         seat->busy = 0;
         if (order_class(seat, core->now_ns) == CORE_CLASS_FAIR && !seat->wants)
