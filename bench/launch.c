@@ -6,8 +6,8 @@
 #include "bench.h"
 #include "base/clock.h"
 
-#define CALLS 500
-#define ROUNDS 401
+#define CALLS 100
+#define ROUNDS 2001
 
 static void *ours, *driver, *stream, *kernel, *exec;
 

@@ -1,31 +1,7 @@
 // The hooked calls themselves: one line of the fast path, made for each by hooks.inc.
 #include <stddef.h>
+#include "shim/cuda/arguments.h"
 #include "shim/cuda/gate.h"
-
-#define P0 void
-#define P1 uintptr_t a0
-#define P2 P1, uintptr_t a1
-#define P3 P2, uintptr_t a2
-#define P4 P3, uintptr_t a3
-#define P5 P4, uintptr_t a4
-#define P6 P5, uintptr_t a5
-#define P7 P6, uintptr_t a6
-#define P8 P7, uintptr_t a7
-#define P9 P8, uintptr_t a8
-#define P10 P9, uintptr_t a9
-#define P11 P10, uintptr_t a10
-#define A0
-#define A1 a0
-#define A2 A1, a1
-#define A3 A2, a2
-#define A4 A3, a3
-#define A5 A4, a4
-#define A6 A5, a5
-#define A7 A6, a6
-#define A8 A7, a7
-#define A9 A8, a8
-#define A10 A9, a9
-#define A11 A10, a10
 
 // Where CUlaunchConfig keeps its stream: seven unsigned numbers come before it.
 static inline uintptr_t config_stream(uintptr_t config)
@@ -38,8 +14,8 @@ static inline uintptr_t or_thread(uintptr_t handle)
         return handle ? handle : HANDLE_PER_THREAD;
 }
 
-#define AT(k) a##k
-#define THREAD_AT(k) or_thread(a##k)
+#define AT(k) ARGUMENT##k
+#define THREAD_AT(k) or_thread(ARGUMENT##k)
 #define CONFIG config_stream(a0)
 #define THREAD_CONFIG or_thread(config_stream(a0))
 #define LEGACY 0
