@@ -3,6 +3,7 @@
 
 static const char *const hooked[] = {
 #define SUBMIT(name, n, stream) #name,
+#define SUBMIT_COPY(name, n, stream) #name,
 #define SUBMIT_GRAPH(name, n, stream) #name,
 #define SUBMIT_SYNC(name, n, stream) #name,
 #define SUBMIT_SOON(name, n, stream) #name,

@@ -4,6 +4,8 @@
 #include <unistd.h>
 #include "stage.h"
 
+#define SMALL_BYTES ((size_t)1 << 20) // a copy up to this is taken for small
+
 static void *context;
 
 static void begin(void)
@@ -619,7 +621,7 @@ static void two_devices_have_two_gates(void)
 
 static int copies(uintptr_t stream)
 {
-        return CALL(cuMemcpyHtoDAsync_v2, (uintptr_t)8, (uintptr_t)8, (size_t)4, stream);
+        return CALL(cuMemcpyHtoDAsync_v2, (uintptr_t)8, (uintptr_t)8, 2 * SMALL_BYTES, stream);
 }
 
 static void *copies_from_afar(void *stream)
@@ -864,6 +866,35 @@ static void what_launches_take_is_learned(void)
         CHECK(waits_in(100) >= 30); // of two each
 }
 
+static unsigned reads_in_flight(unsigned most, size_t bytes)
+{
+        unsigned n = 0, waits = stage.fake->count("cuEventSynchronize", NULL);
+
+        for (; n < most && stage.fake->count("cuEventSynchronize", NULL) == waits; n++)
+                MUST(cuMemcpyDtoHAsync_v2, (uintptr_t)0, (uintptr_t)0, bytes, (uintptr_t)0);
+        return n;
+}
+
+// A step's tokens are read behind its graph at once, however much is in flight: the engine hears of the
+// step's end, not of its graph's. Not so a large copy, nor as many small ones as somebody likes.
+static void a_steps_tokens_are_read_at_once(void)
+{
+        begin();
+        stage.fake->manual(0);
+        stage.fake->set("cuEventElapsedTime", elapses);
+        stage_bound(0, 2000000);
+        stage_gate(0, TAKT_GATE_OPEN);
+        MUST(cuGraphLaunch, (uintptr_t)0x7000, (uintptr_t)0);
+        CHECK(reads_in_flight(15, SMALL_BYTES) == 15);
+        MUST(cuMemcpyDtoH_v2, (uintptr_t)0, (uintptr_t)0, 4 * SMALL_BYTES); // waits itself
+        CHECK(stage.fake->count("cuEventSynchronize", NULL) == 0 && !stage_busy(0));
+        MUST(cuGraphLaunch, (uintptr_t)0x8000, (uintptr_t)0);
+        CHECK(reads_in_flight(16, SMALL_BYTES + 1) == 1);
+        MUST(cuCtxSynchronize);
+        MUST(cuGraphLaunch, (uintptr_t)0x9000, (uintptr_t)0);
+        CHECK(reads_in_flight(40, SMALL_BYTES) == 17);
+}
+
 // While others have a seat: only the first submission of a burst is looked up.
 static void one_more_on_the_same_stream_is_let_in_at_once(void)
 {
@@ -1030,6 +1061,7 @@ static const struct test tests[] = {
         TEST(a_stream_to_which_somebody_submits_is_not_done),
         TEST(a_closed_gate_waits_for_who_is_inside),
         TEST(what_launches_take_is_learned),
+        TEST(a_steps_tokens_are_read_at_once),
         TEST(one_more_on_the_same_stream_is_let_in_at_once),
         TEST(a_grant_lets_everybody_in),
         TEST(whoever_waits_kicks_again),

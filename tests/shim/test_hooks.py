@@ -52,7 +52,7 @@ class Hooks(unittest.TestCase):
         self.assertLessEqual(set(self.kind), set(self.name_of))
 
     def test_what_submits_is_gated_and_nothing_else(self):
-        self.assertEqual(self.hooked("SUBMIT", "SUBMIT_GRAPH", "SUBMIT_SYNC", "SUBMIT_SOON"), self.exports(SUBMITS))
+        self.assertEqual(self.hooked("SUBMIT", "SUBMIT_COPY", "SUBMIT_GRAPH", "SUBMIT_SYNC", "SUBMIT_SOON"), self.exports(SUBMITS))
 
     def test_what_ends_work_is_heard(self):
         self.assertEqual(self.hooked("SYNC"), self.exports(ENDS))

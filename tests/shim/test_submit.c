@@ -14,6 +14,7 @@ static const struct hook {
         const char *stream; // as it is written in hooks.inc
 } hooks[] = {
 #define SUBMIT(name, n, stream) {#name, SUBMISSION, n, #stream},
+#define SUBMIT_COPY(name, n, stream) {#name, SUBMISSION, n, #stream},
 #define SUBMIT_GRAPH(name, n, stream) {#name, SUBMISSION, n, #stream},
 #define SUBMIT_SYNC(name, n, stream) {#name, SUBMISSION, n, #stream},
 #define SUBMIT_SOON(name, n, stream) {#name, SUBMISSION, n, #stream},

@@ -1,4 +1,5 @@
-// How a hooked call of n words takes its arguments (P##n), passes them on (A##n), and looks at one (ARGUMENT##k).
+// How a hooked call of n words takes its arguments (P##n), passes them on (A##n), and looks at one
+// (ARGUMENT##k).
 #pragma once
 #include <stdint.h>
 
@@ -24,8 +25,9 @@
 #define ARGUMENT5 a5
 
 #ifdef __x86_64__
-// Behind the sixth they lie on the stack. Taken one by one, the compiler loads and stores each on the way to the
-// driver, 4 ns a launch; taken as one object, which has the same layout there, it jumps and leaves them alone.
+// Behind the sixth they lie on the stack. Taken one by one, the compiler loads and stores each on the way to
+// the driver, 4 ns a launch; taken as one object, which has the same layout there, it jumps and leaves them
+// alone.
 struct stacked8 {
         uintptr_t a6, a7;
 };

@@ -10,6 +10,7 @@
 #define KERNEL_GUESS_NS (20 * TAKT_US)
 #define GRAPH_GUESS_NS (5 * TAKT_MS)
 #define BESIDE_GRAPH_MAX 16 // small copies beside a graph are part of what its launch takes
+#define COPIES_MAX 16       // in a piece, that need no room
 
 static uint64_t bound_of(int lane)
 {
@@ -21,9 +22,10 @@ static uint64_t bound_of(int lane)
 // With the lock held.
 static uint64_t estimate(const struct lane *l, uintptr_t graph)
 {
-        uint64_t known = graph ? graphs_estimate(graph) : l->kernel_ns;
+        int is_graph = graph && graph != SMALL_COPY;
+        uint64_t known = is_graph ? graphs_estimate(graph) : l->kernel_ns;
 
-        return known ? known : graph ? GRAPH_GUESS_NS : KERNEL_GUESS_NS;
+        return known ? known : is_graph ? GRAPH_GUESS_NS : KERNEL_GUESS_NS;
 }
 
 // With the lock held: a marker's event is free for another.
@@ -94,6 +96,8 @@ int bound_is_full(int lane, uintptr_t graph)
         const struct lane *l = &lanes[lane];
         uint64_t bound = bound_of(lane);
 
+        if (graph == SMALL_COPY && l->piece.n_copies < COPIES_MAX)
+                return 0;
         return bound && l->n_markers && l->outstanding_ns + l->piece.estimate_ns + estimate(l, graph) > bound;
 }
 
@@ -196,7 +200,9 @@ struct marker bound_count(int lane, uintptr_t graph)
                 return piece;
         l->piece.estimate_ns += estimate(l, graph);
         l->piece.n_launches++;
-        if (graph)
+        if (graph == SMALL_COPY)
+                l->piece.n_copies++;
+        else if (graph)
                 l->piece.graph = l->piece.graph ? GRAPHS_MIXED : graph;
         if (l->piece.graph && l->piece.n_launches > BESIDE_GRAPH_MAX)
                 l->piece.graph = GRAPHS_MIXED;

@@ -16,6 +16,7 @@ static const struct {
 } hooks[N_HOOKS] = {
 #define DECLARED(name) [HOOK_##name] = {#name, NULL},
 #define SUBMIT(name, n, stream) DECLARED(name)
+#define SUBMIT_COPY(name, n, stream) DECLARED(name)
 #define SUBMIT_GRAPH(name, n, stream) DECLARED(name)
 #define SUBMIT_SYNC(name, n, stream) DECLARED(name)
 #define SUBMIT_SOON(name, n, stream) DECLARED(name)

@@ -6,6 +6,7 @@
 // One number for each hooked export.
 enum hook {
 #define SUBMIT(name, n, stream) HOOK_##name,
+#define SUBMIT_COPY(name, n, stream) HOOK_##name,
 #define SUBMIT_GRAPH(name, n, stream) HOOK_##name,
 #define SUBMIT_SYNC(name, n, stream) HOOK_##name,
 #define SUBMIT_SOON(name, n, stream) HOOK_##name,
@@ -13,6 +14,7 @@ enum hook {
 #define OTHER(name) HOOK_##name,
 #include "shim/cuda/hooks.inc"
 #undef SUBMIT
+#undef SUBMIT_COPY
 #undef SUBMIT_GRAPH
 #undef SUBMIT_SYNC
 #undef SUBMIT_SOON

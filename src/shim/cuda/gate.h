@@ -28,8 +28,14 @@ struct passage {
         int is_inside; // its stream is not done before it is with the driver
 };
 
+// In a graph's place: a copy that adds next to nothing to the work in flight, as an engine reads a step's
+// tokens behind its kernels. Waiting for room would only keep the engine from hearing at once that they are
+// there.
+#define SMALL_COPY ((uintptr_t)2)
+#define SMALL_COPY_BYTES ((uintptr_t)1 << 20) // 40 to 80 us on PCI Express 4
+
 // Before a submission on a stream: joins, waits at a closed gate, keeps the work in flight bounded. graph:
-// the executable graph that is launched, 0 for all else. Returns 0, or the CUDA error to give.
+// the executable graph that is launched, or SMALL_COPY, 0 for all else. Returns 0, or the CUDA error to give.
 int gate_enter(uintptr_t graph, uintptr_t handle, stream_key key, struct passage *ret_passage);
 // After it, if it was counted: the work is with the driver.
 void gate_leave(const struct passage *passage, uintptr_t handle, uintptr_t graph);

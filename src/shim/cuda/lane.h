@@ -33,7 +33,7 @@ struct note {
 struct marker {
         void *event, *context;
         uint64_t estimate_ns;
-        uint32_t n_launches;
+        uint32_t n_launches, n_copies; // copies: those of the launches that were small
         uintptr_t graph; // the exec, if the piece has one graph; 0: none; GRAPHS_MIXED: several, or much
                          // beside it
 };
