@@ -235,6 +235,23 @@ static void spawns(void)
         say("spawned");
 }
 
+// Works until the driver says that it cannot.
+static void loses(void)
+{
+        char line[16];
+        int says;
+
+        launch(NULL, 1);
+        MUST(cuCtxSynchronize);
+        say("working");
+        do {
+                says = CALL(cuLaunchKernel, kernel, 1, 1, 1, 256, 1, 1, 0, NULL, NULL, NULL);
+                says = says ? says : CALL(cuCtxSynchronize);
+        } while (!says);
+        snprintf(line, sizeof line, "%d", says);
+        say(line);
+}
+
 // What the first launch comes to, as a user that may be another than the daemon's.
 static void launches_once(void)
 {
@@ -252,15 +269,11 @@ int main(int argc, char **argv)
                 const char *name;
                 void (*run)(void);
                 int begins; // by itself
-        } faults[] = {{"crowd", is_a_crowd, 0},
-                      {"crashes", crashes, 0},
-                      {"hangs", hangs, 0},
-                      {"silent", is_silent, 0},
-                      {"forks-before", forks_before, 1},
-                      {"forks-after", forks_after, 0},
-                      {"execs", execs, 0},
-                      {"spawns", spawns, 0},
-                      {"once", launches_once, 0}};
+        } faults[] = {
+                {"crowd", is_a_crowd, 0},        {"crashes", crashes, 0}, {"hangs", hangs, 0},
+                {"silent", is_silent, 0},        {"loses", loses, 0},     {"forks-before", forks_before, 1},
+                {"forks-after", forks_after, 0}, {"execs", execs, 0},     {"spawns", spawns, 0},
+                {"once", launches_once, 0}};
 
         argument = argc > 2 ? argv[2] : "";
         for (size_t i = 0; argc > 1 && i < sizeof faults / sizeof *faults; i++)

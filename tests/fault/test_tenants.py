@@ -13,6 +13,7 @@ KERNEL = {"SIMGPU_KERNEL_US": "50"}   # of every kernel, however small
 OWN_FD = 512   # the shim's descriptors lie there and above
 OTHER_UID = 65534
 HANG_NS = 2_000_000_000
+LOST = "999"   # CUDA_ERROR_UNKNOWN, as the simulated driver says it
 
 
 class Tenants(Behind):
@@ -65,6 +66,26 @@ class Tenants(Behind):
         host.kill()
         until(self, self.processes, 0)
         self.others_go_on()
+
+    # 29: the device is lost
+    def test_lost_device_is_cudas_own_error_and_nobody_waits_for_it(self):
+        hosts = [Host(self, "loses", tenant, **KERNEL) for tenant in (self.tenant, self.other)]
+        for host in hosts:
+            host.says("working")
+        for host in hosts:
+            host.goes_on()
+        until(self, lambda: all(t["grants"] > 2 for t in self.daemon.status()["tenants"][:2]), True)   # in turns
+        self.assertEqual([t["overruns"] for t in self.daemon.status()["tenants"]], [0, 0])
+        self.tool("inject", "lose")
+        for host in hosts:
+            host.says(LOST)
+        self.others_go_on()   # whose driver may know better
+        self.assertEqual([t["overruns"] for t in self.daemon.status()["tenants"]], [0, 0])
+        for host in hosts:
+            host.ends()
+        self.tool("gpu-reset")
+        back = self.host("crowd")   # under the same daemon
+        back.says("rounds")
 
     # 4: a crash inside a hook
     def test_crash_inside_a_hook_is_a_death_like_any_other(self):

@@ -45,6 +45,12 @@ static int invalid(const uintptr_t *a)
         return 1;
 }
 
+static int broken(const uintptr_t *a)
+{
+        (void)a;
+        return 719;
+}
+
 static void a_failed_synchronous_copy_ends_nothing(void)
 {
         begin();
@@ -97,6 +103,25 @@ static void an_event_ends_the_streams_that_are_done(void)
         stage.fake->finish(b);
         MUST(cuEventQuery, (uintptr_t)1);
         CHECK(!stage_busy(0));
+}
+
+// A call that failed says that nothing more will come of what broke: asked at once, for its slice must not be
+// blamed for it.
+static void what_broke_is_not_in_flight(void)
+{
+        begin();
+        launch(0);
+        stage.fake->set("cuCtxSynchronize", invalid);
+        CHECK(CALL(cuCtxSynchronize) == 1);
+        CHECK(stage_busy(0)); // it is in flight, whatever that call's error was
+        stage.fake->set("cuStreamQuery", broken);
+        CHECK(CALL(cuCtxSynchronize) == 1);
+        CHECK(!stage_busy(0));
+        stage.fake->set("cuStreamQuery", NULL);
+        stage.fake->finish(0);
+        stage.fake->set("cuLaunchKernel", invalid);
+        CHECK(CALL(cuLaunchKernel, (uintptr_t)1, 1, 1, 1, 1, 1, 1, 0, (uintptr_t)0, NULL, NULL) == 1);
+        CHECK(!stage_busy(0)); // nothing was submitted
 }
 
 static int not_ready(const uintptr_t *a)
@@ -349,12 +374,6 @@ static void a_green_context_that_goes_leaves_its_work_behind(void)
 }
 
 // A context that broke has nothing in flight that could be waited for: the device must not be kept for it.
-static int broken(const uintptr_t *a)
-{
-        (void)a;
-        return 719;
-}
-
 static void a_broken_context_does_not_keep_the_device(void)
 {
         begin();
@@ -1026,6 +1045,7 @@ static void what_comes_late_is_waited_for(void)
 
 static const struct test tests[] = {
         TEST(a_failed_synchronous_copy_ends_nothing),
+        TEST(what_broke_is_not_in_flight),
         TEST(a_synchronous_copy_ends_what_runs_before_it),
         TEST(each_stream_ends_by_itself),
         TEST(an_event_ends_the_streams_that_are_done),

@@ -29,8 +29,9 @@ enum {
         CUDA_SUCCESS = 0,
         CUDA_OUT_OF_MEMORY = 2,
         CUDA_NOT_FOUND = 500,
+        CUDA_NOT_READY = 600, // it still runs
         CUDA_NOT_SUPPORTED = 801,
-        CUDA_NOT_READY = 802, // CUDA_ERROR_SYSTEM_NOT_READY: what `refuse` gives while the daemon is gone
+        CUDA_SYSTEM_NOT_READY = 802, // what `refuse` gives while the daemon is gone
 };
 
 // The driver's entries; looked up once, NULL where the driver has none.

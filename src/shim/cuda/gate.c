@@ -65,7 +65,7 @@ void gate_remember(int lane, uintptr_t handle)
 
 static int refusal(void)
 {
-        return lease.refuse_on_loss ? CUDA_NOT_READY : CUDA_SUCCESS;
+        return lease.refuse_on_loss ? CUDA_SYSTEM_NOT_READY : CUDA_SUCCESS;
 }
 
 // While others have a seat: whether one more may be in flight. If not, waits until it may; as this takes a
@@ -215,6 +215,12 @@ void gate_done(stream_key key)
                 if ((key == KEY_ANY || key == HANDLE_LEGACY) && atomic_load(&lanes[lane].n_dirty))
                         settle_query(lane);
         }
+}
+
+void gate_failed(int error)
+{
+        if (error != CUDA_NOT_READY)
+                gate_done(KEY_ANY);
 }
 
 void gate_done_context(void *context)

@@ -43,6 +43,8 @@ void gate_leave(const struct passage *passage, uintptr_t handle, uintptr_t graph
 void gate_leave_done(const struct passage *passage);
 // After a call of the host's that waited for a stream, or asked whether it is done and heard yes.
 void gate_done(stream_key key);
+// A call of the host's came back with an error: what is broken is not in flight any more.
+void gate_failed(int error);
 // A whole context was waited for, or is no more.
 void gate_done_context(void *context);
 void gate_forget_context(void *context);

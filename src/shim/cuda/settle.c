@@ -7,7 +7,6 @@
 #include "shim/cuda/place.h"
 
 #define CAPTURES_MAX 64
-#define NOT_READY 600 // CUDA_ERROR_NOT_READY
 #define FIRST_OF_CAPTURE 900
 #define LAST_OF_CAPTURE 908
 #define NOT_FROM_HERE (-1)
@@ -125,7 +124,7 @@ static int enter(const struct dirty *entry)
 // says nothing.
 static int is_over(int error)
 {
-        return error >= 0 && error != NOT_READY && (error < FIRST_OF_CAPTURE || error > LAST_OF_CAPTURE);
+        return error >= 0 && error != CUDA_NOT_READY && (error < FIRST_OF_CAPTURE || error > LAST_OF_CAPTURE);
 }
 
 static int query(const struct dirty *entry)
@@ -270,7 +269,7 @@ static int wait_late(int lane, const struct dirty *entry)
 
         do
                 error = wait_entry(lane, entry);
-        while (is_over(error) && gate_state(lane) == TAKT_GATE_CLOSED && ask(lane, entry) == NOT_READY);
+        while (is_over(error) && gate_state(lane) == TAKT_GATE_CLOSED && ask(lane, entry) == CUDA_NOT_READY);
         return error;
 }
 

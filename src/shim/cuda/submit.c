@@ -39,6 +39,8 @@ static inline uintptr_t or_thread(uintptr_t handle)
                 error = ((int (*)(P##n))door_real[HOOK_##name])(A##n);                                       \
                 if (passage.lane >= 0)                                                                       \
                         after;                                                                               \
+                if (error)                                                                                   \
+                        gate_failed(error);                                                                  \
                 return error;                                                                                \
         }
 
@@ -93,6 +95,8 @@ static inline uintptr_t or_thread(uintptr_t handle)
                 error = ((int (*)(P##n))door_real[HOOK_##name])(A##n);                                       \
                 if (error == CUDA_SUCCESS)                                                                   \
                         DONE_##stream;                                                                       \
+                else                                                                                         \
+                        gate_failed(error);                                                                  \
                 return error;                                                                                \
         }
 
