@@ -86,8 +86,21 @@ def merged(intervals):
     return whole
 
 
+def idle(run):
+    """Parts of the time in which one waited that the device was idle: between two steps of one agent, and between two agents."""
+    between_steps, between_agents, before, end = [], [], None, 0
+    for a, b, who, _ in sorted(run["log"]):
+        if before is not None and a > end:
+            (between_steps if who == before else between_agents).append((end, a))
+        if b > end:
+            before, end = who, b
+    waited = sum(b - a for a, b in run["waited"])
+    return overlap(between_steps, run["waited"]) / waited, overlap(between_agents, run["waited"]) / waited
+
+
 def device(run, own_devices):
-    answer = {"run": run["name"], "busy": None, "busy_while_two_want": None, "busy_while_one_waits": None, "switches_per_s": None,
+    answer = {"run": run["name"], "busy": None, "busy_while_two_want": None, "busy_while_one_waits": None, "idle_between_steps": None,
+              "idle_between_agents": None, "switches_per_s": None,
               "agents_cpu_s": sum(a["cpu"] for a in run["agents"].values()), "takt_cpu_s": run["takt_cpu"]}
     if run["log"] is None:
         return answer
@@ -104,6 +117,7 @@ def device(run, own_devices):
         answer["busy_while_two_want"] = overlap(spans, on_device) / waited
     if run.get("waited"):   # at a gate: without one nobody knows
         answer["busy_while_one_waits"] = overlap(run["waited"], on_device) / sum(b - a for a, b in run["waited"])
+        answer["idle_between_steps"], answer["idle_between_agents"] = idle(run)
     return answer
 
 
@@ -138,6 +152,11 @@ def html_table(columns, items):
 
 def measure_of(agent):
     return "end to end" if agent.judged == "e2e" else "first token"
+
+
+def idle_lines(devices):
+    return [f"{d['run']}: while one waits the device is idle for {d['idle_between_steps']:.1%} of the time between two steps of one agent "
+            f"(its host's time), for {d['idle_between_agents']:.1%} from one agent to the next." for d in devices if d["idle_between_steps"] is not None]
 
 
 def notes(agents, rows):
@@ -212,7 +231,7 @@ def page(agents, runs, rows, devices, refusals, simulated, contended=(), judged=
         *[f"<p><b>{html.escape(run)}: {html.escape(name)} was not started.</b> {html.escape(reason)}</p>" for run, name, reason in refusals],
         f"<h2>Latency</h2><p>{legend}; from the fastest request to the slowest</p><div class=row>", *[curve(a, runs) for a in agents], "</div>",
         *held, "<h2>Figures</h2>", *[f"<p>{html.escape(line)}</p>" for line in notes(agents, rows)], html_table(AGENT_COLUMNS, rows),
-        html_table(DEVICE_COLUMNS, devices), *[f"<p>{html.escape(bounds.line(one))}</p>" for one in judged]])
+        html_table(DEVICE_COLUMNS, devices), *[f"<p>{html.escape(line)}</p>" for line in [*idle_lines(devices), *map(bounds.line, judged)]]])
 
 
 def show(agents, runs, simulated, path, as_json, contended=(), bounded=False, check=False):
@@ -233,8 +252,9 @@ def show(agents, runs, simulated, path, as_json, contended=(), bounded=False, ch
         return status
     print(f"\n{'SIMULATED GPU: device times are a model, all else is real. ' if simulated else ''}{' '.join(notes(agents, rows))}\n")
     print(text_table(AGENT_COLUMNS, rows), text_table(DEVICE_COLUMNS, devices), sep="\n\n")
-    if judged:
-        print("", *[bounds.line(one) for one in judged], sep="\n")
+    for lines in (idle_lines(devices), [bounds.line(one) for one in judged]):
+        if lines:
+            print("", *lines, sep="\n")
     for run, name, reason in refusals:
         print(f"\n{run}: {name} was not started. {reason}")
     for one in contended:

@@ -52,8 +52,8 @@ class Figures(unittest.TestCase):
     def test_where_nobody_knows_nothing_is_said(self):
         run = measured("stock", [answer(0, 1, 2)], [], log=None)
         self.assertIsNone(report.row(A, run, run)["gpu_share"])
-        self.assertEqual(report.device(run, 1), {"run": "stock", "busy": None, "busy_while_two_want": None, "busy_while_one_waits": None, "switches_per_s": None,
-                                                 "agents_cpu_s": 1.75, "takt_cpu_s": .1})
+        self.assertEqual(report.device(run, 1), {"run": "stock", "busy": None, "busy_while_two_want": None, "busy_while_one_waits": None, "idle_between_steps": None,
+                                                 "idle_between_agents": None, "switches_per_s": None, "agents_cpu_s": 1.75, "takt_cpu_s": .1})
         takt = measured("takt", [answer(0, 1, 2)], [], log=None, held={"router": .4})
         self.assertEqual((report.row(A, takt, run)["gpu_share"], report.row(B, takt, run)["gpu_share"]), (.4, None))
 
@@ -63,10 +63,15 @@ class Figures(unittest.TestCase):
                        [(100, 200, "chat", "run"), (200, 250, "", "switch"), (500, 600, "router", "run"), (800, 900, "router", "run")])
         self.assertEqual(report.spans_of_two(run), [(100 * MS, 300 * MS), (500 * MS, 600 * MS)])
         self.assertEqual(report.device(run, 1), {"run": "takt", "busy": .3, "busy_while_two_want": 250 / 300, "busy_while_one_waits": None,
-                                                 "switches_per_s": 1,
+                                                 "idle_between_steps": None, "idle_between_agents": None, "switches_per_s": 1,
                                                  "agents_cpu_s": 1.75, "takt_cpu_s": .1})
+        self.assertEqual(report.idle_lines([report.device(run, 1)]), [])
         run["waited"] = [(180 * MS, 260 * MS)]   # the record of the gates knows more
         self.assertEqual(report.device(run, 1)["busy_while_one_waits"], 70 / 80)
+        run["waited"] = [(180 * MS, 300 * MS), (550 * MS, 750 * MS), (790 * MS, 810 * MS)]   # 50 between agents; 150 and 10 between steps
+        known = report.device(run, 1)
+        self.assertEqual((known["idle_between_agents"], known["idle_between_steps"]), (50 / 340, 160 / 340))
+        self.assertIn("47.1% of the time between two steps", report.idle_lines([known])[0])
         alone = report.device(run, 2)   # each had its own
         self.assertEqual((alone["busy"], alone["busy_while_two_want"], alone["agents_cpu_s"]), (.15, None, None))
         self.assertEqual(report.DEVICE_COLUMNS[5][2](alone), "-")
