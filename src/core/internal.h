@@ -49,6 +49,7 @@ struct seat {
         uint8_t open, soft;
         uint8_t wants, busy;
         uint8_t in_step;  // between the first submission of a step and its end
+        uint8_t nudged;   // since its gate was closed it was looked into: it ran on for too long
         uint8_t is_first; // the step began with a request that had no token yet: a prefill
         uint32_t device;
 
@@ -81,9 +82,8 @@ struct device {
         int32_t holder, last_holder;
         int32_t overlap; // a former holder whose work may still run beside the holder's (soft hand-over,
                          // hang)
-        uint8_t watched, bypass, nudged;
+        uint8_t watched, bypass;
         uint8_t asked;         // the gate was closed, and the answer (busy or idle?) is not here yet
-        uint64_t closed_ns;    // when the drain began
         uint64_t contended_ns; // since when somebody waits
         uint64_t accounted_ns, switch_until_ns;
         uint64_t timer_ns;

@@ -104,6 +104,8 @@ static void open_gate(struct core *core, uint32_t d, int32_t next, int soft, str
         }
         device->phase = PHASE_HELD;
         device->holder = device->last_holder = next;
+        if (device->overlap == next)
+                device->overlap = NO_SEAT;
         device->wanting &= ~bit(next);
         device->watched = 0;
         seat->open = 1;
@@ -134,10 +136,10 @@ static void close_gate(struct core *core, uint32_t d, struct core_effects *effec
                 lease_charge_linger(core, seat, core->now_ns);
         seat->open = 0;
         device->phase = PHASE_DRAINING;
-        device->closed_ns = seat->closed_ns = core->now_ns;
+        seat->closed_ns = core->now_ns;
+        seat->nudged = 0;
         device->timer_ns = core->now_ns + NUDGE_BOUNDS * drain_ns(device, seat);
         device->asked = 1;
-        device->nudged = 0;
 }
 
 static void watch(struct core *core, uint32_t d, int on, struct core_effects *effects)
@@ -243,15 +245,17 @@ static void decide_idle(struct core *core, uint32_t d, int32_t best, struct core
                 close_gate(core, d, effects);
 }
 
-static void overrun(struct core *core, uint32_t d, struct core_effects *effects)
+// Its drain takes too long: it is looked into, and counted.
+static void overrun(struct core *core, struct seat *seat, struct core_effects *effects)
 {
-        struct device *device = &core->device[d];
-        struct seat *h = &device->seat[device->holder];
+        uint32_t d = seat->device;
 
-        h->account.overruns++;
-        h->strikes_ns = takt_time_max(h->strikes_ns, core->now_ns) + TAKT_S;
-        effect_add(effects, CORE_EFFECT_OVERRUN, h->number, d)->ns =
-                core->now_ns - device->closed_ns - drain_ns(device, h);
+        seat->nudged = 1;
+        seat->account.overruns++;
+        seat->strikes_ns = takt_time_max(seat->strikes_ns, core->now_ns) + TAKT_S;
+        effect_add(effects, CORE_EFFECT_NUDGE, seat->number, d);
+        effect_add(effects, CORE_EFFECT_OVERRUN, seat->number, d)->ns =
+                core->now_ns - seat->closed_ns - drain_ns(&core->device[d], seat);
 }
 
 static void tail_ended(struct seat *seat)
@@ -263,8 +267,8 @@ static void decide_draining(struct core *core, uint32_t d, int32_t best, struct 
 {
         struct device *device = &core->device[d];
         struct seat *h = &device->seat[device->holder];
-        uint64_t nudge_ns = device->closed_ns + NUDGE_BOUNDS * drain_ns(device, h);
-        uint64_t hang_ns = device->closed_ns + HANG_NS;
+        uint64_t nudge_ns = h->closed_ns + NUDGE_BOUNDS * drain_ns(device, h);
+        uint64_t hang_ns = h->closed_ns + HANG_NS;
 
         charge_so_far(core, h);
         if (!h->busy && device->asked)
@@ -273,11 +277,8 @@ static void decide_draining(struct core *core, uint32_t d, int32_t best, struct 
                 device->timer_ns = nudge_ns;
                 return;
         }
-        if (h->busy && !device->nudged) {
-                device->nudged = 1;
-                effect_add(effects, CORE_EFFECT_NUDGE, h->number, d);
-                overrun(core, d, effects);
-        }
+        if (h->busy && !h->nudged)
+                overrun(core, h, effects);
         if (h->busy && core->now_ns < hang_ns) {
                 device->timer_ns = hang_ns;
                 return;
@@ -290,6 +291,27 @@ static void decide_draining(struct core *core, uint32_t d, int32_t best, struct 
         device->holder = NO_SEAT;
         if (best != NO_SEAT)
                 open_gate(core, d, best, h->busy, effects);
+}
+
+// When what still runs of a former holder is looked into: beside the next one it takes twice as long as alone.
+static uint64_t overlap_due(const struct device *device)
+{
+        const struct seat *seat = &device->seat[device->overlap];
+
+        return seat->nudged ? TAKT_NEVER : seat->closed_ns + 2 * NUDGE_BOUNDS * drain_ns(device, seat);
+}
+
+static void decide_overlap(struct core *core, struct device *device, struct core_effects *effects)
+{
+        struct seat *seat = &device->seat[device->overlap];
+
+        charge_so_far(core, seat);
+        if (!seat->busy) {
+                tail_ended(seat);
+                device->overlap = NO_SEAT;
+        } else if (core->now_ns >= overlap_due(device)) {
+                overrun(core, seat, effects);
+        }
 }
 
 // Since when somebody waits whom the watchdog looks after; TAKT_NEVER: nobody does.
@@ -322,10 +344,8 @@ void lease_decide(struct core *core, uint32_t d, struct core_effects *effects)
         int32_t best;
 
         device->timer_ns = TAKT_NEVER;
-        if (device->overlap != NO_SEAT && !device->seat[device->overlap].busy) {
-                tail_ended(&device->seat[device->overlap]);
-                device->overlap = NO_SEAT;
-        }
+        if (device->overlap != NO_SEAT)
+                decide_overlap(core, device, effects);
         watchdog(core, d, since_ns, effects);
         order_promises(core, device);
         best = order_best(core, device);
@@ -347,6 +367,8 @@ void lease_decide(struct core *core, uint32_t d, struct core_effects *effects)
                 if (device->wanting && device->timer_ns == TAKT_NEVER)
                         device->timer_ns = core->now_ns + device->config.slice_ns;
         }
+        if (device->overlap != NO_SEAT)
+                device->timer_ns = takt_time_min(device->timer_ns, overlap_due(device));
         if (device->wanting != wanting)
                 since_ns = waits_since(device);
         if (!device->bypass && since_ns != TAKT_NEVER)
