@@ -32,6 +32,7 @@ static void check_device(const struct core *core, uint32_t d)
         assert((device->phase == PHASE_FREE) == (device->holder == NO_SEAT));
         assert(device->holder == NO_SEAT || device->seats & bit(device->holder));   // no grant to the unknown
         assert(device->overlap == NO_SEAT || device->seats & bit(device->overlap)); // nor beside the holder
+        assert(device->overlap == NO_SEAT || device->overlap != device->holder);
         assert((device->phase == PHASE_HELD) ==
                (device->holder != NO_SEAT && device->seat[device->holder].open));
         assert(device->phase != PHASE_FREE || !device->wanting);    // work conserving

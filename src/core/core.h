@@ -15,8 +15,8 @@
 #define CORE_PLACES_MAX 64 // seats on one device
 #define CORE_DEVICES_MAX 16
 #define CORE_REQUESTS_MAX 64 // known requests per seat; more are counted, without a deadline
-// Of one step: a TIMER decides for every device, and a decision is BYPASS, NUDGE and OVERRUN of two seats, OPEN,
-// WATCH at most, or as many. A JOIN adds ADMIT and OPEN to that of its one device.
+// Of one step: a TIMER decides for every device, and a decision is BYPASS, NUDGE and OVERRUN of two seats,
+// OPEN, WATCH at most, or as many. A JOIN adds ADMIT and OPEN to that of its one device.
 #define CORE_EFFECTS_MAX (CORE_DEVICES_MAX * 7 + 2)
 
 enum core_event_kind {

@@ -120,9 +120,15 @@ static void open_gate(struct core *core, uint32_t d, int32_t next, int soft, str
 }
 
 // How long a drain may take: the device's bound, or the longest piece that the tenant said it cannot split.
-static uint64_t drain_ns(const struct device *device, const struct seat *holder)
+static uint64_t drain_ns(const struct device *device, const struct seat *seat)
 {
-        return takt_time_max(device->config.bound_ns, holder->contract.step_ns);
+        return takt_time_max(device->config.bound_ns, seat->contract.step_ns);
+}
+
+// When it is looked into. Two side by side take twice as long as by turns.
+static uint64_t nudge_due(const struct device *device, const struct seat *seat)
+{
+        return seat->closed_ns + (device->overlap == NO_SEAT ? 1 : 2) * NUDGE_BOUNDS * drain_ns(device, seat);
 }
 
 static void close_gate(struct core *core, uint32_t d, struct core_effects *effects)
@@ -138,7 +144,7 @@ static void close_gate(struct core *core, uint32_t d, struct core_effects *effec
         device->phase = PHASE_DRAINING;
         seat->closed_ns = core->now_ns;
         seat->nudged = 0;
-        device->timer_ns = core->now_ns + NUDGE_BOUNDS * drain_ns(device, seat);
+        device->timer_ns = nudge_due(device, seat);
         device->asked = 1;
 }
 
@@ -263,11 +269,19 @@ static void tail_ended(struct seat *seat)
         seat->account.tail_ns += takt_time_since(seat->idle_since_ns, seat->closed_ns);
 }
 
+// It goes on beside the next one. Who did so already is looked into now, as nobody looks after two.
+static void hung(struct core *core, struct device *device, struct core_effects *effects)
+{
+        if (device->overlap != NO_SEAT && !device->seat[device->overlap].nudged)
+                overrun(core, &device->seat[device->overlap], effects);
+        device->overlap = device->holder;
+}
+
 static void decide_draining(struct core *core, uint32_t d, int32_t best, struct core_effects *effects)
 {
         struct device *device = &core->device[d];
         struct seat *h = &device->seat[device->holder];
-        uint64_t nudge_ns = h->closed_ns + NUDGE_BOUNDS * drain_ns(device, h);
+        uint64_t nudge_ns = nudge_due(device, h);
         uint64_t hang_ns = h->closed_ns + HANG_NS;
 
         charge_so_far(core, h);
@@ -284,7 +298,7 @@ static void decide_draining(struct core *core, uint32_t d, int32_t best, struct 
                 return;
         }
         if (h->busy)
-                device->overlap = device->holder;
+                hung(core, device, effects);
         else
                 tail_ended(h);
         device->phase = PHASE_FREE;
@@ -293,23 +307,15 @@ static void decide_draining(struct core *core, uint32_t d, int32_t best, struct 
                 open_gate(core, d, best, h->busy, effects);
 }
 
-// When what still runs of a former holder is looked into: beside the next one it takes twice as long as alone.
-static uint64_t overlap_due(const struct device *device)
-{
-        const struct seat *seat = &device->seat[device->overlap];
-
-        return seat->nudged ? TAKT_NEVER : seat->closed_ns + 2 * NUDGE_BOUNDS * drain_ns(device, seat);
-}
-
+// What still runs of a former holder is charged when its end is told, and looked into as any other drain.
 static void decide_overlap(struct core *core, struct device *device, struct core_effects *effects)
 {
         struct seat *seat = &device->seat[device->overlap];
 
-        charge_so_far(core, seat);
         if (!seat->busy) {
                 tail_ended(seat);
                 device->overlap = NO_SEAT;
-        } else if (core->now_ns >= overlap_due(device)) {
+        } else if (!seat->nudged && core->now_ns >= nudge_due(device, seat)) {
                 overrun(core, seat, effects);
         }
 }
@@ -367,8 +373,9 @@ void lease_decide(struct core *core, uint32_t d, struct core_effects *effects)
                 if (device->wanting && device->timer_ns == TAKT_NEVER)
                         device->timer_ns = core->now_ns + device->config.slice_ns;
         }
-        if (device->overlap != NO_SEAT)
-                device->timer_ns = takt_time_min(device->timer_ns, overlap_due(device));
+        if (device->overlap != NO_SEAT && !device->seat[device->overlap].nudged)
+                device->timer_ns =
+                        takt_time_min(device->timer_ns, nudge_due(device, &device->seat[device->overlap]));
         if (device->wanting != wanting)
                 since_ns = waits_since(device);
         if (!device->bypass && since_ns != TAKT_NEVER)

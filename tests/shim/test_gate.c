@@ -45,6 +45,18 @@ static int invalid(const uintptr_t *a)
         return 1;
 }
 
+static int has_no_context(const uintptr_t *a)
+{
+        (void)a;
+        return 201;
+}
+
+static int not_permitted(const uintptr_t *a)
+{
+        (void)a;
+        return 800;
+}
+
 static int broken(const uintptr_t *a)
 {
         (void)a;
@@ -109,14 +121,26 @@ static void an_event_ends_the_streams_that_are_done(void)
 // blamed for it.
 static void what_broke_is_not_in_flight(void)
 {
+        uintptr_t stream;
+
         begin();
+        stream = new_stream();
         launch(0);
         stage.fake->set("cuCtxSynchronize", invalid);
         CHECK(CALL(cuCtxSynchronize) == 1);
         CHECK(stage_busy(0)); // it is in flight, whatever that call's error was
+        stage.fake->set("cuStreamQuery", not_permitted);
+        CHECK(CALL(cuCtxSynchronize) == 1);
+        CHECK(stage_busy(0)); // nor does this say anything of it
         stage.fake->set("cuStreamQuery", broken);
         CHECK(CALL(cuCtxSynchronize) == 1);
         CHECK(!stage_busy(0));
+        launch(stream);
+        stage.fake->set("cuStreamQuery", has_no_context);
+        CHECK(CALL(cuCtxSynchronize) == 1);
+        CHECK(stage_busy(0)); // of a thread that has none
+        stage.fake->set("cuStreamQuery", broken);
+        CHECK(CALL(cuCtxSynchronize) == 1);
         stage.fake->set("cuStreamQuery", NULL);
         stage.fake->finish(0);
         stage.fake->set("cuLaunchKernel", invalid);
@@ -904,7 +928,7 @@ static void a_steps_tokens_are_read_at_once(void)
         stage_bound(0, 2000000);
         stage_gate(0, TAKT_GATE_OPEN);
         MUST(cuGraphLaunch, (uintptr_t)0x7000, (uintptr_t)0);
-        CHECK(reads_in_flight(15, SMALL_BYTES) == 15);
+        CHECK(reads_in_flight(16, SMALL_BYTES) == 16);
         MUST(cuMemcpyDtoH_v2, (uintptr_t)0, (uintptr_t)0, 4 * SMALL_BYTES); // waits itself
         CHECK(stage.fake->count("cuEventSynchronize", NULL) == 0 && !stage_busy(0));
         MUST(cuGraphLaunch, (uintptr_t)0x8000, (uintptr_t)0);
@@ -912,6 +936,11 @@ static void a_steps_tokens_are_read_at_once(void)
         MUST(cuCtxSynchronize);
         MUST(cuGraphLaunch, (uintptr_t)0x9000, (uintptr_t)0);
         CHECK(reads_in_flight(40, SMALL_BYTES) == 17);
+        launch_ms = .1f; // as long as a copy is then taken to be
+        waits_in(5000);
+        MUST(cuCtxSynchronize);
+        MUST(cuGraphLaunch, (uintptr_t)0xa000, (uintptr_t)0);
+        CHECK(reads_in_flight(1000, SMALL_BYTES) == 17);
 }
 
 // While others have a seat: only the first submission of a burst is looked up.

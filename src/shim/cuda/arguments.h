@@ -17,6 +17,8 @@
 #define A4 A3, a3
 #define A5 A4, a4
 #define A6 A5, a5
+#define P7 P6, uintptr_t a6
+#define A7 A6, a6
 #define ARGUMENT0 a0
 #define ARGUMENT1 a1
 #define ARGUMENT2 a2
@@ -27,7 +29,7 @@
 #ifdef __x86_64__
 // Behind the sixth they lie on the stack. Taken one by one, the compiler loads and stores each on the way to
 // the driver, 4 ns a launch; taken as one object, which has the same layout there, it jumps and leaves them
-// alone.
+// alone (but two, which it takes apart all the same).
 struct stacked8 {
         uintptr_t a6, a7;
 };
@@ -51,12 +53,10 @@ struct stacked11 {
 #define ARGUMENT7 stacked.a7
 #define ARGUMENT8 stacked.a8
 #else
-#define P7 P6, uintptr_t a6
 #define P8 P7, uintptr_t a7
 #define P9 P8, uintptr_t a8
 #define P10 P9, uintptr_t a9
 #define P11 P10, uintptr_t a10
-#define A7 A6, a6
 #define A8 A7, a7
 #define A9 A8, a8
 #define A10 A9, a9

@@ -10,7 +10,7 @@
 #define KERNEL_GUESS_NS (20 * TAKT_US)
 #define GRAPH_GUESS_NS (5 * TAKT_MS)
 #define BESIDE_GRAPH_MAX 16 // small copies beside a graph are part of what its launch takes
-#define COPIES_MAX 16       // in a piece, that need no room
+#define COPIES_MAX 16       // small ones that are let in where there is no room
 
 static uint64_t bound_of(int lane)
 {
@@ -22,7 +22,7 @@ static uint64_t bound_of(int lane)
 // With the lock held.
 static uint64_t estimate(const struct lane *l, uintptr_t graph)
 {
-        int is_graph = graph && graph != SMALL_COPY;
+        int is_graph = graph > WAITED_FOR;
         uint64_t known = is_graph ? graphs_estimate(graph) : l->kernel_ns;
 
         return known ? known : is_graph ? GRAPH_GUESS_NS : KERNEL_GUESS_NS;
@@ -43,6 +43,7 @@ static struct marker take_oldest(struct lane *l)
         l->first = (l->first + 1) % MARKERS_MAX;
         l->n_markers--;
         l->outstanding_ns = takt_time_since(l->outstanding_ns, oldest.estimate_ns);
+        l->n_copies = 0;
         return oldest;
 }
 
@@ -91,14 +92,20 @@ static void reached(struct lane *l, const void *event)
         pthread_mutex_unlock(&l->lock);
 }
 
-int bound_is_full(int lane, uintptr_t graph)
+// With the lock held.
+static int has_no_room(int lane, uintptr_t graph)
 {
         const struct lane *l = &lanes[lane];
         uint64_t bound = bound_of(lane);
 
-        if (graph == SMALL_COPY && l->piece.n_copies < COPIES_MAX)
-                return 0;
         return bound && l->n_markers && l->outstanding_ns + l->piece.estimate_ns + estimate(l, graph) > bound;
+}
+
+int bound_is_full(int lane, uintptr_t graph)
+{
+        if (graph == WAITED_FOR || (graph == SMALL_COPY && lanes[lane].n_copies < COPIES_MAX))
+                return 0;
+        return has_no_room(lane, graph);
 }
 
 void bound_wait(int lane, uintptr_t graph)
@@ -198,11 +205,13 @@ struct marker bound_count(int lane, uintptr_t graph)
         if (!bound || !driver.event_create || !driver.event_record || !driver.event_elapsed || !driver.push ||
             !driver.pop)
                 return piece;
+        if (graph == SMALL_COPY) {
+                l->n_copies += (uint32_t)has_no_room(lane, graph);
+                graph = 0;
+        }
         l->piece.estimate_ns += estimate(l, graph);
         l->piece.n_launches++;
-        if (graph == SMALL_COPY)
-                l->piece.n_copies++;
-        else if (graph)
+        if (graph)
                 l->piece.graph = l->piece.graph ? GRAPHS_MIXED : graph;
         if (l->piece.graph && l->piece.n_launches > BESIDE_GRAPH_MAX)
                 l->piece.graph = GRAPHS_MIXED;

@@ -28,8 +28,10 @@ enum hook {
 enum {
         CUDA_SUCCESS = 0,
         CUDA_OUT_OF_MEMORY = 2,
+        CUDA_INVALID_CONTEXT = 201,
         CUDA_NOT_FOUND = 500,
-        CUDA_NOT_READY = 600, // it still runs
+        CUDA_NOT_READY = 600,     // it still runs
+        CUDA_NOT_PERMITTED = 800, // here: in a host function nothing may be asked of the driver
         CUDA_NOT_SUPPORTED = 801,
         CUDA_SYSTEM_NOT_READY = 802, // what `refuse` gives while the daemon is gone
 };

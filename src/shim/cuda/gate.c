@@ -219,7 +219,7 @@ void gate_done(stream_key key)
 
 void gate_failed(int error)
 {
-        if (error != CUDA_NOT_READY)
+        if (error != CUDA_NOT_READY && error != CUDA_NOT_PERMITTED)
                 gate_done(KEY_ANY);
 }
 

@@ -28,14 +28,17 @@ struct passage {
         int is_inside; // its stream is not done before it is with the driver
 };
 
-// In a graph's place: a copy that adds next to nothing to the work in flight, as an engine reads a step's
-// tokens behind its kernels. Waiting for room would only keep the engine from hearing at once that they are
-// there.
+// What is submitted, where it is no executable graph. A small copy adds next to nothing to the work in
+// flight, and an engine reads a step's tokens behind its kernels: waiting for room would only keep it from
+// hearing at once that they are there. A submission that its caller waits for in the driver is followed by no
+// other of that thread.
 #define SMALL_COPY ((uintptr_t)2)
+#define WAITED_FOR ((uintptr_t)3)
 #define SMALL_COPY_BYTES ((uintptr_t)1 << 20) // 40 to 80 us on PCI Express 4
 
 // Before a submission on a stream: joins, waits at a closed gate, keeps the work in flight bounded. graph:
-// the executable graph that is launched, or SMALL_COPY, 0 for all else. Returns 0, or the CUDA error to give.
+// the executable graph that is launched, one of the above, or 0 for all else. Returns 0, or the CUDA error to
+// give.
 int gate_enter(uintptr_t graph, uintptr_t handle, stream_key key, struct passage *ret_passage);
 // After it, if it was counted: the work is with the driver.
 void gate_leave(const struct passage *passage, uintptr_t handle, uintptr_t graph);
@@ -43,7 +46,7 @@ void gate_leave(const struct passage *passage, uintptr_t handle, uintptr_t graph
 void gate_leave_done(const struct passage *passage);
 // After a call of the host's that waited for a stream, or asked whether it is done and heard yes.
 void gate_done(stream_key key);
-// A call of the host's came back with an error: what is broken is not in flight any more.
+// A hooked submission or synchronisation came back with an error: what is broken is not in flight any more.
 void gate_failed(int error);
 // A whole context was waited for, or is no more.
 void gate_done_context(void *context);

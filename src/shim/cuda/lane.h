@@ -33,7 +33,7 @@ struct note {
 struct marker {
         void *event, *context;
         uint64_t estimate_ns;
-        uint32_t n_launches, n_copies; // copies: those of the launches that were small
+        uint32_t n_launches;
         uintptr_t graph; // the exec, if the piece has one graph; 0: none; GRAPHS_MIXED: several, or much
                          // beside it
 };
@@ -50,6 +50,7 @@ struct lane {
         uint32_t first, n_markers, n_spare;
         uint32_t n_waiting;      // threads that wait for a marker
         uint64_t outstanding_ns; // behind markers
+        uint32_t n_copies;       // small ones that were let in since there was room
         struct marker piece;     // what was submitted behind the last marker
         struct marker before;    // the last marker that was reached in this burst
         uint64_t kernel_ns;      // learned time of one launch

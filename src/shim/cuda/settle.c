@@ -121,18 +121,21 @@ static int enter(const struct dirty *entry)
 }
 
 // What the driver says of work: done, or gone with a context that broke or is no more. A capture in the way
-// says nothing.
+// says nothing, nor does a place where nothing may be asked.
 static int is_over(int error)
 {
-        return error >= 0 && error != CUDA_NOT_READY && (error < FIRST_OF_CAPTURE || error > LAST_OF_CAPTURE);
+        return error >= 0 && error != CUDA_NOT_READY && error != CUDA_NOT_PERMITTED &&
+               (error < FIRST_OF_CAPTURE || error > LAST_OF_CAPTURE);
 }
 
 static int query(const struct dirty *entry)
 {
         int error;
 
-        if (is_explicit(entry))
-                return (int)REAL(cuStreamQuery, entry->handle);
+        if (is_explicit(entry)) {
+                error = (int)REAL(cuStreamQuery, entry->handle);
+                return error == CUDA_INVALID_CONTEXT ? NOT_FROM_HERE : error; // the thread has none
+        }
         error = enter(entry);
         if (error)
                 return error;

@@ -18,7 +18,7 @@ static inline uintptr_t or_thread(uintptr_t handle)
 #define THREAD_AT(k) or_thread(ARGUMENT##k)
 #define CONFIG config_stream(a0)
 #define THREAD_CONFIG or_thread(config_stream(a0))
-#define SIZE (a2 <= SMALL_COPY_BYTES ? SMALL_COPY : 0)
+#define SIZE_2 (a2 <= SMALL_COPY_BYTES ? SMALL_COPY : 0)
 #define LEGACY 0
 #define THREAD HANDLE_PER_THREAD
 
@@ -65,16 +65,16 @@ static inline uintptr_t or_thread(uintptr_t handle)
         SLOW(name, n, 0, stream, gate_leave(&passage, handle, 0))                                            \
         FAST(name, n, stream)
 #define SUBMIT_COPY(name, n, stream)                                                                         \
-        SLOW(name, n, SIZE, stream, gate_leave(&passage, handle, SIZE))                                      \
+        SLOW(name, n, SIZE_2, stream, gate_leave(&passage, handle, SIZE_2))                                  \
         FAST(name, n, stream)
 #define SUBMIT_GRAPH(name, n, stream)                                                                        \
         SLOW(name, n, a0, stream, gate_leave(&passage, handle, a0))                                          \
         FAST(name, n, stream)
 #define SUBMIT_SYNC(name, n, stream)                                                                         \
-        SLOW(name, n, SMALL_COPY, stream, (gate_leave_done(&passage), error ? (void)0 : gate_done(key)))     \
+        SLOW(name, n, WAITED_FOR, stream, (gate_leave_done(&passage), error ? (void)0 : gate_done(key)))     \
         NEVER_FAST(name, n)
 #define SUBMIT_SOON(name, n, stream)                                                                         \
-        SLOW(name, n, 0, stream, (gate_leave_done(&passage), gate_done(KEY_ANY)))                            \
+        SLOW(name, n, 0, stream, (gate_leave_done(&passage), error ? (void)0 : gate_done(KEY_ANY)))          \
         NEVER_FAST(name, n)
 
 #define DONE_AT(k) gate_done(gate_key(a##k))
