@@ -128,7 +128,9 @@ static uint64_t drain_ns(const struct device *device, const struct seat *seat)
 // When it is looked into. Two side by side take twice as long as by turns.
 static uint64_t nudge_due(const struct device *device, const struct seat *seat)
 {
-        return seat->closed_ns + (device->overlap == NO_SEAT ? 1 : 2) * NUDGE_BOUNDS * drain_ns(device, seat);
+        uint64_t bounds = (device->overlap == NO_SEAT ? 1 : 2) * NUDGE_BOUNDS;
+
+        return seat->closed_ns + takt_time_min(bounds * drain_ns(device, seat), HANG_NS);
 }
 
 static void close_gate(struct core *core, uint32_t d, struct core_effects *effects)
