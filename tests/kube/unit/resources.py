@@ -2,8 +2,10 @@
 import json
 import queue
 import threading
+import urllib.parse
 
 SLICES, NAMESPACES = "/apis/resource.k8s.io/v1/resourceslices", "/apis/resource.k8s.io/v1/namespaces/"
+FIRST_VERSION = 5   # each deletion makes another
 
 
 class Resources:
@@ -27,21 +29,25 @@ class Resources:
 
     def slices(self, handler, url):
         if "watch" in url.query:
-            self.watch(handler)
+            self.watch(handler, urllib.parse.parse_qs(url.query)["resourceVersion"][0])
         elif handler.command in ("POST", "PUT"):
             self.slice = json.loads(handler.body)
             self.slice["metadata"]["resourceVersion"] = "5"
             handler.answer(201, self.slice)
             self.written.put((handler.command, self.slice["spec"]))
         elif url.path == SLICES:
-            handler.answer(200, {"kind": "ResourceSliceList", "metadata": {"resourceVersion": "5"}, "items": [self.slice] if self.slice else []})
+            handler.answer(200, {"kind": "ResourceSliceList", "metadata": {"resourceVersion": self.version()}, "items": [self.slice] if self.slice else []})
         elif self.slice:
             handler.answer(200, self.slice)
         else:
             handler.refuse(404, "not found")
 
-    def watch(self, handler):
-        seen, epoch = self.deleted, self.server.epoch
+    def version(self):
+        return str(FIRST_VERSION + self.deleted)
+
+    def watch(self, handler, version):
+        """What was deleted since that version, before the watch began too."""
+        seen, epoch = int(version) - FIRST_VERSION, self.server.epoch
         handler.send_response(200)
         handler.send_header("Transfer-Encoding", "chunked")
         handler.end_headers()
@@ -49,7 +55,7 @@ class Resources:
         with self.lock:
             self.lock.wait_for(lambda: self.deleted > seen or self.server.epoch != epoch)
         if self.deleted > seen:
-            handler.line({"type": "DELETED", "object": {"metadata": {"name": "n1-gpu.takt.dev", "resourceVersion": "6"}}})
+            handler.line({"type": "DELETED", "object": {"metadata": {"name": "n1-gpu.takt.dev", "resourceVersion": self.version()}}})
         handler.wfile.write(b"0\r\n\r\n")
 
     def delete(self):
