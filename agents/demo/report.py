@@ -86,16 +86,15 @@ def merged(intervals):
     return whole
 
 
-def idle(run):
-    """Parts of the time in which one waited that the device was idle: between two steps of one agent, and between two agents."""
+def idle(log):
+    """When the device was idle between two steps of one agent, and when between two agents."""
     between_steps, between_agents, before, end = [], [], None, 0
-    for a, b, who, _ in sorted(run["log"]):
+    for a, b, who, _ in sorted(log):
         if before is not None and a > end:
             (between_steps if who == before else between_agents).append((end, a))
         if b > end:
             before, end = who, b
-    waited = sum(b - a for a, b in run["waited"])
-    return overlap(between_steps, run["waited"]) / waited, overlap(between_agents, run["waited"]) / waited
+    return between_steps, between_agents
 
 
 def device(run, own_devices):
@@ -116,8 +115,9 @@ def device(run, own_devices):
     if waited and own_devices == 1:
         answer["busy_while_two_want"] = overlap(spans, on_device) / waited
     if run.get("waited"):   # at a gate: without one nobody knows
-        answer["busy_while_one_waits"] = overlap(run["waited"], on_device) / sum(b - a for a, b in run["waited"])
-        answer["idle_between_steps"], answer["idle_between_agents"] = idle(run)
+        at_gates = sum(b - a for a, b in run["waited"])
+        answer["busy_while_one_waits"], answer["idle_between_steps"], answer["idle_between_agents"] = (
+            overlap(run["waited"], spans) / at_gates for spans in (on_device, *idle(run["log"])))
     return answer
 
 

@@ -46,7 +46,7 @@ struct seat {
 
         uint8_t place;   // on its device
         uint16_t number; // the caller's
-        uint8_t open, soft;
+        uint8_t open;
         uint8_t wants, busy;
         uint8_t in_step;  // between the first submission of a step and its end
         uint8_t nudged;   // since its gate was closed it was looked into: it ran on for too long

@@ -6,6 +6,14 @@
 
 #define SMALL_BYTES ((size_t)1 << 20) // a copy up to this is taken for small
 
+// What the driver answers, whatever it is asked.
+#define SAYS(name, answer)                                                                                   \
+        static int name(const uintptr_t *a)                                                                  \
+        {                                                                                                    \
+                (void)a;                                                                                     \
+                return answer;                                                                               \
+        }
+
 static void *context;
 
 static void begin(void)
@@ -39,29 +47,13 @@ static void closes_and_drains(uintptr_t stream)
         stage_gate(0, TAKT_GATE_OPEN);
 }
 
-static int invalid(const uintptr_t *a)
-{
-        (void)a;
-        return 1;
-}
+SAYS(invalid, 1)
 
-static int has_no_context(const uintptr_t *a)
-{
-        (void)a;
-        return 201;
-}
+SAYS(has_no_context, 201)
 
-static int not_permitted(const uintptr_t *a)
-{
-        (void)a;
-        return 800;
-}
+SAYS(not_permitted, 800)
 
-static int broken(const uintptr_t *a)
-{
-        (void)a;
-        return 719;
-}
+SAYS(broken, 719)
 
 static void a_failed_synchronous_copy_ends_nothing(void)
 {
@@ -148,11 +140,7 @@ static void what_broke_is_not_in_flight(void)
         CHECK(!stage_busy(0)); // nothing was submitted
 }
 
-static int not_ready(const uintptr_t *a)
-{
-        (void)a;
-        return 600;
-}
+SAYS(not_ready, 600)
 
 static void a_query_that_says_no_ends_nothing(void)
 {
@@ -204,11 +192,7 @@ static void *own_stream(void *arg)
         return NULL;
 }
 
-static int done(const uintptr_t *a)
-{
-        (void)a;
-        return 0;
-}
+SAYS(done, 0)
 
 static void *own_stream_is_done(void *arg)
 {
@@ -250,17 +234,9 @@ static void every_kind_of_stream_is_drained(void)
 
 // A green context's stream: events of the context that was current do not fit, and the driver does not name
 // its context.
-static int not_supported(const uintptr_t *a)
-{
-        (void)a;
-        return 801;
-}
+SAYS(not_supported, 801)
 
-static int refuses_events(const uintptr_t *a)
-{
-        (void)a;
-        return 400;
-}
+SAYS(refuses_events, 400)
 
 static void a_green_contexts_stream_is_drained(void)
 {
