@@ -1,49 +1,63 @@
-// The unmodified CUDA engine of llama.cpp, as node-llama-cpp ships it: several user sessions at once, by continuous batching.
-// Steps are asked of the package's native context (_ctx): its own evaluator takes 0.7 ms of JavaScript between two steps of a
-// session, in which the device has nothing to do, where this takes 0.1.
-import {getLlama} from "node-llama-cpp";
-import {Batch} from "./batch.mjs";
+// The unmodified CUDA engine of llama.cpp, as npm ships it: several user sessions at once, by continuous batching (batch.h).
+// Its steps are computed in a thread of their own (engine.h), so that the device does not wait for what a server does.
+import {createRequire} from "node:module";
+import path from "node:path";
+import {getBinsDir} from "@node-llama-cpp/linux-x64-cuda";
 import {Pool} from "./pool.mjs";
 
-export async function loadEngine({model: modelPath, context: contextSize, sequences, batch: batchSize}) {
-    const llama = await getLlama({gpu: "cuda", build: "never", logLevel: "error"});
-    const model = await llama.loadModel({modelPath, gpuLayers: "max"});
-    const size = Math.max(batchSize, sequences);
-    const context = await model.createContext({contextSize, sequences, batchSize: size, threads: 1});   // the rest is the GPU's
-    const native = context._ctx;
-    const samplers = Array.from({length: sequences}, () => {
-        const sampler = new llama._bindings.AddonSampler(model._model);
-        sampler.applyConfig({temperature: 0});
-        return sampler;
-    });
-    const batch = new Batch({
-        async compute(rows) {
-            native.initBatch(rows.reduce((sum, row) => sum + row.tokens.length, 0));
-            const indexes = rows.map(({place, at, tokens, last}) =>
-                native.addToBatch(place, at, Uint32Array.from(tokens), Uint32Array.from(last ? [tokens.length - 1] : []))[0]);
-            const decoded = native.decodeBatch();
-            // Asked for at once: Node's pool has one thread (server.mjs), and does this after that without waking us between.
-            const tokens = rows.map(({place, last}, i) => last ? native.sampleToken(indexes[i], samplers[place]) : undefined);
-            await decoded;
-            return Promise.all(tokens);
-        },
-        forget: (place) => native.disposeSequence(place),
-        isEnd: (token) => model.isEogToken(token)
-    }, size);
-    const pool = new Pool([...samplers.keys()]);   // the lowest first: llama.cpp computes neighbours together
-    return {
-        get contextSize() { return context.contextSize; },
-        vocabulary: model.fileInfo.metadata.tokenizer?.ggml?.tokens?.length ?? Infinity,
-        get waiting() { return pool.waiting; },
-        tokenize: (text) => model.tokenize(text),
-        detokenize: (tokens) => model.detokenize(tokens),
+const NONE = -1, FAILED = -2;   // in place of a token
 
-        // Tokens, one by one: see Batch.
-        async *generate(tokens, {most, ignoreEnd, signal}) {
-            const place = await pool.take(signal);
+// The tokens of a session, as the engine says them.
+class Session {
+    #said = [];
+    #wake = () => {};
+    #end;
+    over = new Promise((end) => { this.#end = end; });   // and its place is free
+
+    hear(token, over) {
+        this.#said.push({token, over});
+        if (over) this.#end();
+        this.#wake();
+    }
+
+    async *tokens(signal) {
+        signal?.addEventListener("abort", () => this.#wake(), {once: true});
+        while (!signal?.aborted) {
+            const said = this.#said.shift();
+            if (!said) {
+                await new Promise((wake) => { this.#wake = wake; });
+                continue;
+            }
+            if (said.token === FAILED) throw new Error("llama.cpp could not compute the step");
+            if (said.token !== NONE) yield said.token;
+            if (said.over) return;
+        }
+    }
+}
+
+export async function loadEngine({model, context, sequences, batch}) {
+    const engine = createRequire(import.meta.url)("./engine.node");
+    const pool = new Pool([...Array(sequences).keys()]);   // the lowest first: llama.cpp computes neighbours together
+    const sessions = [];                                   // by their places
+    const loaded = engine.load(path.join(getBinsDir().binsDir, "linux-x64-cuda"), model, context, sequences, Math.max(batch, sequences),
+        (place, token, over) => sessions[place].hear(token, Boolean(over)));
+    return {
+        contextSize: loaded.context,
+        vocabulary: loaded.vocabulary,
+        get waiting() { return pool.waiting; },
+        tokenize: engine.tokenize,
+        detokenize: engine.detokenize,
+
+        // The tokens that follow a prompt, one by one: most of them at most, until the model ends its text (or for ever), or the
+        // signal says that nobody listens any more.
+        async *generate(prompt, {most, ignoreEnd, signal}) {
+            const place = await pool.take(signal), session = sessions[place] = new Session();
+            engine.follow(place, prompt, most, ignoreEnd);
             try {
-                yield* batch.follow(tokens, {place, most, ignoreEnd, signal});
+                yield* session.tokens(signal);
             } finally {
+                engine.leave(place);
+                await session.over;
                 pool.give(place);
             }
         }

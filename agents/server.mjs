@@ -5,7 +5,6 @@
 // Prints {"port": N} when it is ready. Of each token an event goes out at once. A prompt may be text or a list of token ids;
 // with "ignore_eos" answers have exactly max_tokens tokens, whatever the model would say.
 import {parseArgs} from "node:util";
-import v8 from "node:v8";
 import {makeServer} from "./http.mjs";
 import {teller} from "./requests.mjs";
 
@@ -32,13 +31,9 @@ function wish() {
 }
 
 const options = wish();
-// Between two steps the device waits for us. The engine computes in Node's pool, one call after the other: one thread that
-// has just run is there sooner than the next of four. And a server that has answered little yet runs interpreted code.
-process.env.UV_THREADPOOL_SIZE ??= "1";
-v8.setFlagsFromString("--always-sparkplug");
-v8.setFlagsFromString("--no-lazy-feedback-allocation");
-const {loadEngine} = await import("./engine.mjs");
-const server = makeServer(await loadEngine(options), {tell: teller(process.env.TAKT_REQUESTS)});
+const {loadEngine} = await import("./engine.mjs");   // it needs what script/fetch brings
+const engine = await loadEngine(options).catch((error) => fail(error.message));
+const server = makeServer(engine, {tell: teller(process.env.TAKT_REQUESTS)});
 server.on("error", (error) => fail(error.message));
 server.listen(options.port, options.host, () => console.log(JSON.stringify({port: server.address().port})));
 for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(0));

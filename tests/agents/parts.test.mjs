@@ -6,7 +6,6 @@ import os from "node:os";
 import path from "node:path";
 import {once} from "node:events";
 import test from "node:test";
-import {Batch} from "../../agents/batch.mjs";
 import {Metrics} from "../../agents/metrics.mjs";
 import {Pool} from "../../agents/pool.mjs";
 import {teller} from "../../agents/requests.mjs";
@@ -49,131 +48,6 @@ test("giving up after being served takes nothing back", async () => {
     assert.equal(pool.waiting, 1);
     pool.give("b");
     assert.equal(await other, "b");
-});
-
-// An engine for a Batch that computes when it is told to, and what it was asked for: of each step its rows as
-// [place, at, tokens, last]. The tokens that it says are counted up from 100.
-function computer(end) {
-    let next = 100, answer, fail;
-    const steps = [], forgotten = [], asked = [];
-    return {
-        steps, forgotten,
-        compute: (rows) => {
-            steps.push(rows.map(({place, at, tokens, last}) => [place, at, tokens.join(" "), last]));
-            asked.shift()?.();
-            return new Promise((resolve, reject) => {
-                answer = () => resolve(rows.map(({last}) => last ? next++ : undefined));
-                fail = reject;
-            });
-        },
-        forget: (place) => forgotten.push(place),
-        isEnd: (token) => token === end,
-        // Ends the step; turns of the event loop, so that all that follows from it has been done.
-        async step() { answer(); await turn(); },
-        async fails(error) { fail(error); await turn(); }
-    };
-}
-
-const batchOf = (engine, size) => new Batch(engine, size, setImmediate);
-
-async function turn() {
-    for (let i = 0; i < 3; i++) await new Promise((go) => setImmediate(go));
-}
-
-// A session that writes down its tokens, and "end" or the error it ended with.
-function session(batch, prompt, more) {
-    const said = [];
-    (async () => {
-        try {
-            for await (const token of batch.follow(prompt, {most: 2, ...more})) said.push(token);
-            said.push("end");
-        } catch (error) { said.push(error.message); }
-    })();
-    return said;
-}
-
-test("a prompt is computed in pieces, and then a token a step", async () => {
-    const engine = computer(), batch = batchOf(engine, 4), said = session(batch, [1, 2, 3, 4, 5, 6], {place: 3});
-    await engine.step();
-    assert.deepEqual(said, []);
-    await engine.step();
-    assert.deepEqual([said, engine.forgotten], [[100], []]);
-    await engine.step();
-    assert.deepEqual([said, engine.forgotten], [[100, 101, "end"], [3]]);
-    assert.deepEqual(engine.steps, [[[3, 0, "1 2 3 4", false]], [[3, 4, "5 6", true]], [[3, 6, "100", true]]]);
-});
-
-test("sessions are computed together in the order of their places; while there is a prompt, each second step is that alone", async () => {
-    const engine = computer(), batch = batchOf(engine, 4);
-    session(batch, [1], {place: 1, most: 9});
-    await engine.step();
-    session(batch, [3, 3, 3, 3, 3], {place: 0, most: 9});
-    session(batch, [4, 4, 4, 4], {place: 3, most: 9});
-    for (let i = 0; i < 6; i++) await engine.step();
-    assert.deepEqual(engine.steps.map((rows) => rows.map(([place, , tokens]) => `${place}: ${tokens}`).join(", ")), [
-        "1: 1", "1: 100", "0: 3 3 3 3", "0: 3, 1: 101, 3: 4 4", "3: 4 4", "0: 102, 1: 103, 3: 104", "0: 105, 1: 106, 3: 107", "0: 108, 1: 109, 3: 110"
-    ]);
-});
-
-test("the next step begins before the tokens of the last go out", async () => {
-    const engine = computer(), batch = batchOf(engine, 4), seen = [];
-    (async () => { for await (const _ of batch.follow([1], {place: 0, most: 3})) seen.push(engine.steps.length); })();
-    for (let i = 0; i < 3; i++) await engine.step();
-    assert.deepEqual(seen, [2, 3, 3]);   // there is no fourth
-});
-
-test("tokens go out when the engine has had time to begin; the last ones at once", async () => {
-    const engine = computer(), due = [], batch = new Batch(engine, 4, (call) => due.push(call)), said = session(batch, [1], {place: 0});
-    await engine.step();
-    assert.deepEqual([said, engine.steps.length, due.length], [[], 2, 1]);
-    due.shift()();
-    await turn();
-    assert.deepEqual(said, [100]);
-    await engine.step();
-    assert.deepEqual([said, due], [[100, 101, "end"], []]);
-});
-
-test("a text ends where the model says so, unless that is not to count", async () => {
-    for (const [ignoreEnd, wanted] of [[false, [100, "end"]], [true, [100, 101, 102, "end"]]]) {
-        const engine = computer(101), said = session(batchOf(engine, 4), [1], {place: 0, most: 3, ignoreEnd});
-        while (said.at(-1) !== "end") await engine.step();
-        assert.deepEqual(said, wanted);
-    }
-});
-
-test("who goes is computed no more, and its place is free when the step is over, not before", async () => {
-    const engine = computer(), batch = batchOf(engine, 4), other = session(batch, [1], {place: 0, most: 9});
-    const going = batch.follow([2], {place: 1, most: 9});
-    const first = going.next();
-    for (let i = 0; i < 2; i++) await engine.step();
-    assert.equal((await first).value, 102);
-    let isFree = false;
-    going.return().then(() => { isFree = true; });
-    await turn();
-    assert.deepEqual([isFree, engine.forgotten], [false, []]);
-    await engine.step();
-    assert.deepEqual([isFree, engine.forgotten], [true, [1]]);
-    await engine.step();
-    assert.deepEqual(engine.steps.at(-1).map(([place]) => place), [0]);
-    assert.equal(other.length, 4);
-});
-
-test("whose client goes during a prompt ends with the step, also while others' prompts come before", async () => {
-    const engine = computer(), batch = batchOf(engine, 2), leave = new AbortController();
-    session(batch, [1, 1, 1, 1, 1, 1], {place: 0});
-    const said = session(batch, [2, 2, 2, 2], {place: 1, signal: leave.signal});
-    await engine.step();
-    leave.abort();
-    await engine.step();
-    assert.deepEqual([said, engine.forgotten], [["end"], [1]]);
-});
-
-test("a step that fails ends those in it and nobody else", async () => {
-    const engine = computer(), batch = batchOf(engine, 2), inIt = session(batch, [1, 1], {place: 0}), after = session(batch, [2], {place: 1});
-    await engine.fails(new Error("no memory"));
-    assert.deepEqual([inIt, after, engine.forgotten], [["no memory"], [], [0]]);
-    for (let i = 0; i < 2; i++) await engine.step();
-    assert.deepEqual(after, [100, 101, "end"]);
 });
 
 test("of free things the first are given first", async () => {
