@@ -1,3 +1,4 @@
+#define _GNU_SOURCE
 #include "engine.h"
 #include <ggml-backend.h>
 #include <llama.h>
@@ -113,6 +114,7 @@ static void *compute_steps(void *unused)
         int32_t follows[BATCH_PLACES_MAX];
 
         (void)unused;
+        pthread_setname_np(pthread_self(), "engine");
         pthread_mutex_lock(&engine.mutex);
         while (!engine.stops) {
                 for (int place; (place = batch_left(&engine.batch)) != BATCH_NONE;)

@@ -44,7 +44,7 @@ struct stream *stream_of(struct stream *handle)
 // A fault on demand: the process dies with the device locked and half of a submission done.
 static void die_if_told(struct sim_segment *sim)
 {
-        if (sim->kill_pid != (uint32_t)getpid())
+        if (!sim->kill_pid || sim->kill_pid != (uint32_t)getpid())
                 return;
         if (sim->kill_after--)
                 return;

@@ -263,10 +263,11 @@ static struct {
 } leased;
 
 // Copies with the other device current, then launches.
-static void *works_there(void *text)
+static void *works_there(void *unused)
 {
+        (void)unused;
         MUST(cuCtxSetCurrent, context);
-        MUST(cuMemcpyHtoDAsync_v2, leased.memory, text, (size_t)1, leased.stream);
+        MUST(cuMemsetD8Async, leased.memory, 0, (size_t)1, leased.stream);
         MUST(cuStreamSynchronize, leased.stream);
         MUST(cuCtxSetCurrent, leased.context);
         launch(NULL, WAVE);
@@ -304,7 +305,7 @@ static void has_two_devices(void)
         leased.stream = stream;
         leased.memory = pointer[0];
         say("allocated");
-        pthread_create(&thread, NULL, works_there, "x");
+        pthread_create(&thread, NULL, works_there, NULL);
         for (int i = 0; i < 10; i++) {
                 launch(NULL, WAVE);
                 MUST(cuCtxSynchronize);

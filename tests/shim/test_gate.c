@@ -919,6 +919,50 @@ static void a_steps_tokens_are_read_at_once(void)
         CHECK(reads_in_flight(1000, SMALL_BYTES) == 17);
 }
 
+static int copies_a_little(uintptr_t stream)
+{
+        return CALL(cuMemcpyHtoDAsync_v2, (uintptr_t)8, (uintptr_t)8, SMALL_BYTES, stream);
+}
+
+static void *copies_a_little_more(void *stream)
+{
+        MUST(cuCtxSetCurrent, context);
+        CHECK(copies_a_little((uintptr_t)stream) == 0);
+        return NULL;
+}
+
+// So many at a closed gate, and then one that waits until it opens.
+static void sixteen_go_by_and_one_waits(uintptr_t stream)
+{
+        unsigned before = stage.fake->count("cuMemcpyHtoDAsync_v2", NULL);
+        pthread_t thread;
+
+        stage_gate(0, TAKT_GATE_CLOSED);
+        for (int i = 0; i < 16; i++)
+                CHECK(copies_a_little(stream) == 0);
+        CHECK(!stage_busy(0) && stage_want(0) == 0);
+        pthread_create(&thread, NULL, copies_a_little_more, (void *)stream);
+        AWAIT(stage_want(0) == 1);
+        CHECK(stage.fake->count("cuMemcpyHtoDAsync_v2", NULL) == before + 16);
+        stage_gate(0, TAKT_GATE_OPEN);
+        pthread_join(thread, NULL);
+        CHECK(stage.fake->count("cuMemcpyHtoDAsync_v2", NULL) == before + 17 && stage_busy(0));
+}
+
+// A step's inputs are there when its turn comes, and what is read behind a gate that has closed is read.
+// Nobody copies for ever without a turn.
+static void small_copies_need_no_turn(void)
+{
+        uintptr_t stream;
+
+        begin();
+        stage.fake->manual(0);
+        stream = new_stream();
+        sixteen_go_by_and_one_waits(stream);
+        MUST(cuCtxSynchronize);
+        sixteen_go_by_and_one_waits(stream);
+}
+
 // While others have a seat: only the first submission of a burst is looked up.
 static void one_more_on_the_same_stream_is_let_in_at_once(void)
 {
@@ -1050,6 +1094,7 @@ static void what_comes_late_is_waited_for(void)
 
 static const struct test tests[] = {
         TEST(a_failed_synchronous_copy_ends_nothing),
+        TEST(small_copies_need_no_turn),
         TEST(what_broke_is_not_in_flight),
         TEST(a_synchronous_copy_ends_what_runs_before_it),
         TEST(each_stream_ends_by_itself),

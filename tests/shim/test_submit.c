@@ -36,7 +36,7 @@ static void arguments(const struct hook *hook, uintptr_t stream, uintptr_t ret[1
         const char *at = strstr(hook->stream, "AT(");
 
         for (int i = 0; i < 11; i++)
-                ret[i] = 0x1000 + 0x111 * (uintptr_t)i;
+                ret[i] = 0x1000000 + 0x111 * (uintptr_t)i; // no small copy
         if (at)
                 ret[at[3] - '0'] = stream;
         if (strstr(hook->stream, "CONFIG")) {

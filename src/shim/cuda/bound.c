@@ -10,7 +10,6 @@
 #define KERNEL_GUESS_NS (20 * TAKT_US)
 #define GRAPH_GUESS_NS (5 * TAKT_MS)
 #define BESIDE_GRAPH_MAX 16 // small copies beside a graph are part of what its launch takes
-#define COPIES_MAX 16       // small ones that are let in where there is no room
 
 static uint64_t bound_of(int lane)
 {

@@ -86,6 +86,23 @@ static int has_room(const struct passage *passage, uintptr_t graph)
         return !full;
 }
 
+// A small copy needs no turn: it takes the copy engine some microseconds, and nothing of the time in which
+// kernels run. So a step's inputs are there when its turn comes, and its tokens are read though the gate has
+// closed behind its kernels. It is not noted, and not charged.
+static int needs_no_turn(int lane, uintptr_t graph)
+{
+        struct lane *l = &lanes[lane];
+        int passes;
+
+        if (graph != SMALL_COPY || gate_state(lane) != TAKT_GATE_CLOSED)
+                return 0;
+        pthread_mutex_lock(&l->lock);
+        passes = l->n_early < COPIES_MAX;
+        l->n_early += (uint32_t)passes;
+        pthread_mutex_unlock(&l->lock);
+        return passes;
+}
+
 // Past the gate of the passage's lane, with the submission noted as work in flight. Returns 0, or 1: the
 // daemon has gone.
 static int pass(struct passage *passage, uintptr_t graph, uintptr_t handle, uint64_t now)
@@ -151,6 +168,8 @@ static int enter(uintptr_t graph, uintptr_t handle, stream_key key, struct passa
                         return atomic_load(&lease.daemon) ? CUDA_SUCCESS : refusal();
                 if (settle_is_capturing(handle))
                         return CUDA_SUCCESS;
+                if (needs_no_turn(place.lane, graph))
+                        return CUDA_SUCCESS;
                 *ret_passage = (struct passage){.lane = place.lane, .key = key, .context = place.context};
                 if (!pass(ret_passage, graph, handle, now))
                         return CUDA_SUCCESS;
@@ -180,6 +199,7 @@ void gate_leave(const struct passage *passage, uintptr_t handle, uintptr_t graph
                 return;
         pthread_mutex_lock(&l->lock);
         work_leave(l, passage->key, passage->context);
+        l->n_early = 0;
         if (gate_state(passage->lane) != TAKT_GATE_FREE)
                 piece = bound_count(passage->lane, graph);
         pthread_mutex_unlock(&l->lock);

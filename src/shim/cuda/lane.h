@@ -7,6 +7,7 @@
 #define DIRTY_MAX 64
 #define MARKERS_MAX 8
 #define SPARE_MAX 32
+#define COPIES_MAX 16         // small ones that are let in where there is no room, or no turn
 #define CAPTURE_RELAXED 2     // CU_STREAM_CAPTURE_MODE_RELAXED
 #define EVENT_BLOCKING_SYNC 1 // waiting for it costs no CPU
 #define EVENT_NO_TIMING 2
@@ -51,6 +52,7 @@ struct lane {
         uint32_t n_waiting;      // threads that wait for a marker
         uint64_t outstanding_ns; // behind markers
         uint32_t n_copies;       // small ones let in without room since a marker was reached
+        uint32_t n_early;        // and at a closed gate since it was open
         struct marker piece;     // what was submitted behind the last marker
         struct marker before;    // the last marker that was reached in this burst
         uint64_t kernel_ns;      // learned time of one launch
