@@ -574,8 +574,8 @@ void scenario_demo(struct scenario *s)
 void scenario_engine(struct scenario *s)
 {
         scenario_demo(s);
-        s->host_ms = .4;
-        s->host_more_ms = .4;
+        s->host_ms = .2;
+        s->host_more_ms = .22;
         s->piece_ns = 15 * TAKT_MS;
         s->tells_late = 1;
         s->pieces_are_steps = 1;

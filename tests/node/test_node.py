@@ -1,4 +1,5 @@
 """taktd as a process: joining, hand-over, death on either side, hostile clients."""
+import ctypes
 import json
 import mmap
 import os
@@ -13,6 +14,14 @@ import takt
 from takt import until
 
 PROMISE = {"slo_ns": 200e6, "share_ppm": 200000}
+
+
+def slice_of(pid):
+    """What a process asked the kernel's scheduler for, or has anyway, in ns."""
+    attributes = ctypes.create_string_buffer(48)
+    if ctypes.CDLL(None).syscall(315, pid, attributes, 48, 0):   # sched_getattr
+        raise OSError("sched_getattr")
+    return struct.unpack_from("<Q", attributes, 24)[0]
 
 
 class Node(unittest.TestCase):
@@ -207,6 +216,13 @@ class Node(unittest.TestCase):
         a.close()
         b.take()   # served after the loss was seen
         self.assertEqual(struct.unpack_from("<Q", b.tenant, takt.LANE)[0], 2 << 20)
+
+    def test_is_woken_before_who_computes(self):
+        slices = [slice_of(pid) for pid in (self.daemon.process.pid, 0)]
+        if not slices[1]:
+            self.skipTest("this kernel knows no slices")
+        self.assertEqual(slices[0], 100_000)
+        self.assertGreater(slices[1], slices[0])
 
     def test_time_is_accounted_for(self):
         a, b = (self.daemon.tenant(name, **PROMISE).join() for name in "ab")
