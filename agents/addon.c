@@ -75,7 +75,13 @@ static void on_said(uv_poll_t *poll, int status, int events)
                 napi_value words[] = {of_int(env, said[i].place), of_int(env, said[i].token),
                                       of_int(env, said[i].over)};
 
-                napi_make_callback(env, listener.async, global, hear, 3, words, NULL);
+                if (napi_make_callback(env, listener.async, global, hear, 3, words, NULL) ==
+                    napi_pending_exception) {
+                        napi_value error;
+
+                        napi_get_and_clear_last_exception(env, &error);
+                        napi_fatal_exception(env, error); // as if it were thrown by a callback of Node's
+                }
         }
         napi_close_handle_scope(env, scope);
 }

@@ -167,6 +167,7 @@ const char *engine_load(const struct engine_wish *wish)
         params.n_batch = params.n_ubatch = (uint32_t)wish->batch_size;
         params.n_threads = params.n_threads_batch = 1; // the rest is the GPU's
         params.no_perf = true;
+        params.kv_unified = false; // a sequence has its own cells: it cannot say more than those are
         engine.context = llama_init_from_model(model, params);
         if (!engine.context)
                 return "there is no room for the model's context";
@@ -240,11 +241,15 @@ int engine_hear(struct batch_said *said, int room)
 
 int32_t engine_tokenize(const char *text, int32_t bytes, int32_t **tokens)
 {
-        // No token is of less than a byte; some vocabularies begin with a space of their own.
-        int32_t room = bytes + 8;
+        int32_t room = bytes + 8, n; // a guess: a space is three tokens to a vocabulary of bytes
 
         *tokens = malloc((size_t)room * sizeof **tokens);
-        return *tokens ? llama_tokenize(engine.vocab, text, bytes, *tokens, room, false, false) : -1;
+        n = *tokens ? llama_tokenize(engine.vocab, text, bytes, *tokens, room, false, false) : -1;
+        if (n >= 0 || !*tokens)
+                return n;
+        free(*tokens);
+        *tokens = malloc((size_t)-n * sizeof **tokens); // so many they are
+        return *tokens ? llama_tokenize(engine.vocab, text, bytes, *tokens, -n, false, false) : -1;
 }
 
 int32_t engine_detokenize(const int32_t *tokens, int32_t n, char *text, int32_t room)

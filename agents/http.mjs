@@ -65,6 +65,7 @@ function wishOf(body, isChat, engine) {
     for (const flag of ["stream", "ignore_eos"])
         if (typeof (body[flag] ?? false) !== "boolean") throw bad(`${flag} is true or false`);
     const tokens = promptTokens(body, isChat, engine);
+    if (!tokens.length) throw bad("the prompt has no tokens");
     if (tokens.length + maxTokens > engine.contextSize)
         throw bad(`${tokens.length} tokens of prompt and ${maxTokens} of answer are more than the context's ${engine.contextSize}`);
     return {tokens, maxTokens, stops: stopsOf(body), stream: body.stream ?? false, ignoreEnd: body.ignore_eos ?? false};

@@ -1,6 +1,7 @@
 // taktd: options, sockets, the loop.
 #include <errno.h>
 #include <getopt.h>
+#include <linux/sched.h>
 #include <linux/sched/types.h>
 #include <signal.h>
 #include <stdio.h>
@@ -164,6 +165,7 @@ static void be_prompt(void)
         if (syscall(SYS_sched_getattr, 0, &attr, sizeof attr, 0) || attr.sched_policy)
                 return; // whoever started us has chosen otherwise
         attr.sched_runtime = SLICE_NS;
+        attr.sched_flags |= SCHED_FLAG_RESET_ON_FORK; // who is asked about GPUs is not in a hurry
         syscall(SYS_sched_setattr, 0, &attr, 0);
 }
 

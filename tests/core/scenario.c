@@ -586,7 +586,8 @@ void scenario_engine(struct scenario *s)
 void scenario_slow(struct scenario *s)
 {
         scenario_engine(s);
-        s->host_ms = s->host_more_ms = .6;
+        s->host_ms = .3;
+        s->host_more_ms = .33;
         for (uint32_t i = 0; i < s->n_agents; i++) {
                 s->agent[i].decode_ms *= 1.1;
                 s->agent[i].prefill_ms[0] *= 1.1;

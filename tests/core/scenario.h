@@ -63,8 +63,8 @@ struct scenario_result {
 
 // The demo's load and contracts.
 void scenario_demo(struct scenario *scenario);
-// The same as the demo's engine was seen to do it on two cores: 0.4 ms of host time at least, 0.7 at the
-// median, 2.2 or more once in a hundred steps; prompts in graphs of 15 ms, a step each; and a step's tokens
+// The same as the demo's engine was seen to do it on two cores: 0.2 ms of host time at least, 0.35 at the
+// median, 1.2 or more once in a hundred steps; prompts in graphs of 15 ms, a step each; and a step's tokens
 // go out when the next step has begun.
 void scenario_engine(struct scenario *scenario);
 // That on a slow day: the host takes half as long again with one session, and all steps take a tenth longer.

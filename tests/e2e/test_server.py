@@ -64,6 +64,12 @@ class Server(unittest.TestCase):
             self.assertEqual(self.ask("POST", "/v1/completions", {"prompt": prompt})[0], 400, prompt)
         self.assertEqual(self.complete(prompt=[1, 258], max_tokens=2, ignore_eos=True)["usage"]["total_tokens"], 4)
 
+    def test_texts_with_spaces_are_prompts(self):
+        """A space is three tokens to this model."""
+        messages = [{"role": "user", "content": "to be or not to be " * 4}, {"role": "user", "content": "that is"}]
+        status, answer = self.ask("POST", "/v1/chat/completions", {"messages": messages, "max_tokens": 2, "ignore_eos": True})
+        self.assertEqual((status, answer.get("usage", {}).get("completion_tokens")), (200, 2), answer)
+
     def test_context_is_not_overrun(self):
         self.assertEqual(self.ask("POST", "/v1/completions", {"prompt": [5] * 500, "max_tokens": 13})[0], 400)
         self.assertEqual(self.complete(prompt=[5] * 500, max_tokens=12, ignore_eos=True)["usage"]["total_tokens"], 512)

@@ -959,6 +959,7 @@ static void small_copies_need_no_turn(void)
         stage.fake->manual(0);
         stream = new_stream();
         sixteen_go_by_and_one_waits(stream);
+        launch(stream);
         MUST(cuCtxSynchronize);
         sixteen_go_by_and_one_waits(stream);
 }

@@ -88,14 +88,16 @@ static int has_room(const struct passage *passage, uintptr_t graph)
 
 // A small copy needs no turn: it takes the copy engine some microseconds, and nothing of the time in which
 // kernels run. So a step's inputs are there when its turn comes, and its tokens are read though the gate has
-// closed behind its kernels. It is not noted, and not charged.
+// closed behind its kernels. It is not noted, and not charged. Who is to be refused when the daemon is gone
+// waits, and so hears of that.
 static int needs_no_turn(int lane, uintptr_t graph)
 {
         struct lane *l = &lanes[lane];
         int passes;
 
-        if (graph != SMALL_COPY || gate_state(lane) != TAKT_GATE_CLOSED)
+        if (graph != SMALL_COPY || gate_state(lane) != TAKT_GATE_CLOSED || lease.refuse_on_loss)
                 return 0;
+        helper_start();
         pthread_mutex_lock(&l->lock);
         passes = l->n_early < COPIES_MAX;
         l->n_early += (uint32_t)passes;
@@ -199,7 +201,8 @@ void gate_leave(const struct passage *passage, uintptr_t handle, uintptr_t graph
                 return;
         pthread_mutex_lock(&l->lock);
         work_leave(l, passage->key, passage->context);
-        l->n_early = 0;
+        if (graph != SMALL_COPY)
+                l->n_early = 0;
         if (gate_state(passage->lane) != TAKT_GATE_FREE)
                 piece = bound_count(passage->lane, graph);
         pthread_mutex_unlock(&l->lock);

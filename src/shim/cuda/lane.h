@@ -52,7 +52,7 @@ struct lane {
         uint32_t n_waiting;      // threads that wait for a marker
         uint64_t outstanding_ns; // behind markers
         uint32_t n_copies;       // small ones let in without room since a marker was reached
-        uint32_t n_early;        // and at a closed gate since it was open
+        uint32_t n_early;        // and at a closed gate since anything else was let in
         struct marker piece;     // what was submitted behind the last marker
         struct marker before;    // the last marker that was reached in this burst
         uint64_t kernel_ns;      // learned time of one launch
