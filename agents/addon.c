@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <uv.h>
 
-enum { MAX_ARGUMENTS = 6, PATH_BYTES = 4096, TEXT_BYTES = 4096, SAID = 64, TOKENS = 8 };
+enum { MAX_ARGUMENTS = 6, PATH_BYTES = 4096, TEXT_BYTES = 4096, SAID = 64 };
 
 static struct {
         napi_env env;
@@ -86,11 +86,6 @@ static void on_said(uv_poll_t *poll, int status, int events)
         napi_close_handle_scope(env, scope);
 }
 
-static void stop(void)
-{
-        engine_stop();
-}
-
 static void hear_by(napi_env env, napi_value hear)
 {
         uv_loop_t *loop;
@@ -124,7 +119,7 @@ static napi_value load(napi_env env, napi_callback_info info)
 
         if (error)
                 return fail(env, error);
-        atexit(stop); // before the engine's own destructors
+        atexit(engine_stop); // before the engine's own destructors
         hear_by(env, values[5]);
         napi_create_object(env, &loaded);
         napi_set_named_property(env, loaded, "context", of_int(env, engine_context()));
@@ -188,7 +183,7 @@ static napi_value detokenize(napi_env env, napi_callback_info info)
 {
         napi_value values[MAX_ARGUMENTS], answer;
         char text[TEXT_BYTES];
-        uint32_t n;
+        uint32_t n = 0;
 
         arguments(env, info, values);
         int32_t *tokens = ints_of(env, values[0], &n);

@@ -949,8 +949,7 @@ static void sixteen_go_by_and_one_waits(uintptr_t stream)
         CHECK(stage.fake->count("cuMemcpyHtoDAsync_v2", NULL) == before + 17 && stage_busy(0));
 }
 
-// A step's inputs are there when its turn comes, and what is read behind a gate that has closed is read.
-// Nobody copies for ever without a turn.
+// So a step's inputs are there when its turn comes. But nobody copies for ever without a turn.
 static void small_copies_need_no_turn(void)
 {
         uintptr_t stream;

@@ -1,6 +1,6 @@
 // Every hooked submission, on the fake driver: its arguments arrive as they were given and its answer comes
-// back; at a closed gate it waits in the calling thread, and nothing reaches the driver. Everything else that
-// is hooked never waits.
+// back; at a closed gate it waits in the calling thread, and nothing reaches the driver (small copies, that
+// need no turn, are test_gate.c's). Everything else that is hooked never waits.
 #include <string.h>
 #include <unistd.h>
 #include "stage.h"
