@@ -72,9 +72,9 @@ static void on_said(uv_poll_t *poll, int status, int events)
         napi_get_reference_value(env, listener.hear, &hear);
         napi_get_global(env, &global);
         for (int i = 0; i < n; i++) {
-                napi_value words[] = {of_int(env, said[i].place), of_int(env, said[i].token),
-                                      of_int(env, said[i].over)};
+                napi_value words[] = {of_int(env, said[i].place), of_int(env, said[i].token), NULL};
 
+                napi_get_boolean(env, said[i].over, &words[2]);
                 if (napi_make_callback(env, listener.async, global, hear, 3, words, NULL) ==
                     napi_pending_exception) {
                         napi_value error;

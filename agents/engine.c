@@ -12,6 +12,7 @@
 // How long what was said in a step waits for the next to begin: on a machine with few cores whoever hears it
 // would be woken in our place.
 #define LATER_NS 1000000
+#define STEP_PATIENCE_S 2 // for the last step, when the server is to end
 
 static struct {
         struct llama_context *context;
@@ -183,11 +184,18 @@ const char *engine_load(const struct engine_wish *wish)
 
 void engine_stop(void)
 {
+        struct timespec until;
+
         pthread_mutex_lock(&engine.mutex);
         engine.stops = true;
         pthread_cond_signal(&engine.wanted);
         pthread_mutex_unlock(&engine.mutex);
-        pthread_join(engine.thread, NULL);
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_sec += STEP_PATIENCE_S;
+        if (pthread_clockjoin_np(engine.thread, NULL, CLOCK_MONOTONIC, &until)) {
+                fputs("server: ended in the middle of a step, for it does not end\n", stderr);
+                _exit(1); // whatever else would be cleared away is in use
+        }
 }
 
 int32_t engine_context(void)

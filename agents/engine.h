@@ -17,7 +17,7 @@ struct engine_wish {
 
 // NULL, or why it cannot be loaded. Once.
 const char *engine_load(const struct engine_wish *wish);
-// Ends the thread, after the step that it computes.
+// Ends the thread, after the step that it computes; or, if that takes too long, the process.
 void engine_stop(void);
 // Tokens that a sequence has room for; that the model knows.
 int32_t engine_context(void);

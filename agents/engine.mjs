@@ -40,7 +40,7 @@ export async function loadEngine({model, context, sequences, batch}) {
     const pool = new Pool([...Array(sequences).keys()]);   // the lowest first: llama.cpp computes neighbours together
     const sessions = [];                                   // by their places
     const loaded = engine.load(path.join(getBinsDir().binsDir, "linux-x64-cuda"), model, context, sequences, Math.max(batch, sequences),
-        (place, token, over) => sessions[place].hear(token, Boolean(over)));
+        (place, token, over) => sessions[place].hear(token, over));
     return {
         contextSize: loaded.context,
         vocabulary: loaded.vocabulary,

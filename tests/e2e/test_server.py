@@ -113,6 +113,22 @@ class Server(unittest.TestCase):
         self.assertEqual((run.returncode, result["failed"], result["itl"]["n"]), (0, 0, 4 * result["requests"]))
 
 
+class Stop(unittest.TestCase):
+    def test_step_that_does_not_end_is_not_waited_for(self):
+        simgpu = f"{BUILD}/src/simgpu/simgpu"
+        self.addCleanup(subprocess.run, [simgpu, "reset"], env=environment())
+        process = server("--model", f"{CACHE}/tiny.gguf", "--context", "512")
+        port = json.loads(process.stdout.readline())["port"]
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        connection.request("POST", "/v1/completions", json.dumps({"prompt": "x", "max_tokens": 500, "ignore_eos": True, "stream": True}))
+        connection.getresponse().readline()   # it computes
+        subprocess.run([simgpu, "inject", "hang", str(process.pid)], env=environment(), check=True)
+        process.terminate()
+        _, err = process.communicate(timeout=60)
+        connection.close()
+        self.assertEqual((process.returncode, err), (1, "server: ended in the middle of a step, for it does not end\n"))
+
+
 class Options(unittest.TestCase):
     def test_wrong_ones_are_one_line(self):
         for args, said in (([], "--model FILE is needed"), (["--fly"], "--fly"), (["--model"], "--model"), (["--model", "x", "--port", "y"], "--port y is no number"),
