@@ -963,6 +963,23 @@ static void small_copies_need_no_turn(void)
         sixteen_go_by_and_one_waits(stream);
 }
 
+// So its tokens are read behind its kernels, though the gate has closed while those run.
+static void reads_need_no_turn_behind_kernels_that_run(void)
+{
+        uintptr_t stream;
+
+        begin();
+        stream = new_stream();
+        stage_gate(0, TAKT_GATE_OPEN);
+        launch(stream);
+        stage_gate(0, TAKT_GATE_CLOSED);
+        MUST(cuMemcpyDtoHAsync_v2, (uintptr_t)8, (uintptr_t)8, SMALL_BYTES, stream);
+        CHECK(stage_busy(0) && stage_want(0) == 0);
+        stage.fake->finish(stream);
+        MUST(cuStreamSynchronize, stream);
+        CHECK(!stage_busy(0));
+}
+
 // While others have a seat: only the first submission of a burst is looked up.
 static void one_more_on_the_same_stream_is_let_in_at_once(void)
 {
@@ -1095,6 +1112,7 @@ static void what_comes_late_is_waited_for(void)
 static const struct test tests[] = {
         TEST(a_failed_synchronous_copy_ends_nothing),
         TEST(small_copies_need_no_turn),
+        TEST(reads_need_no_turn_behind_kernels_that_run),
         TEST(what_broke_is_not_in_flight),
         TEST(a_synchronous_copy_ends_what_runs_before_it),
         TEST(each_stream_ends_by_itself),
