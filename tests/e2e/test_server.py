@@ -118,6 +118,7 @@ class Stop(unittest.TestCase):
         simgpu = f"{BUILD}/src/simgpu/simgpu"
         self.addCleanup(subprocess.run, [simgpu, "reset"], env=environment())
         process = server("--model", f"{CACHE}/tiny.gguf", "--context", "512")
+        self.addCleanup(process.kill)
         port = json.loads(process.stdout.readline())["port"]
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         connection.request("POST", "/v1/completions", json.dumps({"prompt": "x", "max_tokens": 500, "ignore_eos": True, "stream": True}))
